@@ -1,0 +1,2 @@
+//! The kernel/user contract of agent-monitor.
+#![no_std]

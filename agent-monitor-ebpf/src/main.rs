@@ -1,0 +1,2 @@
+//! eBPF programs of agent-monitor.
+fn main() {}

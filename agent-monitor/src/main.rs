@@ -1,0 +1,2 @@
+//! `agent-monitor`: daemon and CLI.
+fn main() {}
