@@ -114,8 +114,8 @@ fn bad_records_are_named() {
     assert!(matches!(decode(&good[..40]), Err(DecodeError::Short { .. })));
     assert!(matches!(decode(&good[..good.len() - 1]), Err(DecodeError::Total { .. })));
     let mut unknown = good.clone();
-    unknown[0] = 99;
-    assert_eq!(decode(&unknown), Err(DecodeError::Kind(99)));
+    unknown[0] = 120;
+    assert_eq!(decode(&unknown), Err(DecodeError::Kind(120)));
     let chunk = ArgChunkBody { offset: 0, len: 9, args_total: 9, failed: 0 };
     let short = record(head(Kind::ArgChunk, 9, 4, 40, 1), &chunk, &[vec![1; 8]]);
     assert_eq!(decode(&short), Err(DecodeError::Piece("chunk")));
