@@ -1,1 +1,4 @@
 //! User-space half of agent-monitor.
+
+pub mod registry;
+pub mod scope;

@@ -1,0 +1,1 @@
+//! Rules that can never decide, or decide something surprising.
