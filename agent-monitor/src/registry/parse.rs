@@ -122,6 +122,7 @@ fn read_document(reader: &mut Reader, document: &Section<'_>) -> Option<Record> 
         .section(document, "scope")
         .map(|section| scope::parse::read(reader, &section))
         .unwrap_or_default();
+    scope::lint::check(reader, &scope);
     let offboarding = reader
         .section(document, "offboarding")
         .map(|section| read_offboarding(reader, &section))
