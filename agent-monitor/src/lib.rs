@@ -1,4 +1,6 @@
 //! User-space half of agent-monitor.
 
 pub mod clock;
+pub mod health;
 pub mod model;
+pub mod record;
