@@ -4,6 +4,7 @@
 //! text, [`Summary`] into what `run` says at its end. All sizes here are bounded: agents beyond
 //! [`MAX_AGENTS`] are counted together.
 
+pub mod doctor;
 pub mod metrics;
 
 use std::collections::BTreeMap;

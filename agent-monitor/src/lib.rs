@@ -1,6 +1,7 @@
 //! User-space half of agent-monitor.
 
 pub mod clock;
+pub mod control;
 pub mod health;
 pub mod model;
 pub mod record;
