@@ -2,7 +2,10 @@
 
 pub mod attribute;
 pub mod clock;
+pub mod control;
 pub mod decode;
+pub mod health;
 pub mod model;
+pub mod record;
 pub mod registry;
 pub mod scope;
