@@ -10,12 +10,14 @@ pub mod boot;
 pub mod container;
 pub mod identity;
 pub mod image;
+pub mod matcher;
 pub mod mounts;
 pub mod paths;
 pub mod tree;
 
 pub use crate::decode::TaskKey;
 pub use identity::{AgentIndex, Agents};
-pub use image::MatchImage;
+pub use image::{Compiled, MatchImage};
+pub use matcher::Matcher;
 pub use mounts::MountTable;
 pub use tree::Tree;

@@ -4,6 +4,7 @@ pub mod attribute;
 pub mod clock;
 pub mod control;
 pub mod decode;
+pub mod engine;
 pub mod health;
 pub mod model;
 pub mod record;

@@ -57,7 +57,17 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         names: &["bun", "deno", "tsx", "ts-node"],
-        takes: &["-r", "--preload", "--require", "--import", "--config", "-c", "--cwd", "--env-file", "--import-map"],
+        takes: &[
+            "-r",
+            "--preload",
+            "--require",
+            "--import",
+            "--config",
+            "-c",
+            "--cwd",
+            "--env-file",
+            "--import-map",
+        ],
         ends: &["-e", "--eval", "eval", "-p", "--print", "-", "repl", "install", "add", "test", "x"],
         module: &[],
         words: &["run"],
@@ -155,7 +165,8 @@ mod tests {
         ] {
             assert_eq!(script(line).as_deref(), Some(found), "{line}");
         }
-        for line in ["python3 -c print", "node", "node -e 1 x.js", "bash -c x", "cat x.py", "pythonista x.py"] {
+        for line in ["python3 -c print", "node", "node -e 1 x.js", "bash -c x", "cat x.py", "pythonista x.py"]
+        {
             assert_eq!(script(line), None, "{line}");
         }
     }

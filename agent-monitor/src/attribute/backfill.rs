@@ -107,7 +107,8 @@ fn tag_of(task: &TaskInfo, root: Option<&Root>, above: TaskTag, now: u64) -> Tas
     let current = task.tag;
     // A process that is bound on its own account (not by inheritance) keeps that, unless a rule says otherwise.
     let own = current.agent != 0 && current.bound_by != BoundBy::Inherited as u8;
-    let current = if own || above.agent == 0 { current } else { TaskTag { euid: current.euid, ..inherited(above) } };
+    let current =
+        if own || above.agent == 0 { current } else { TaskTag { euid: current.euid, ..inherited(above) } };
     match root {
         Some(root) if root.agent == current.agent => current,
         Some(_) if own && task.tag.bound_by == BoundBy::Launch as u8 => current,
@@ -155,8 +156,14 @@ mod tests {
     #[test]
     fn a_tree_is_bound_and_nested_agents_keep_their_own() {
         let none = BoundBy::Exe;
-        let tasks =
-            [task(1, 0, 0, none), task(2, 1, 0, none), task(3, 2, 0, none), task(4, 3, 0, none), task(5, 4, 0, none), task(6, 1, 0, none)];
+        let tasks = [
+            task(1, 0, 0, none),
+            task(2, 1, 0, none),
+            task(3, 2, 0, none),
+            task(4, 3, 0, none),
+            task(5, 4, 0, none),
+            task(6, 1, 0, none),
+        ];
         let plan = bind(&tasks, &roots(&[(2, root(7, true)), (4, root(8, true))]), 99);
         assert_eq!(agents(&plan), [(2, 7, 0), (3, 7, 0), (4, 8, 7), (5, 8, 7)]);
         assert_eq!(plan[&2].tag.bound_by, BoundBy::Backfill as u8);

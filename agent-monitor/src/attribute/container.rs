@@ -16,7 +16,10 @@ const SCOPES: &[&str] = &["docker-", "libpod-", "cri-containerd-", "crio-", "con
 #[must_use]
 pub fn container_leaves(id: &str) -> Vec<String> {
     let scopes = SCOPES.iter().map(|prefix| format!("{prefix}{id}.scope"));
-    std::iter::once(id.to_owned()).chain(scopes).chain([format!("libpod-{id}"), format!("crio-{id}")]).collect()
+    std::iter::once(id.to_owned())
+        .chain(scopes)
+        .chain([format!("libpod-{id}"), format!("crio-{id}")])
+        .collect()
 }
 
 /// Reads the names in a cgroup v2 path.

@@ -155,10 +155,14 @@ mod tests {
 
     #[test]
     fn a_damaged_table_gives_new_numbers() {
-        let stored = Stored { last: 1, agents: [("a".to_owned(), 9), ("b".to_owned(), 9), ("c".to_owned(), 0)].into() };
+        let stored = Stored {
+            last: 1,
+            agents: [("a".to_owned(), 9), ("b".to_owned(), 9), ("c".to_owned(), 0)].into(),
+        };
         let mut agents = Agents::restore(&stored);
         agents.register([("a", Mode::Observe), ("b", Mode::Observe), ("c", Mode::Observe)]);
-        let numbers: std::collections::BTreeSet<_> = ["a", "b", "c"].iter().filter_map(|id| agents.index(id)).collect();
+        let numbers: std::collections::BTreeSet<_> =
+            ["a", "b", "c"].iter().filter_map(|id| agents.index(id)).collect();
         assert_eq!(numbers.len(), 3);
         assert!(!numbers.contains(&0));
     }

@@ -107,7 +107,8 @@ impl MountTable {
     /// the kernel does, so a mount that is hidden below another one is not taken.
     #[must_use]
     pub fn locate(&self, canonical: &[u8]) -> Option<Location> {
-        let mut at = self.mounts.iter().filter(|m| m.point == b"/" && self.parent_of(m).is_none()).next_back()?;
+        let mut at =
+            self.mounts.iter().filter(|m| m.point == b"/" && self.parent_of(m).is_none()).next_back()?;
         loop {
             let over = self.mounts.iter().filter(|m| m.parent == at.id && m.id != at.id);
             let over = over.filter(|m| below(canonical, &m.point).is_some());
@@ -209,16 +210,19 @@ mod tests {
     #[test]
     fn host_paths_have_places() {
         let table = MountTable::parse(TABLE);
-        let at = |path: &str| {
-            table.locate(path.as_bytes()).map(|l| (l.dev, String::from_utf8(l.inner).unwrap()))
-        };
+        let at =
+            |path: &str| table.locate(path.as_bytes()).map(|l| (l.dev, String::from_utf8(l.inner).unwrap()));
         assert_eq!(at("/etc/x"), Some((kernel_dev(254, 1), "/etc/x".to_owned())));
         assert_eq!(at("/srv"), Some((kernel_dev(254, 2), "/".to_owned())));
         assert_eq!(at("/srvx"), Some((kernel_dev(254, 1), "/srvx".to_owned())));
         assert_eq!(at("/mnt/with space/f"), Some((kernel_dev(254, 1), "/opt/data/f".to_owned())));
         assert_eq!(at("/home/joe"), Some((kernel_dev(0, 40), "/@home/joe".to_owned())));
         assert_eq!(at("/tmp/x"), Some((kernel_dev(0, 51), "/x".to_owned())), "the upper of two");
-        assert_eq!(at("/srv/a/b/c"), Some((kernel_dev(0, 61), "/b/c".to_owned())), "hidden mounts do not count");
+        assert_eq!(
+            at("/srv/a/b/c"),
+            Some((kernel_dev(0, 61), "/b/c".to_owned())),
+            "hidden mounts do not count"
+        );
         assert_eq!(at("/run/netns/x"), None);
         assert_eq!(at("/"), Some((kernel_dev(254, 1), "/".to_owned())));
     }

@@ -68,7 +68,8 @@ mod tests {
     use super::super::mounts::kernel_dev;
     use super::*;
 
-    const TABLE: &[u8] = b"22 1 254:1 / / rw - ext4 /dev/vda1 rw\n30 22 254:2 / /box/root rw - overlay o rw\n";
+    const TABLE: &[u8] =
+        b"22 1 254:1 / / rw - ext4 /dev/vda1 rw\n30 22 254:2 / /box/root rw - overlay o rw\n";
 
     fn text(base: Option<FsPath>, text: &str) -> String {
         let text = Text { bytes: text.as_bytes().to_vec(), truncated: false };

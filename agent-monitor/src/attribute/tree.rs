@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::TaskKey;
-use crate::model::{Agent, Ancestor, Process};
+use crate::model::{Agent, Process};
 
 /// Parents that an event tells.
 pub const ANCESTRY_MAX: usize = 16;
@@ -59,6 +59,18 @@ pub struct Binding {
     pub session: u64,
     /// Milliseconds from exec to binding, for bindings from user space.
     pub delay_ms: Option<u64>,
+    /// Boot-time nanoseconds from which on the kernel tells the binding itself; before that, records of the process come
+    /// without it. 0 for bindings that the kernel made, `u64::MAX` while the kernel is being asked.
+    pub known_from: u64,
+}
+
+/// A parent as it was when its child was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// Who.
+    pub key: TaskKey,
+    /// What it ran.
+    pub exe: Option<String>,
 }
 
 /// One process.
@@ -83,16 +95,18 @@ pub struct Proc {
     /// Whose it is.
     pub binding: Option<Binding>,
     /// Parents as they were when it was made, nearest first.
-    pub ancestry: Arc<[Ancestor]>,
+    pub ancestry: Arc<[Parent]>,
     /// Read from `/proc`, not seen by a hook.
     pub inferred: bool,
+    /// The agent of which a binding of this very process was told.
+    pub announced: u32,
     /// Boot-time nanoseconds of its end.
     pub ended: Option<u64>,
     /// The form in which events show it, until something changes.
     pub(crate) view: Option<Arc<Process>>,
     /// The form in which events show its agent.
     pub(crate) agent_view: Option<(Binding, Arc<Agent>)>,
-    stamp: u64,
+    pub(crate) stamp: u64,
 }
 
 impl Proc {
@@ -111,6 +125,7 @@ impl Proc {
             binding: None,
             ancestry: Arc::from([]),
             inferred: false,
+            announced: 0,
             ended: None,
             view: None,
             agent_view: None,
@@ -235,9 +250,9 @@ impl Tree {
 
     /// Parents of a child of `parent`: `parent` itself and then its own.
     #[must_use]
-    pub fn ancestry_below(&self, parent: TaskKey) -> Arc<[Ancestor]> {
+    pub fn ancestry_below(&self, parent: TaskKey) -> Arc<[Parent]> {
         let Some(proc) = self.procs.get(&parent) else { return Arc::from([]) };
-        let first = Ancestor { pid: parent.tgid, exe: proc.image.exe.clone(), start_time: None };
+        let first = Parent { key: parent, exe: proc.image.exe.clone() };
         std::iter::once(first).chain(proc.ancestry.iter().cloned()).take(ANCESTRY_MAX).collect()
     }
 
@@ -275,7 +290,9 @@ impl Tree {
     fn make_room(&mut self) {
         while self.recency.len() > self.limits.unbound || self.procs.len() > self.limits.all {
             let oldest = self.recency.first_key_value().map(|(_, key)| *key);
-            let Some(key) = oldest.or_else(|| self.procs.first_key_value().map(|(key, _)| *key)) else { return };
+            let Some(key) = oldest.or_else(|| self.procs.first_key_value().map(|(key, _)| *key)) else {
+                return;
+            };
             self.remove(key);
             self.evicted += 1;
         }

@@ -8,7 +8,7 @@ fn key(tgid: u32, start: u64) -> TaskKey {
 }
 
 fn agent(index: u32) -> Binding {
-    Binding { agent: index, delegator: 0, by: BoundBy::Exe, session: 0, delay_ms: Some(3) }
+    Binding { agent: index, delegator: 0, by: BoundBy::Exe, session: 0, delay_ms: Some(3), known_from: 0 }
 }
 
 fn running(tree: &mut Tree, key: TaskKey, exe: &str, binding: Option<Binding>) {
@@ -25,7 +25,7 @@ fn a_child_takes_over_what_its_parent_is() {
     let child = tree.get(key(3, 6)).unwrap();
     assert_eq!(child.image.exe.as_deref(), Some("/bin/a"));
     assert_eq!(child.binding, Some(Binding { by: BoundBy::Inherited, delay_ms: None, ..agent(7) }));
-    assert_eq!(child.ancestry.iter().map(|a| a.pid).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(child.ancestry.iter().map(|a| a.key.tgid).collect::<Vec<_>>(), [2, 1]);
 }
 
 #[test]
