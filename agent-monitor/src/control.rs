@@ -21,6 +21,7 @@
 pub mod api;
 pub mod client;
 mod events;
+pub mod fake;
 pub mod peer;
 mod routes;
 pub mod server;

@@ -1,5 +1,4 @@
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -8,93 +7,14 @@ use tempfile::TempDir;
 
 use super::api::*;
 use super::client::{Client, ClientError};
+use super::fake::FakeDaemon;
 use super::*;
 use crate::health::doctor::Level;
-use crate::model::{Event, Kind, Mode, Source, Time};
+use crate::model::{Event, Kind, Source, Time};
 use crate::record::Limits;
 
-/// A daemon of fixed answers.
-struct Fake {
-    store: Arc<Store>,
-    health: Arc<Health>,
-    bound: Mutex<Result<Option<String>, String>>,
-}
-
-impl Daemon for Fake {
-    fn binding_of(&self, peer: &Peer) -> Result<Option<String>, String> {
-        assert_eq!(peer.pid(), std::process::id());
-        self.bound.lock().unwrap().clone()
-    }
-
-    fn status(&self) -> DaemonStatus {
-        DaemonStatus {
-            version: "0".to_owned(),
-            pid: 1,
-            started: Time::EPOCH,
-            kernel: "6.12".to_owned(),
-            level: Level::Partial,
-            degraded: vec!["no LSM".to_owned()],
-            unattributed: "exec".to_owned(),
-            registry: "/etc".to_owned(),
-            agents: 1,
-            refused: Vec::new(),
-            bound_processes: 2,
-        }
-    }
-
-    fn doctor(&self) -> Report {
-        Report {
-            schema_version: 1,
-            level: Level::Partial,
-            kernel: "6.12".to_owned(),
-            machine: "x86_64".to_owned(),
-            families: Vec::new(),
-            checks: Vec::new(),
-        }
-    }
-
-    fn agents(&self) -> Vec<AgentSummary> {
-        vec![AgentSummary {
-            id: "bot".to_owned(),
-            owner: "o".to_owned(),
-            purpose: "p".to_owned(),
-            mode: Mode::Observe,
-            state: "active".to_owned(),
-            expires: None,
-            file: None,
-            processes: Some(0),
-        }]
-    }
-
-    fn agent(&self, id: &str) -> Option<AgentDetail> {
-        let summary = self.agents().into_iter().find(|agent| agent.id == id)?;
-        Some(AgentDetail { schema_version: 1, summary, record: serde_json::json!({}), tree: Vec::new() })
-    }
-
-    fn reload(&self) -> Result<Reloaded, ApiError> {
-        Err(ApiError::new(409, "agents.d/a.toml:3:1: unknown key", "agent-monitor agent check"))
-    }
-
-    fn bind_caller(&self, peer: &Peer, request: &ExecRequest) -> Result<ExecReply, ApiError> {
-        assert!(peer.start_ticks() > 0);
-        if request.agent != "bot" {
-            return Err(ApiError::no_agent(&request.agent));
-        }
-        *self.bound.lock().unwrap() = Ok(Some(request.agent.clone()));
-        Ok(ExecReply { agent: request.agent.clone(), session: request.task.clone() })
-    }
-
-    fn store(&self) -> &Arc<Store> {
-        &self.store
-    }
-
-    fn health(&self) -> &Arc<Health> {
-        &self.health
-    }
-}
-
 struct Running {
-    fake: Arc<Fake>,
+    fake: Arc<FakeDaemon>,
     client: Client,
     handle: Option<Handle>,
     path: PathBuf,
@@ -104,9 +24,7 @@ struct Running {
 fn running(limits: Limits) -> Running {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("run/control.sock");
-    let health = Arc::new(Health::new(Time::EPOCH));
-    let store = Arc::new(Store::new(limits, Arc::clone(&health)));
-    let fake = Arc::new(Fake { store, health, bound: Mutex::new(Ok(None)) });
+    let fake = FakeDaemon::new(limits);
     let server = Server::bind(&SocketConfig { path: path.clone(), group: None }).unwrap();
     let handle = server.spawn(Arc::clone(&fake) as Arc<dyn Daemon>).unwrap();
     Running { fake, client: Client::new(&path), handle: Some(handle), path, _directory: directory }
@@ -126,7 +44,7 @@ fn event(second: i128) -> Event {
 #[tokio::test]
 async fn readers_are_answered() {
     let run = running(Limits::default());
-    run.fake.store.append(event(1));
+    run.fake.store().append(event(1));
     let status: Status = run.client.get("/v1/status").await.unwrap();
     assert_eq!((status.daemon.level, status.record.newest_seq, status.totals.events), (Level::Partial, 1, 1));
     let agents: AgentList = run.client.get("/v1/agents").await.unwrap();
@@ -186,10 +104,11 @@ async fn a_bound_caller_is_refused_from_then_on() {
         assert!(status == 403 && body.error.contains("bound to agent `bot`"), "{path}: {body:?}");
     }
     assert_eq!(refused(run.client.post::<ExecReply>("/v1/exec", &request).await).0, 403);
-    *run.fake.bound.lock().unwrap() = Err("the map cannot be read".to_owned());
+    run.fake.bindings().clear();
+    run.fake.set_blind(true);
     let (status, body) = refused(run.client.text("/v1/status").await);
     assert!(status == 403 && body.error.contains("cannot tell"), "what is not known is refused: {body:?}");
-    *run.fake.bound.lock().unwrap() = Ok(None);
+    run.fake.set_blind(false);
     let metrics = run.client.text("/metrics").await.unwrap();
     assert!(metrics.contains("control_refused_total{reason=\"bound_to_agent\"} 6\n"), "{metrics}");
 }
@@ -197,7 +116,7 @@ async fn a_bound_caller_is_refused_from_then_on() {
 #[tokio::test]
 async fn events_are_filtered_limited_and_say_what_is_gone() {
     let run = running(Limits { events: 4, ..Limits::default() });
-    (1..=6).for_each(|second| drop(run.fake.store.append(event(second))));
+    (1..=6).for_each(|second| drop(run.fake.store().append(event(second))));
     let all = run.client.text("/v1/events?kind=file").await.unwrap();
     let all: Vec<Event> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(all.iter().map(|event| event.seq).collect::<Vec<_>>(), [0, 3, 4, 5, 6]);
@@ -212,11 +131,11 @@ async fn events_are_filtered_limited_and_say_what_is_gone() {
 async fn a_slow_follower_gets_a_gap_and_the_sums_agree() {
     let run = running(Limits { queue: 16, ..Limits::default() });
     let mut lines = run.client.lines("/v1/events?follow=true").await.unwrap();
-    run.fake.store.append(event(0));
+    run.fake.store().append(event(0));
     assert!(lines.next().await.unwrap().is_some(), "it follows");
     let total = 20_000u32;
-    (1..=total).for_each(|second| drop(run.fake.store.append(event(second.into()))));
-    run.fake.store.close();
+    (1..=total).for_each(|second| drop(run.fake.store().append(event(second.into()))));
+    run.fake.store().close();
     let (mut seen, mut missed, mut last) = (0, 0, 1);
     while let Some(line) = lines.next().await.unwrap() {
         let event: Event = serde_json::from_str(&line).unwrap();
@@ -234,18 +153,18 @@ async fn a_slow_follower_gets_a_gap_and_the_sums_agree() {
     }
     assert!(missed > 0, "20,000 events went through a queue of 16");
     assert_eq!(seen + missed, u64::from(total));
-    assert_eq!(run.fake.health.summary().subscriber_missed, missed);
+    assert_eq!(run.fake.health().summary().subscriber_missed, missed);
 }
 
 #[tokio::test]
 async fn followers_end_with_a_limit_and_at_shutdown() {
     let mut run = running(Limits::default());
-    run.fake.store.append(event(1));
+    run.fake.store().append(event(1));
     let limited = run.client.clone();
     let limited =
         tokio::spawn(async move { limited.text("/v1/events?follow=true&since=1970-01-01&limit=2").await });
     let mut endless = run.client.lines("/v1/events?follow=true").await.unwrap();
-    run.fake.store.append(event(2));
+    run.fake.store().append(event(2));
     assert_eq!(limited.await.unwrap().unwrap().lines().count(), 2);
     assert!(endless.next().await.unwrap().is_some());
     let handle = run.handle.take().unwrap();
