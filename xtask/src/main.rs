@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "xtask talks to the person at the terminal")]
 
 mod build;
+mod programs;
 mod run;
 mod setup;
 mod shell;
@@ -28,6 +29,8 @@ enum Command {
     Build(build::Args),
     /// Build, then run the daemon in the foreground
     Run(run::Args),
+    /// Run the kernel tests in virtual machines
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::command(&args),
         Command::Build(args) => build::command(&args),
         Command::Run(args) => run::command(&args),
+        Command::Vm(args) => vm::command(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use anyhow::{Context as _, Result, bail};
@@ -48,6 +49,87 @@ pub(crate) fn output_within(command: &mut Command, limit: Duration) -> Result<St
     };
     let out = Output { status, stdout: collect(stdout), stderr: collect(stderr) };
     stdout_of(command, &out)
+}
+
+/// How a streamed program came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself, with success or without
+    Exited { success: bool },
+    /// Nothing was printed for too long; killed
+    Silent,
+    /// It took too long as a whole; killed
+    Overdue,
+}
+
+/// Bounds of a streamed program.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// Longest time without a byte of output
+    pub(crate) silence: Duration,
+    /// Longest time as a whole
+    pub(crate) total: Duration,
+}
+
+/// A program that outlives its main process must not keep us at its pipe.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs and hands each line of stdout to `on_line` as it comes; stderr goes to the terminal.
+pub(crate) fn stream(command: &mut Command, limits: Limits, mut on_line: impl FnMut(&str)) -> Result<End> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start `{}`", line(command)))?;
+    let chunks = child.stdout.take().map(chunks).context("no pipe from the program")?;
+    let start = Instant::now();
+    let (mut heard, mut exited) = (start, None);
+    let mut buffer = Vec::new();
+    let end = loop {
+        match chunks.recv_timeout(Duration::from_millis(500)) {
+            Ok(chunk) => {
+                heard = Instant::now();
+                for byte in chunk {
+                    if byte == b'\n' {
+                        on_line(String::from_utf8_lossy(&buffer).trim_end());
+                        buffer.clear();
+                    } else {
+                        buffer.push(byte);
+                    }
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break End::Exited { success: child.wait()?.success() },
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Some(status) = child.try_wait()? {
+            let since = *exited.get_or_insert_with(Instant::now);
+            if since.elapsed() > GRACE {
+                break End::Exited { success: status.success() };
+            }
+        } else if heard.elapsed() > limits.silence {
+            break End::Silent;
+        } else if start.elapsed() > limits.total {
+            break End::Overdue;
+        }
+    };
+    if matches!(end, End::Silent | End::Overdue) {
+        child.kill()?;
+        child.wait()?;
+    }
+    // The last words of a program that hangs are usually half a line.
+    if !buffer.is_empty() {
+        on_line(String::from_utf8_lossy(&buffer).trim_end());
+    }
+    Ok(end)
+}
+
+fn chunks(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        while let Ok(length) = pipe.read(&mut chunk)
+            && length > 0
+            && sender.send(chunk[..length].to_vec()).is_ok()
+        {}
+    });
+    receiver
 }
 
 fn drain(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
