@@ -6,6 +6,7 @@ mod qemu;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -34,6 +35,9 @@ pub(crate) struct Args {
     /// Files and folders of this host to have in the machine at the same path, e.g. /usr/bin/node
     #[arg(long, value_name = "PATH", env = "AGENT_MONITOR_VM_WITH", value_delimiter = ':')]
     with: Vec<PathBuf>,
+    /// Machines at a time
+    #[arg(long, value_name = "N", default_value_t = JOBS)]
+    jobs: usize,
     /// Do not show what the machines print (it is in target/vm/KERNEL.log)
     #[arg(long, short)]
     quiet: bool,
@@ -49,6 +53,7 @@ impl Args {
             mem: 1024,
             append: None,
             with: Vec::new(),
+            jobs: JOBS,
             quiet: false,
         }
     }
@@ -78,14 +83,25 @@ pub(crate) fn prepare(kernels: &[String]) -> Result<Vec<Kernel>> {
     setup::ensure_vm(if kernels.is_empty() { &all } else { kernels }, false)
 }
 
-/// Builds, boots each kernel in turn, and returns what became of it.
-///
-/// One after another: each machine has two virtual processors, and two machines on two processors
-/// take as long together as they do in turn, with time limits that no longer mean anything.
+/// Builds, boots the kernels, and returns what became of each, in the order given.
 pub(crate) fn run(kernels: &[Kernel], args: &Args) -> Result<Vec<Outcome>> {
-    let machine = machine(args)?;
+    let machine = &machine(args)?;
     let base = initramfs::base(&programs::build()?, &args.with)?;
-    kernels.iter().map(|kernel| qemu::run(kernel, &initramfs::build(kernel, &base)?, &machine)).collect()
+    let mut outcomes = Vec::new();
+    for batch in kernels.chunks(args.jobs.max(1)) {
+        let images: Vec<PathBuf> =
+            batch.iter().map(|kernel| initramfs::build(kernel, &base)).collect::<Result<_>>()?;
+        let done: Vec<Result<Outcome>> = thread::scope(|scope| {
+            let runs: Vec<_> = batch
+                .iter()
+                .zip(&images)
+                .map(|(kernel, image)| scope.spawn(move || qemu::run(kernel, image, machine)))
+                .collect();
+            runs.into_iter().map(|run| run.join().unwrap_or_else(|_| bail!("a watcher panicked"))).collect()
+        });
+        outcomes.extend(done.into_iter().collect::<Result<Vec<_>>>()?);
+    }
+    Ok(outcomes)
 }
 
 fn machine(args: &Args) -> Result<qemu::Machine> {
@@ -101,6 +117,9 @@ fn machine(args: &Args) -> Result<qemu::Machine> {
     }
     Ok(qemu::Machine { mem: args.mem, words, quiet: args.quiet, logs: workspace::target()?.join("vm") })
 }
+
+/// Each machine has two processors, but a test waits more than it computes.
+const JOBS: usize = 2;
 
 /// Longest time for one kernel. CI has 40 minutes for everything.
 const TOTAL: Duration = Duration::from_secs(20 * 60);

@@ -76,7 +76,8 @@ pub(crate) fn run(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Resul
     let mut watch = Watch::default();
     let mut text = String::new();
     let limits = Limits { silence: SILENCE, total: TOTAL };
-    let end = shell::stream(&mut command(kernel, initramfs, machine), limits, |line| {
+    let end = shell::stream(&mut command(kernel, initramfs, machine), limits, |raw| {
+        let line = &plain(raw);
         watch.line(line);
         // A full disk must not hide what the machine says.
         writeln!(log, "{line}").ok();
@@ -109,7 +110,7 @@ fn command(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Command {
         .arg("-initrd")
         .arg(initramfs);
     // Warnings are shown, or a WARN that a BPF program provokes would pass unseen.
-    let mut line = "console=ttyS0 loglevel=5 panic=-1 oops=panic".to_string();
+    let mut line = "console=ttyS0 loglevel=5 edd=off panic=-1 oops=panic".to_string();
     for word in &machine.words {
         line.push(' ');
         line.push_str(word);
@@ -149,6 +150,23 @@ impl Watch {
     }
 }
 
+/// Without escape sequences: the firmware's clear the terminal.
+fn plain(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // `ESC [ 2 J` up to its letter, or `ESC c`.
+            if chars.next() == Some('[') {
+                chars.find(|end| end.is_ascii_alphabetic());
+            }
+        } else if !c.is_control() || c == '\t' {
+            text.push(c);
+        }
+    }
+    text
+}
+
 /// Kernel messages begin with `[    1.234567]`; a test may well print "BUG:" on its own account.
 fn from_kernel(line: &str) -> bool {
     let time = line.trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']'));
@@ -180,6 +198,11 @@ mod tests {
         let text = "[   12.345678] ------------[ cut here ]------------\nGUEST-VERDICT exit=0";
         assert!(watch(text).problem(OFF).is_some());
         assert_eq!(watch("test x: BUG: told you\nGUEST-VERDICT exit=0").problem(OFF), None);
+    }
+
+    #[test]
+    fn escape_sequences_are_dropped() {
+        assert_eq!(plain("\u{1b}c\u{1b}[?7l\u{1b}[2JSeaBIOS\r"), "SeaBIOS");
     }
 
     #[test]
