@@ -36,6 +36,10 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         daemon.arg("--demo");
     }
     daemon.args(&args.args);
-    println!("running {} {}", workspace::shown(&path), shell::line(&daemon).trim_start_matches("agent-monitor "));
+    println!(
+        "running {} {}",
+        workspace::shown(&path),
+        shell::line(&daemon).trim_start_matches("agent-monitor ")
+    );
     Err(daemon.exec()).with_context(|| format!("cannot start {}", path.display()))
 }

@@ -25,10 +25,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs silently and returns stdout; on failure the error carries the end of what was printed.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let out = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start `{}`", line(command)))?;
+    let out =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", line(command)))?;
     stdout_of(command, &out)
 }
 

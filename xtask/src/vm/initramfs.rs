@@ -84,7 +84,8 @@ pub(crate) fn build(kernel: &Kernel, base: &Path) -> Result<PathBuf> {
 }
 
 fn accounts(root: &Path) -> Result<()> {
-    let passwd: String = USERS.iter().map(|(name, id)| format!("{name}:x:{id}:{id}::/root:/bin/sh\n")).collect();
+    let passwd: String =
+        USERS.iter().map(|(name, id)| format!("{name}:x:{id}:{id}::/root:/bin/sh\n")).collect();
     let group: String = USERS.iter().map(|(name, id)| format!("{name}:x:{id}:\n")).collect();
     fs::write(root.join("etc/passwd"), passwd)?;
     fs::write(root.join("etc/group"), group)?;
@@ -169,7 +170,8 @@ fn modules(kernel: &Kernel) -> Result<PathBuf> {
             fs::copy(kernel.modules.join(name), place.join(name))?;
         }
     }
-    let all = shell::output(Command::new("find").arg(kernel.modules.join("kernel")).args(["-name", "*.ko*"]))?;
+    let all =
+        shell::output(Command::new("find").arg(kernel.modules.join("kernel")).args(["-name", "*.ko*"]))?;
     let mut wanted: VecDeque<String> = MODULES.iter().map(ToString::to_string).collect();
     let mut taken = BTreeSet::new();
     while let Some(name) = wanted.pop_front() {

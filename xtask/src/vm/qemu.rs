@@ -62,7 +62,12 @@ impl Outcome {
         let Self { kernel, elapsed, log, .. } = self;
         let verdict = self.problem.as_deref().unwrap_or("ok");
         let log = workspace::shown(log);
-        format!("vm {} ({}): {verdict} in {:.0} s, {log}", kernel.series, kernel.release, elapsed.as_secs_f64())
+        format!(
+            "vm {} ({}): {verdict} in {:.0} s, {log}",
+            kernel.series,
+            kernel.release,
+            elapsed.as_secs_f64()
+        )
     }
 }
 
