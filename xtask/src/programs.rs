@@ -1,6 +1,6 @@
 //! The programs of the lanes that need root: the daemon, the `kernel` tests and their helpers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
@@ -14,8 +14,8 @@ pub(crate) struct Programs {
     pub(crate) daemon: PathBuf,
     /// Test binary of the lanes `host` and `vm`
     pub(crate) kernel_tests: PathBuf,
-    /// Does what the tests observe
-    pub(crate) actor: PathBuf,
+    /// What the tests start, by name: `actor`, which does what they observe, and others beside it
+    pub(crate) helpers: Vec<(String, PathBuf)>,
     /// First process of a virtual machine
     pub(crate) guest_init: PathBuf,
 }
@@ -45,19 +45,27 @@ pub(crate) fn build() -> Result<Programs> {
         bail!("`{}` failed", shell::line(&cargo));
     }
     let text = String::from_utf8_lossy(&out.stdout);
-    let built: Vec<(String, PathBuf)> = text
+    let mut built: Vec<(String, PathBuf)> = text
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok())
         .filter_map(|message| Some((message.target?.name, message.executable?)))
         .collect();
-    let find = |name: &str| {
-        let found = built.iter().find(|(target, _)| target == name).map(|(_, path)| path.clone());
-        found.with_context(|| format!("cargo built no program `{name}`"))
+    let mut take = |name: &str| {
+        let at = built.iter().position(|(target, _)| target == name);
+        at.map(|at| built.swap_remove(at).1).with_context(|| format!("cargo built no program `{name}`"))
     };
     Ok(Programs {
-        daemon: find("agent-monitor")?,
-        kernel_tests: find("kernel")?,
-        actor: find("actor")?,
-        guest_init: find("guest-init")?,
+        daemon: take("agent-monitor")?,
+        kernel_tests: take("kernel")?,
+        guest_init: take("guest-init")?,
+        helpers: built,
     })
+}
+
+impl Programs {
+    /// The helper that acts out what the tests observe.
+    pub(crate) fn actor(&self) -> Result<&Path> {
+        let found = self.helpers.iter().find(|(name, _)| name == "actor");
+        found.map(|(_, path)| path.as_path()).context("cargo built no program `actor`")
+    }
 }

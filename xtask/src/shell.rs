@@ -165,6 +165,19 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).chain(extra).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
+/// A program of ours, in the caller's environment as it was before cargo added its own to it.
+pub(crate) fn product(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    for (name, _) in env::vars_os() {
+        let name_text = name.to_string_lossy();
+        // What such a program starts would inherit them, and an agent would load the toolchain's libraries.
+        if name_text.starts_with("CARGO") || name_text == "LD_LIBRARY_PATH" {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 /// True for the superuser, which the kernel lanes and the daemon need.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -178,4 +191,55 @@ pub(crate) fn copy_if_changed(from: &Path, to: &Path) -> Result<bool> {
     }
     fs::write(to, new).with_context(|| format!("cannot write {}", to.display()))?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn streamed(script: &str, silence: u64, total: u64) -> (End, Vec<String>) {
+        let limits = Limits { silence: Duration::from_millis(silence), total: Duration::from_millis(total) };
+        let mut lines = Vec::new();
+        let end =
+            stream(Command::new("sh").args(["-c", script]), limits, |line| lines.push(line.to_string()));
+        (end.unwrap(), lines)
+    }
+
+    #[test]
+    fn lines_come_whole_and_the_exit_code_is_kept() {
+        let (end, lines) = streamed("echo one; printf two; exit 3", 60_000, 60_000);
+        assert_eq!(end, End::Exited { success: false });
+        assert_eq!(lines, ["one", "two"]);
+    }
+
+    #[test]
+    fn a_silent_program_is_killed_and_its_half_line_is_shown() {
+        let (end, lines) = streamed("printf 'test a ... '; exec sleep 60", 600, 60_000);
+        assert_eq!(end, End::Silent);
+        assert_eq!(lines, ["test a ..."]);
+    }
+
+    #[test]
+    fn a_program_that_babbles_for_ever_is_killed() {
+        let (end, _) = streamed("exec yes", 60_000, 300);
+        assert_eq!(end, End::Overdue);
+    }
+
+    #[test]
+    fn a_child_left_behind_does_not_keep_us() {
+        let (end, _) = streamed("sleep 30 & exit 0", 60_000, 60_000);
+        assert_eq!(end, End::Exited { success: true });
+    }
+
+    #[test]
+    fn errors_carry_the_end_of_the_output() {
+        let error = output(Command::new("sh").args(["-c", "echo because >&2; exit 1"])).unwrap_err();
+        assert!(error.to_string().contains("because"), "{error}");
+    }
+
+    #[test]
+    fn a_program_without_an_answer_is_named() {
+        let error = output_within(Command::new("sleep").arg("60"), Duration::from_millis(200)).unwrap_err();
+        assert!(error.to_string().contains("`sleep 60` gave no answer"), "{error}");
+    }
 }

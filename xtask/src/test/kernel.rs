@@ -1,22 +1,20 @@
 //! Lanes `host` and `vm`: the kernel tests on this host's kernel, and on each kernel of the matrix.
 
-use std::process::Command;
-
 use anyhow::Result;
 
 use super::unit::cargo_test;
 use crate::tally::{self, Tally};
-use crate::{programs, vm};
+use crate::{programs, shell, vm};
 
 /// On this host's own kernel, at whatever level it offers.
 pub(super) fn host(filter: Option<&str>) -> Result<Tally> {
     let programs = programs::build()?;
-    let mut tests = Command::new(&programs.kernel_tests);
+    let mut tests = shell::product(&programs.kernel_tests);
     tests
         .args(filter)
         .env("AGENT_MONITOR_LANE", "host")
         .env("AGENT_MONITOR_BIN", &programs.daemon)
-        .env("AGENT_MONITOR_ACTOR", &programs.actor);
+        .env("AGENT_MONITOR_ACTOR", programs.actor()?);
     cargo_test("kernel tests", &mut tests)
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Deserialize;
 
+use crate::build::{self, Profile};
 use crate::shell::{self, End, Limits};
 use crate::tally::{self, Tally};
-use crate::{build, workspace};
+use crate::workspace;
 
 /// The test target of the lanes `host` and `vm`.
 const KERNEL_TESTS: &str = "kernel";
@@ -34,9 +35,10 @@ struct Target {
 
 /// Runs the tests of all packages, then the examples in their documentation.
 pub(super) fn run(filter: Option<&str>) -> Result<Tally> {
-    // The same object as in the other lanes, or cargo would build the daemon twice.
-    build::object()?;
+    // Tests of the command line start the program itself.
+    let daemon = build::daemon(Profile::Dev)?;
     let mut tests = build::host_cargo()?;
+    tests.env("AGENT_MONITOR_BIN", daemon);
     tests.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
     for name in test_targets()? {
         tests.args(["--test", &name]);

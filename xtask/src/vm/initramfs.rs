@@ -54,16 +54,16 @@ pub(crate) fn base(programs: &Programs, with: &[PathBuf]) -> Result<PathBuf> {
     }
     accounts(root)?;
     applets(root)?;
-    let ours = [
-        (&programs.guest_init, "init"),
-        (&programs.daemon, "bin/agent-monitor"),
-        (&programs.kernel_tests, "bin/kernel-tests"),
-        (&programs.actor, "bin/actor"),
+    let mut ours = vec![
+        (&programs.guest_init, "init".to_string()),
+        (&programs.daemon, "bin/agent-monitor".to_string()),
+        (&programs.kernel_tests, "bin/kernel-tests".to_string()),
     ];
-    for (from, to) in ours {
+    ours.extend(programs.helpers.iter().map(|(name, path)| (path, format!("bin/{name}"))));
+    for (from, to) in &ours {
         strip(from, &root.join(to))?;
     }
-    let mut linked: Vec<PathBuf> = ours.iter().map(|(from, _)| (*from).clone()).collect();
+    let mut linked: Vec<PathBuf> = ours.into_iter().map(|(from, _)| from.clone()).collect();
     for path in with {
         linked.extend(take_along(path, root)?);
     }
