@@ -1,1 +1,3 @@
 //! User-space half of agent-monitor.
+
+pub mod kernel;
