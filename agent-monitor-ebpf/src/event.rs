@@ -21,7 +21,7 @@ pub const ARGS_CHUNKS: u32 = 64;
 pub const ARGS_MAX: usize = ARGS_CHUNK * ARGS_CHUNKS as usize;
 
 /// Bytes of a record's tail at the most.
-pub const TAIL_MAX: usize = 6656;
+pub const TAIL_MAX: usize = 5632;
 
 pod! {
     /// One piece of a record's tail. Pieces follow each other without a gap in the order the body names them.

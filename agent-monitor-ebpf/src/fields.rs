@@ -112,6 +112,8 @@ macro_rules! for_each_field {
             O_NS_CGROUP: "nsproxy" ["cgroup_ns"] "new cgroup namespaces at fork are not told";
             O_CGROUP_ID: "cgroup" ["kn"] "cgroup rules do not apply to cgroups made later";
             O_KN_ID: "kernfs_node" ["id"] "cgroup rules do not apply to cgroups made later";
+            O_KN_NAME: "kernfs_node" ["name"] "unit and container rules do not apply to cgroups made later";
+            O_CGROUP_PARENT: "cgroup" ["self.parent"] "cgroup rules do not apply to nested cgroups made later";
             O_CGROUP_ROOT: "cgroup" ["root"] "cgroup rules do not apply to cgroups made later";
             O_CGROOT_HID: "cgroup_root" ["hierarchy_id"] "cgroup rules do not apply to cgroups made later";
             O_REGS_ORIG_AX: "pt_regs" ["orig_ax"] "";

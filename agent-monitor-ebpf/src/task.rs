@@ -117,3 +117,23 @@ pod! {
         pub tagged: u32,
     }
 }
+
+pod! {
+    /// One task as the task iterator lists it.
+    pub struct TaskLine {
+        /// `start_boottime` of the thread group's leader.
+        pub start: u64,
+        /// `start_boottime` of the parent process.
+        pub parent_start: u64,
+        /// The thread's binding after this run.
+        pub tag: TaskTag,
+        /// Thread group id.
+        pub tgid: u32,
+        /// Thread id.
+        pub tid: u32,
+        /// Thread group id of the parent process.
+        pub parent_tgid: u32,
+        /// Real uid.
+        pub uid: u32,
+    }
+}

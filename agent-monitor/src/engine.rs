@@ -24,6 +24,8 @@ pub use bind::{BindOutcome, BindRequest};
 pub use gaps::LossBook;
 pub use host::Host;
 
+pub use crate::config::Unattributed;
+
 use crate::attribute::paths;
 use crate::attribute::tree::{Binding, Limits, Proc};
 use crate::attribute::{Agents, Matcher, MountTable, TaskKey, Tree};
@@ -31,30 +33,6 @@ use crate::clock::Clock;
 use crate::decode::file::Place;
 use crate::decode::{self, Body, FsPath, Head, Raw};
 use crate::model::{Event, Kind};
-
-/// Which processes without an agent make events.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Unattributed {
-    /// None.
-    None,
-    /// Their execs.
-    #[default]
-    Exec,
-    /// All that the hooks see.
-    All,
-}
-
-impl Unattributed {
-    /// The word of the option and the status.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Exec => "exec",
-            Self::All => "all",
-        }
-    }
-}
 
 /// What one or more inputs gave.
 #[derive(Debug, Default)]

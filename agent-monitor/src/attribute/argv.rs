@@ -185,7 +185,7 @@ mod tests {
             exe in proptest::collection::vec(any::<u8>(), 0..20),
             args in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..12), 0..8),
         ) {
-            program(&exe, &args, b"/srv");
+            drop(program(&exe, &args, b"/srv"));
         }
 
         #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, TaskTag};
+use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, TaskLine, TaskTag};
 
 use super::TaskKey;
 
@@ -17,9 +17,32 @@ pub struct TaskInfo {
     pub ppid: u32,
     /// Its binding; `agent` 0 for none.
     pub tag: TaskTag,
+    /// Its threads do not all have the same agent.
+    pub mixed: bool,
 }
 
 impl TaskInfo {
+    /// Processes from the threads that the iterator tells. A thread that was made while the iterator ran may lack the
+    /// binding; such a process is marked, and the next run mends it.
+    #[must_use]
+    pub fn of_threads(lines: &[TaskLine]) -> Vec<Self> {
+        let mut tasks: BTreeMap<u32, Self> = BTreeMap::new();
+        for line in lines {
+            let task = tasks.entry(line.tgid).or_insert(Self {
+                tgid: line.tgid,
+                start: line.start,
+                ppid: line.parent_tgid,
+                tag: line.tag,
+                mixed: false,
+            });
+            task.mixed |= task.tag.agent != line.tag.agent;
+            if line.tid == line.tgid && line.tag.agent != 0 || task.tag.agent == 0 {
+                task.tag = line.tag;
+            }
+        }
+        tasks.into_values().collect()
+    }
+
     /// Who it is.
     #[must_use]
     pub fn key(&self) -> TaskKey {
@@ -55,7 +78,9 @@ pub fn bind(tasks: &[TaskInfo], roots: &BTreeMap<TaskKey, Root>, now: u64) -> Pl
     }
     let mut plan = Plan::new();
     for task in tasks {
-        let Some(tag) = wanted.get(&task.tgid).filter(|tag| !same(tag, &task.tag)) else { continue };
+        let Some(tag) = wanted.get(&task.tgid).filter(|tag| !same(tag, &task.tag) || task.mixed) else {
+            continue;
+        };
         plan.insert(task.tgid, BackfillEntry { start: task.start, tag: *tag, replace: 1, tagged: 0 });
     }
     plan
@@ -138,7 +163,7 @@ mod tests {
 
     fn task(tgid: u32, ppid: u32, agent: u32, by: BoundBy) -> TaskInfo {
         let tag = TaskTag { agent, bound_by: if agent == 0 { 0 } else { by as u8 }, ..TaskTag::NONE };
-        TaskInfo { tgid, start: u64::from(tgid), ppid, tag }
+        TaskInfo { tgid, start: u64::from(tgid), ppid, tag, mixed: false }
     }
 
     fn root(agent: u32, nests: bool) -> Root {

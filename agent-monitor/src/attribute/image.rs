@@ -87,6 +87,9 @@ pub fn compile(records: &[Record], agents: &Agents, host: &mut dyn Resolve) -> C
     compiler.finish()
 }
 
+/// cgroup conditions that the kernel tells apart (a bit each, bit 0 unused).
+const CONDITIONS_MAX: usize = 63;
+
 /// Where a rule stands in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Slot {
@@ -207,6 +210,15 @@ impl Compiler<'_> {
             }
             return false;
         };
+        if !groups.is_empty()
+            && self.conditions.len() >= CONDITIONS_MAX
+            && !self.conditions.contains_key(&groups)
+        {
+            self.notes.push(format!(
+                "{label}: more than {CONDITIONS_MAX} cgroup conditions, matched in user space"
+            ));
+            return true;
+        }
         if !groups.is_empty() {
             let next = u32::try_from(self.conditions.len()).unwrap_or(u32::MAX).saturating_add(1);
             entry.cgroup_rule = *self.conditions.entry(groups).or_insert(next);

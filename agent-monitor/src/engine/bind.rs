@@ -52,8 +52,9 @@ impl Engine {
         out.binds.push(BindRequest { key, agent, before, by, ktime, event: Box::new(event) });
     }
 
-    /// Takes note of how a binding went and tells the exec that waited for it. `None`: the process was gone, or the
-    /// kernel refused; the exec is told without an agent, with the reason.
+    /// Takes note of how a binding went and tells the exec that waited for it. `None`: the kernel refused; the exec is
+    /// told without an agent, with the reason. A process that had ended before it could be bound is told as the agent's,
+    /// with a `gap.late` for what it did besides.
     pub fn bind_done(
         &mut self,
         request: BindRequest,
@@ -87,13 +88,22 @@ impl Engine {
         let view = self.agent_view(key);
         let mode = self.agents.mode(agent);
         out.events.push(Event { agent: view, mode, ..*event });
-        self.announce(key, before, outcome.at, Source::Daemon, host, out);
+        if outcome.bound.iter().any(|(bound, _)| *bound == key) {
+            self.announce(key, before, outcome.at, Source::Daemon, host, out);
+        } else {
+            self.tree.end(key, outcome.at);
+            let (first, last) = (self.clock.wall(ktime), self.clock.wall(outcome.at));
+            let mut late = super::gaps::gap(Kind::GapLate, "ended_before_binding", 1, first, last);
+            late.gap.iter_mut().for_each(|gap| gap.agent = Some(self.agents.name(agent)));
+            out.events.push(late);
+        }
     }
 
     /// Takes note of processes that a back-fill bound, and tells each that was not bound by inheritance.
     pub fn backfilled(
         &mut self,
         bound: &[(TaskKey, Binding)],
+        source: Source,
         boot_nanos: u64,
         host: &mut dyn Host,
         out: &mut Output,
@@ -106,9 +116,20 @@ impl Engine {
             let before = self.tree.get(*key).and_then(|proc| proc.binding).map_or(0, |binding| binding.agent);
             self.tree.bind(*key, Some(*binding));
             if binding.by != BoundBy::Inherited {
-                self.announce(*key, before, boot_nanos, Source::Backfill, host, out);
+                self.announce(*key, before, boot_nanos, source, host, out);
             }
         }
+    }
+
+    /// Ends the bound processes that are not among `alive` and were made before `before`: their exit was lost.
+    pub fn reconcile(&mut self, alive: &std::collections::BTreeSet<TaskKey>, before: u64, now: u64) {
+        let lost: Vec<TaskKey> = self
+            .tree
+            .living()
+            .filter(|proc| proc.binding.is_some() && proc.key.start < before && !alive.contains(&proc.key))
+            .map(|proc| proc.key)
+            .collect();
+        lost.into_iter().for_each(|key| self.tree.end(key, now));
     }
 
     /// Takes note of processes that were freed.
@@ -117,7 +138,7 @@ impl Engine {
     }
 
     /// Tells that a process was bound, once for each agent.
-    fn announce(
+    pub(super) fn announce(
         &mut self,
         key: TaskKey,
         before: u32,

@@ -32,7 +32,13 @@ impl Engine {
         out: &mut Output,
     ) {
         self.settle(head, host);
+        // A binding of its own that was told before the fork was.
+        let own = self.tree.get(child).and_then(|proc| Some((proc.binding?, proc.announced)));
         self.tree.fork(head.key, child);
+        if let Some((binding, announced)) = own.filter(|(binding, _)| binding.agent != head.agent) {
+            self.tree.bind(child, Some(binding));
+            self.tree.touch(child).into_iter().for_each(|proc| proc.announced = announced);
+        }
         let mut event = self.event_of(head, child, host);
         if new_ns != 0 {
             let names: Vec<_> = names::namespaces(new_ns).into_iter().map(serde_json::Value::from).collect();
@@ -77,6 +83,7 @@ impl Engine {
     pub(super) fn exec(&mut self, head: &Head, exec: ExecFacts, host: &mut dyn Host, out: &mut Output) {
         self.settle_exec(head, &exec, host);
         let exe_id = FileId { ino: exec.exe_ino, ctime_sec: exec.exe_ctime.0, ctime_nsec: exec.exe_ctime.1 };
+        let before = exec.before;
         let started = self.started(head, exec, host);
         if let Some(proc) = self.tree.touch(head.key) {
             proc.image = Arc::new(started.image.clone());
@@ -90,7 +97,19 @@ impl Engine {
         let event = self.event_of(head, head.key, host);
         match found {
             Some(request) => self.request(request, event, out),
-            None => self.tell(event, out),
+            None => {
+                self.tell(event, out);
+                self.bound_by_exec(head, before, host, out);
+            }
+        }
+    }
+
+    /// Tells that the kernel bound the process at this very exec.
+    fn bound_by_exec(&mut self, head: &Head, before: u32, host: &mut dyn Host, out: &mut Output) {
+        use agent_monitor_ebpf::task::BoundBy;
+        let inherited = matches!(head.bound_by, None | Some(BoundBy::Inherited | BoundBy::Backfill));
+        if head.agent != 0 && head.agent != before && !inherited {
+            self.announce(head.key, before, head.ktime, super::view::source(head.source), host, out);
         }
     }
 
@@ -237,10 +256,13 @@ impl Engine {
                 delay_ms: None,
                 known_from: 0,
             };
-            if self.tree.get(task.key()).is_none() {
+            let known = self.tree.get(task.key()).map(|proc| proc.binding.map(|b| (b.agent, b.delegator)));
+            if known.is_none() {
                 self.tree.insert(Proc::new(task.key()));
             }
-            self.tree.bind(task.key(), Some(binding));
+            if known != Some(Some((binding.agent, binding.delegator))) {
+                self.tree.bind(task.key(), Some(binding));
+            }
         }
     }
 

@@ -44,6 +44,15 @@ impl Engine {
         view
     }
 
+    /// A process as events would show it now.
+    pub fn show(&mut self, key: TaskKey, host: &mut dyn Host) -> Arc<Process> {
+        if self.tree.get(key).is_none() {
+            let proc = self.look_up(key, host);
+            self.tree.insert(proc);
+        }
+        self.process_view(key, host)
+    }
+
     fn describe(&self, proc: &Proc, host: &mut dyn Host) -> Process {
         let cgroup = match proc.cgroup {
             0 => None,
