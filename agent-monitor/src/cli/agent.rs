@@ -8,7 +8,9 @@ use agent_monitor::control::api::{AgentDetail, ProcessRow, Reloaded};
 use agent_monitor::control::client::{Client, ClientError};
 use agent_monitor::registry::diagnostic::escape;
 use agent_monitor::registry::install::{InstallError, Outcome, install};
-use agent_monitor::registry::{AgentId, Diagnostic, LinuxFacts, LoadError, Loaded, check_dir, check_file, report};
+use agent_monitor::registry::{
+    AgentId, Diagnostic, LinuxFacts, LoadError, Loaded, check_dir, check_file, report,
+};
 use clap::{Args, Subcommand};
 
 use super::exit::{FAILURE, Failure, UNREACHABLE, note};
@@ -127,8 +129,11 @@ fn check(args: &CheckArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
     };
     let mut all = Loaded::default();
     for path in &paths {
-        let loaded =
-            if path.is_dir() { check_dir(path, &LinuxFacts, now())? } else { check_file(path, &LinuxFacts, now()) };
+        let loaded = if path.is_dir() {
+            check_dir(path, &LinuxFacts, now())?
+        } else {
+            check_file(path, &LinuxFacts, now())
+        };
         all.records.extend(loaded.records);
         all.refused.extend(loaded.refused);
         all.warnings.extend(loaded.warnings);
@@ -186,10 +191,13 @@ fn show(args: &ShowArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
     };
     match args.output.format {
         Format::Table => {
-            let record: Option<String> = loaded.get(id.as_str()).map(|record| report::record_text(record, now()));
+            let record: Option<String> =
+                loaded.get(id.as_str()).map(|record| report::record_text(record, now()));
             match record {
                 Some(text) => out.text(&text)?,
-                None => out.line(&escape(&serde_json::to_string_pretty(&detail.record)?).replace("\\u{a}", "\n"))?,
+                None => {
+                    out.line(&escape(&serde_json::to_string_pretty(&detail.record)?).replace("\\u{a}", "\n"))?
+                }
             }
             out.line("")?;
             tree(&mut out, &detail)?;
@@ -201,7 +209,12 @@ fn show(args: &ShowArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
 }
 
 /// Without a daemon: the record, and that the processes are not known.
-fn show_at_rest(out: &mut Out, args: &ShowArgs, loaded: &Loaded, error: ClientError) -> anyhow::Result<ExitCode> {
+fn show_at_rest(
+    out: &mut Out,
+    args: &ShowArgs,
+    loaded: &Loaded,
+    error: ClientError,
+) -> anyhow::Result<ExitCode> {
     let Some(record) = loaded.get(&args.id) else { return Err(error.into()) };
     match args.output.format {
         Format::Table => out.text(&report::record_text(record, now()))?,
@@ -217,7 +230,9 @@ fn tree(out: &mut Out, detail: &AgentDetail) -> anyhow::Result<()> {
         return Ok(out.line("no live processes")?);
     }
     let row = |process: &ProcessRow| {
-        let ProcessRow { pid, depth, start_time, exe, args, user, bound_by, bound_delay_ms, delegator, .. } = process;
+        let ProcessRow {
+            pid, depth, start_time, exe, args, user, bound_by, bound_delay_ms, delegator, ..
+        } = process;
         let late = bound_delay_ms.map_or_else(String::new, |delay| format!(" +{delay}ms"));
         let indent = "  ".repeat(usize::try_from(*depth).unwrap_or(0).min(40));
         let command = if args.is_empty() { or_dash(exe.as_ref()) } else { args.join(" ") };
@@ -230,7 +245,8 @@ fn tree(out: &mut Out, detail: &AgentDetail) -> anyhow::Result<()> {
             format!("{indent}{}", command.chars().take(160).collect::<String>()),
         ]
     };
-    Ok(out.table(&["PID", "USER", "BOUND BY", "STARTED BY", "SINCE", "COMMAND"], detail.tree.iter().map(row))?)
+    Ok(out
+        .table(&["PID", "USER", "BOUND BY", "STARTED BY", "SINCE", "COMMAND"], detail.tree.iter().map(row))?)
 }
 
 fn schema() -> anyhow::Result<ExitCode> {

@@ -1,0 +1,3 @@
+//! The VM matrix (so far: its kernels).
+
+pub(crate) mod kernel;
