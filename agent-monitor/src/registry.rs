@@ -16,15 +16,22 @@ pub mod check;
 pub mod cross;
 pub mod diagnostic;
 pub mod facts;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod format;
+pub mod install;
 pub mod load;
 pub mod parse;
 pub(crate) mod reader;
 pub mod record;
+pub mod report;
+pub mod schema;
 pub mod source;
 
 pub use self::{
     diagnostic::{Code, Diagnostic, Severity},
     facts::{HostFacts, LinuxFacts},
+    install::{InstallError, Installed, install},
     load::{LoadError, Loaded, Refused, check_dir, check_file, load_dir},
     parse::{Parsed, parse_record},
     record::{AgentId, Match, Mode, Record},

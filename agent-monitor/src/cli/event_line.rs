@@ -188,11 +188,10 @@ fn of_network(network: &Network) -> String {
         (None, None, Some(name), _) => Some(format!("@{name}")),
         (None, None, None, local) => local.map(|local| local.to_string()),
     };
-    for part in [place, network.name.as_ref().map(|name| format!("({name})")), network.query.clone()] {
-        if let Some(part) = part {
-            text.push(' ');
-            text.push_str(&part);
-        }
+    let name = network.name.as_ref().map(|name| format!("({name})"));
+    for part in [place, name, network.query.clone()].into_iter().flatten() {
+        text.push(' ');
+        text.push_str(&part);
     }
     let counts = [("sent", network.bytes_sent), ("received", network.bytes_received)];
     for (word, count) in counts.into_iter().filter_map(|(word, count)| Some((word, count?))) {

@@ -141,11 +141,12 @@ struct Sheet {
 
 impl Sheet {
     fn begin(&self, out: &mut Out) -> anyhow::Result<()> {
-        Ok(match self.format {
+        match self.format {
             Format::Table => out.line(&event_line::heading())?,
             Format::Json => out.text("[")?,
             Format::Jsonl => {}
-        })
+        }
+        Ok(())
     }
 
     fn row(&mut self, out: &mut Out, line: &str) -> anyhow::Result<()> {

@@ -62,6 +62,10 @@ enum StreamArg {
 }
 
 impl RunArgs {
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "called by the `run` subcommand once `run.rs` is there")
+    )]
     /// The settings of the daemon: flags over environment over file over defaults.
     pub(crate) fn config(&self, shared: &Shared) -> anyhow::Result<Config> {
         let stream = match (self.json, self.output) {
@@ -85,5 +89,51 @@ impl RunArgs {
             ..shared.layer()?
         };
         Ok(layer.over(Layer::from_file(shared.config.as_deref())?).finish()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        shared: Shared,
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn config(args: &[&str]) -> Config {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("c.toml");
+        std::fs::write(&file, "state-dir = \"/file\"\nbpffs = \"/file\"\nstream = \"none\"\nstrict = true\n")
+            .unwrap();
+        let start = ["run", "--config", file.to_str().unwrap_or_default()];
+        let line = Line::parse_from(start.iter().chain(args));
+        line.run.config(&line.shared).unwrap()
+    }
+
+    #[test]
+    fn flags_beat_the_file() {
+        let config =
+            config(&["--state-dir", "/flag", "--json", "--unattributed", "all", "--demo", "--socket", "s"]);
+        assert_eq!(
+            (config.state_dir.as_path(), config.bpffs.as_path()),
+            (Path::new("/flag"), Path::new("/file"))
+        );
+        assert_eq!((config.stream, config.unattributed), (Stream::Jsonl, Unattributed::All));
+        assert!(config.demo && config.strict && config.socket.is_absolute());
+    }
+
+    #[test]
+    fn the_file_beats_the_defaults() {
+        assert_eq!(config(&[]).stream, Stream::None);
+        assert_eq!(config(&["-o", "text"]).stream, Stream::Text);
+        assert!(Line::try_parse_from(["run", "--json", "-o", "text"]).is_err());
     }
 }

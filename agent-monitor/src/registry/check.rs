@@ -271,3 +271,7 @@ impl Check<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "check/tests.rs"]
+mod tests;

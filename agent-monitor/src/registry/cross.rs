@@ -28,6 +28,7 @@ pub struct Taken {
 struct Place {
     source: Arc<Source>,
     at: Position,
+    agent: AgentId,
     what: String,
 }
 
@@ -48,7 +49,10 @@ impl Taken {
             if conditions.is_empty() {
                 continue;
             }
-            if let Some(first) = own.get(&conditions).or_else(|| self.matches.get(&conditions)) {
+            // A file that is there twice is one problem, not one per match.
+            let others = self.matches.get(&conditions);
+            let others = others.filter(|first| first.agent != record.id.value);
+            if let Some(first) = own.get(&conditions).or(others) {
                 problems.push(
                     duplicate(record, Code::DuplicateMatch, found.at, first)
                         .hint("add a condition that tells them apart, such as script, argv or user"),
@@ -65,6 +69,7 @@ impl Taken {
         let place = Place {
             source: record.source.clone(),
             at: record.id.at,
+            agent: record.id.value.clone(),
             what: format!("agent `{}`", record.id.value),
         };
         self.ids.entry(record.id.value.clone()).or_insert(place);
@@ -81,6 +86,7 @@ fn match_place(record: &Record, found: &Located<Match>) -> Place {
     Place {
         source: record.source.clone(),
         at: found.at,
+        agent: record.id.value.clone(),
         what: format!("{} of agent `{}`", found.name, record.id.value),
     }
 }
@@ -88,12 +94,7 @@ fn match_place(record: &Record, found: &Located<Match>) -> Place {
 fn duplicate(record: &Record, code: Code, at: Position, first: &Place) -> Diagnostic {
     let message = match code {
         Code::DuplicateId => format!("the id `{}` is taken", record.id.value),
-        _ => format!(
-            "this match recognises exactly the same processes as {} ({}:{})",
-            first.what,
-            first.source.file().display(),
-            first.at.line
-        ),
+        _ => format!("this match recognises exactly the same processes as {}", first.what),
     };
     Diagnostic::new(&record.source, Severity::Error, code, at, message).related(
         &first.source,

@@ -270,7 +270,7 @@ impl<'a> Loader<'a> {
 }
 
 /// Reads a record file as text. Checks the file that was opened, not a name that may change.
-fn read_file(
+pub(super) fn read_file(
     path: &Path,
     trust: Trust,
     diagnostics: &mut Vec<Diagnostic>,
@@ -319,3 +319,7 @@ fn read_text(file: File, path: &Path) -> Result<String, Box<Diagnostic>> {
         problem.hint("save it as UTF-8; is this the right file?").into()
     })
 }
+
+#[cfg(test)]
+#[path = "load/tests.rs"]
+mod tests;

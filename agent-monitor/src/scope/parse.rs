@@ -366,7 +366,7 @@ fn parse_limit(text: &str, bytes: bool) -> Result<(u64, Per), String> {
         ("", true) => return Err("bytes need a unit".to_owned()),
         _ => return Err(format!("`{unit}` is no unit here")),
     };
-    let number: u64 = number.parse().map_err(|_| format!("`{amount}` is no number"))?;
+    let number: u64 = number.parse().map_err(|error| format!("`{amount}`: {error}"))?;
     match number.checked_mul(factor) {
         Some(0) => Err("a budget of nothing is a deny rule".to_owned()),
         Some(max) => Ok((max, per)),
