@@ -1,6 +1,7 @@
 use agent_monitor::kernel::{Options, bpffs, object::Kernel};
 fn main() {
     let secs: u64 = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(2);
+<<<<<<< HEAD
     let mut k = Kernel::load(Options {
         bpffs: "/sys/fs/bpf/am-smoke".into(),
         cgroup: bpffs::cgroup_mount(),
@@ -13,6 +14,10 @@ fn main() {
         std::process::exit(1)
     });
     eprintln!("full={} over={} {:#?}", k.is_full(), k.taken_over(), k.outcomes());
+=======
+    let mut k = Kernel::load(Options { bpffs: "/sys/fs/bpf/am-smoke".into(), cgroup: bpffs::cgroup_mount(), unattributed: std::env::args().nth(2).and_then(|a| a.parse().ok()).unwrap_or(2), ring_bytes: 8<<20, force_partial: false }).unwrap_or_else(|e| { eprintln!("{e}"); std::process::exit(1) });
+    eprintln!("{:?} full={} over={} {:#?}", k.without_lsm(), k.is_full(), k.taken_over(), k.outcomes());
+>>>>>>> main
     eprintln!("{:?}", k.lost_fields());
     let t = k.tasks().unwrap();
     eprintln!("tasks {} {:?}", t.len(), t.last());

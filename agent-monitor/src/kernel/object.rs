@@ -44,7 +44,8 @@ pub struct Kernel {
     options: Options,
     outcomes: BTreeMap<&'static str, Outcome>,
     lost_fields: Vec<(&'static str, &'static str)>,
-    full: bool,
+    /// Why BPF LSM is not used; `None` at level full.
+    without_lsm: Option<String>,
     taken_over: bool,
 }
 
@@ -63,7 +64,8 @@ impl Kernel {
         }
         let facts = btf::Btf::read(Path::new(VMLINUX))?;
         let aya_btf = Btf::from_sys_fs().map_err(|e| KernelError::bpf("read the kernel's BTF", &e))?;
-        let full = !options.force_partial && lsm_active() && lsm_loads(&aya_btf);
+        let without_lsm = if options.force_partial { Some("level partial was asked for".into()) } else { lsm_loads(&aya_btf).err() };
+        let full = without_lsm.is_none();
         bpffs::prepare(&options.bpffs)?;
         let taken_over = options.bpffs.join("map_RUNTIME").exists();
         let set = std::process::id();
@@ -71,7 +73,7 @@ impl Kernel {
         let mut ebpf = load_object(&options, &facts, &aya_btf, full, set, &mut lost_fields)?;
         let runtime = runtime(&mut ebpf, taken_over, &options)?;
         let mut kernel =
-            Kernel { ebpf, runtime, options, outcomes: BTreeMap::new(), lost_fields, full, taken_over };
+            Kernel { ebpf, runtime, options, outcomes: BTreeMap::new(), lost_fields, without_lsm, taken_over };
         kernel.attach_all(&facts, &aya_btf)?;
         kernel.runtime.program_set = set;
         kernel.runtime.daemon_tgid = std::process::id();
@@ -83,8 +85,8 @@ impl Kernel {
         for program in PROGRAMS {
             let wanted = match program.at {
                 At::Always => true,
-                At::Full => self.full,
-                At::Partial => !self.full,
+                At::Full => self.is_full(),
+                At::Partial => !self.is_full(),
             };
             if !wanted {
                 continue;
@@ -136,7 +138,12 @@ impl Kernel {
 
     /// Whether BPF LSM programs are in force.
     pub fn is_full(&self) -> bool {
-        self.full
+        self.without_lsm.is_none()
+    }
+
+    /// Why the level is partial, `None` at level full.
+    pub fn without_lsm(&self) -> Option<&str> {
+        self.without_lsm.as_deref()
     }
 
     /// Whether pins of an earlier daemon were taken over.
@@ -209,6 +216,7 @@ fn lsm_active() -> bool {
     fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|l| l.trim().split(',').any(|m| m == "bpf"))
 }
 
+<<<<<<< HEAD
 /// Whether the kernel takes an LSM program at all; the list alone does not say so.
 fn lsm_loads(btf: &Btf) -> bool {
     let Ok(mut ebpf) = EbpfLoader::new().btf(Some(btf)).allow_unsupported_maps().load(OBJECT) else {
@@ -216,6 +224,19 @@ fn lsm_loads(btf: &Btf) -> bool {
     };
     let Some(program) = ebpf.program_mut("bprm_check") else { return false };
     <&mut aya::programs::Lsm>::try_from(program).is_ok_and(|p| p.load("bprm_check_security", btf).is_ok())
+=======
+/// Whether the kernel takes an LSM program at all; the list of active modules alone does not say so. `Err` says why not.
+fn lsm_loads(btf: &Btf) -> Result<(), String> {
+    if !lsm_active() {
+        return Err("`bpf` is not in the list of active security modules (/sys/kernel/security/lsm)".into());
+    }
+    let why = |e: &dyn std::error::Error| KernelError::bpf("load an LSM program", e).to_string();
+    let mut ebpf =
+        EbpfLoader::new().btf(Some(btf)).allow_unsupported_maps().load(OBJECT).map_err(|e| why(&e))?;
+    let program = ebpf.program_mut("lsm_probe").ok_or("the object has no program lsm_probe")?;
+    let lsm: &mut aya::programs::Lsm = program.try_into().map_err(|e| why(&e))?;
+    lsm.load("bprm_check_security", btf).map_err(|e| why(&e))
+>>>>>>> main
 }
 
 fn load_object(

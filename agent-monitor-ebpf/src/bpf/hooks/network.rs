@@ -499,8 +499,7 @@ fn flow_tcp(ctx: BtfTracePointContext) -> i32 {
 fn flow_release(ctx: SockContext) -> i32 {
     let sk: *mut bpf_sock = ctx.sock;
     // SAFETY: the verifier types the context.
-    let (protocol, family, src_port, kind) =
-        unsafe { ((*sk).protocol, (*sk).family, (*sk).src_port, (*sk).type_) };
+    let (protocol, family, kind) = unsafe { ((*sk).protocol, (*sk).family, (*sk).type_) };
     if protocol == IPPROTO_TCP {
         return 1;
     }
@@ -526,7 +525,6 @@ fn flow_release(ctx: SockContext) -> i32 {
         i += 1;
     }
     b.remote_port = f.peer[2] as u16;
-    b.local_port = src_port as u16;
     b.family = family as u16;
     b.sock_type = kind as u16;
     b.protocol = protocol as u16;

@@ -19,6 +19,7 @@ use crate::bpf::{
     globals as g,
     read::{Ptr, current, field, ids, leader_start, now, pointer, value},
     recognise::by_user,
+    scratch::tail_at,
     tag::{Actor, actor, enter_proc, runtime, set_tag, tag_of, telling},
     walk::walk,
 };
@@ -63,14 +64,11 @@ pub(crate) fn path_a(actor: &Actor, b: *mut PrivBody, dentry: Ptr) -> u32 {
 /// A kernel string of up to 127 bytes at `off`.
 #[inline(always)]
 fn text(actor: &Actor, off: u32, at: Ptr) -> (Piece, u32) {
-    if at.is_null() || off >= agent_monitor_ebpf::event::TAIL_MAX as u32 {
+    let Some(to) = tail_at(actor.scratch, off, 128).filter(|_| !at.is_null()) else {
         return (Piece { len: 0, depth: 0, flags: 0 }, off);
-    }
-    // SAFETY: bounded above; 256 bytes of slack follow.
-    let n = unsafe {
-        let to = (&raw mut (*actor.scratch).rec.tail).cast::<u8>().add(off as usize);
-        bpf_probe_read_kernel_str(to.cast(), 128, at.cast())
     };
+    // SAFETY: 128 bytes are there.
+    let n = unsafe { bpf_probe_read_kernel_str(to.cast(), 128, at.cast()) };
     let len = if n < 0 { 0 } else { (n & 0xff) as u32 };
     let flags = if len == 128 { PIECE_TRUNCATED } else { 0 };
     (Piece { len: len as u16, depth: 0, flags }, off + len)

@@ -3,7 +3,7 @@
 use agent_monitor_ebpf::{
     Kind, Source,
     event::{
-        ACCESS_CREATE, ACCESS_WRITE, FILE_CREATED, FILE_TEXT, FileBody, PIECE_FAILED, PIECE_TRUNCATED, Piece, TAIL_MAX,
+        ACCESS_CREATE, ACCESS_WRITE, FILE_CREATED, FILE_TEXT, FileBody, PIECE_FAILED, PIECE_TRUNCATED, Piece, 
         file_op,
     },
 };
@@ -22,6 +22,7 @@ use crate::bpf::{
         privilege::start,
     },
     read::{Ptr, dentry_id, field, pointer, user},
+    scratch::tail_at,
     tag::Actor,
     walk::walk,
 };
@@ -130,14 +131,9 @@ fn base_of(actor: &Actor, dir: u8, first: u8, args: &Args) -> Ptr {
 /// A text from user memory at `off`; its length with the NUL.
 #[inline(always)]
 fn text(actor: &Actor, off: u32, at: u64) -> (u32, u8) {
-    if off >= TAIL_MAX as u32 - TEXT {
-        return (0, PIECE_TRUNCATED);
-    }
-    // SAFETY: bounded above.
-    let n = unsafe {
-        let to = (&raw mut (*actor.scratch).rec.tail).cast::<u8>().add(off as usize);
-        bpf_probe_read_user_str(to.cast(), TEXT, at as *const _)
-    };
+    let Some(to) = tail_at(actor.scratch, off, TEXT as usize) else { return (0, PIECE_TRUNCATED) };
+    // SAFETY: as many bytes are there.
+    let n = unsafe { bpf_probe_read_user_str(to.cast(), TEXT, at as *const _) };
     if n <= 0 {
         return (0, PIECE_FAILED);
     }
