@@ -33,9 +33,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ag
 
 /// Maps that are pinned: those that the programs and a later daemon share.
 const PINNED_MAPS: &[&str] = &[
-    "EVENTS", "PRIORITY", "RUNTIME", "PATHS", "TEXTS", "USERS", "NAMES", "CGROUPS", "PROCS", "BACKFILL",
-    "LOSSES", "OVERFLOW", "FLOWS", "TASKS", "SCRATCH",
+    "EVENTS", "PRIORITY", "RUNTIME", "PATHS", "TEXTS", "USERS", "NAMES", "CGROUPS", "PROCS", "BACKFILL", "LOSSES",
+    "OVERFLOW", "FLOWS", "TASKS", "SCRATCH",
 ];
+
 
 /// The loaded kernel side.
 pub struct Kernel {
@@ -111,10 +112,7 @@ impl Kernel {
             if program.without.is_empty()
                 && let Outcome::Absent(why) = &outcome
             {
-                return Err(KernelError::Bpf {
-                    what: format!("attach {}", program.name),
-                    cause: why.clone(),
-                });
+                return Err(KernelError::Bpf { what: format!("attach {}", program.name), cause: why.clone() });
             }
             self.outcomes.insert(program.name, outcome);
         }
@@ -128,8 +126,7 @@ impl Kernel {
         if fresh.exists() {
             fs::remove_file(&fresh).map_err(|e| KernelError::io("remove", &fresh, e))?;
         }
-        let pinned =
-            link.pin(&fresh).map_err(|e| KernelError::bpf(format!("pin {}", fresh.display()), &e))?;
+        let pinned = link.pin(&fresh).map_err(|e| KernelError::bpf(format!("pin {}", fresh.display()), &e))?;
         fs::rename(&fresh, &path).map_err(|e| KernelError::io("rename", &fresh, e))?;
         // The pin holds it now; dropping a pinned link does not detach.
         drop(pinned);
@@ -216,15 +213,6 @@ fn lsm_active() -> bool {
     fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|l| l.trim().split(',').any(|m| m == "bpf"))
 }
 
-<<<<<<< HEAD
-/// Whether the kernel takes an LSM program at all; the list alone does not say so.
-fn lsm_loads(btf: &Btf) -> bool {
-    let Ok(mut ebpf) = EbpfLoader::new().btf(Some(btf)).allow_unsupported_maps().load(OBJECT) else {
-        return false;
-    };
-    let Some(program) = ebpf.program_mut("bprm_check") else { return false };
-    <&mut aya::programs::Lsm>::try_from(program).is_ok_and(|p| p.load("bprm_check_security", btf).is_ok())
-=======
 /// Whether the kernel takes an LSM program at all; the list of active modules alone does not say so. `Err` says why not.
 fn lsm_loads(btf: &Btf) -> Result<(), String> {
     if !lsm_active() {
@@ -236,7 +224,6 @@ fn lsm_loads(btf: &Btf) -> Result<(), String> {
     let program = ebpf.program_mut("lsm_probe").ok_or("the object has no program lsm_probe")?;
     let lsm: &mut aya::programs::Lsm = program.try_into().map_err(|e| why(&e))?;
     lsm.load("bprm_check_security", btf).map_err(|e| why(&e))
->>>>>>> main
 }
 
 fn load_object(
@@ -289,8 +276,10 @@ fn runtime_array(ebpf: &mut Ebpf) -> Result<Array<&mut MapData, Plain<Runtime>>,
 
 /// Settings to start from: those of the pins when there are any, so that hashes stay what they are.
 fn runtime(ebpf: &mut Ebpf, taken_over: bool, options: &Options) -> Result<Runtime, KernelError> {
-    let old =
-        runtime_array(ebpf)?.get(&0, 0).map_err(|e| KernelError::bpf("read the runtime settings", &e))?.0;
+    let old = runtime_array(ebpf)?
+        .get(&0, 0)
+        .map_err(|e| KernelError::bpf("read the runtime settings", &e))?
+        .0;
     if taken_over {
         if old.abi != ABI_VERSION {
             let path = options.bpffs.display().to_string();
@@ -298,10 +287,7 @@ fn runtime(ebpf: &mut Ebpf, taken_over: bool, options: &Options) -> Result<Runti
         }
         let alive = old.daemon_tgid != std::process::id() && is_daemon(old.daemon_tgid);
         if alive {
-            return Err(KernelError::Busy {
-                path: options.bpffs.display().to_string(),
-                pid: old.daemon_tgid,
-            });
+            return Err(KernelError::Busy { path: options.bpffs.display().to_string(), pid: old.daemon_tgid });
         }
         return Ok(old);
     }
