@@ -99,7 +99,7 @@ impl Kernel {
                 At::Full => self.is_full(),
                 At::Partial => !self.is_full(),
             };
-            if !wanted {
+            if !wanted || !attach::fits(program, facts) {
                 continue;
             }
             let needs_cgroup = matches!(program.hook, Hook::SockAddr | Hook::Sock | Hook::Skb);
@@ -262,7 +262,6 @@ fn load_object(
     }
     let wake = (options.ring_bytes / 8).max(4096);
     let level = u32::from(full);
-    let setattr = facts.parameter_of("bpf_lsm_inode_setattr", "dentry").unwrap_or(0);
     let pins: Vec<(&str, PathBuf)> =
         PINNED_MAPS.iter().map(|m| (*m, options.bpffs.join(format!("map_{m}")))).collect();
     let mut loader = EbpfLoader::new();
@@ -275,8 +274,7 @@ fn load_object(
         .override_global("UNATTRIBUTED", &options.unattributed, true)
         .override_global("PROGRAM_SET", &set, true)
         .override_global("WAKE_BYTES", &wake, true)
-        .override_global("LEVEL_FULL", &level, true)
-        .override_global("ARG_SETATTR", &setattr, false);
+        .override_global("LEVEL_FULL", &level, true);
     for (map, path) in &pins {
         loader.map_pin_path(map, path.as_path());
     }
