@@ -2,9 +2,14 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "xtask talks to the person at the terminal")]
 
 mod build;
+mod ci;
+mod programs;
 mod run;
 mod setup;
 mod shell;
+mod tally;
+mod test;
+mod tidy;
 mod vm;
 mod workspace;
 
@@ -28,6 +33,14 @@ enum Command {
     Build(build::Args),
     /// Build, then run the daemon in the foreground
     Run(run::Args),
+    /// Run every lane that this machine can run, and count
+    Test(test::Args),
+    /// Run the kernel tests in virtual machines
+    Vm(vm::Args),
+    /// Check the rules of the house
+    Tidy(tidy::Args),
+    /// `test`, and a skipped test is a failure
+    Ci(ci::Args),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +48,10 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::command(&args),
         Command::Build(args) => build::command(&args),
         Command::Run(args) => run::command(&args),
+        Command::Test(args) => test::command(&args),
+        Command::Vm(args) => vm::command(&args),
+        Command::Tidy(args) => tidy::command(&args),
+        Command::Ci(args) => ci::command(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

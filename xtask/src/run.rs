@@ -1,7 +1,7 @@
 //! `run`: builds the daemon and runs it in the foreground.
 
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
@@ -30,12 +30,16 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(NOT_ENOUGH_PRIVILEGE));
     }
     let path = build::daemon(Profile::Release)?;
-    let mut daemon = Command::new(&path);
+    let mut daemon = shell::product(&path);
     daemon.arg("run");
     if args.demo {
         daemon.arg("--demo");
     }
     daemon.args(&args.args);
-    println!("running {} {}", workspace::shown(&path), shell::line(&daemon).trim_start_matches("agent-monitor "));
+    println!(
+        "running {} {}",
+        workspace::shown(&path),
+        shell::line(&daemon).trim_start_matches("agent-monitor ")
+    );
     Err(daemon.exec()).with_context(|| format!("cannot start {}", path.display()))
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use anyhow::{Context as _, Result, bail};
@@ -24,10 +25,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs silently and returns stdout; on failure the error carries the end of what was printed.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let out = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start `{}`", line(command)))?;
+    let out =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", line(command)))?;
     stdout_of(command, &out)
 }
 
@@ -48,6 +47,87 @@ pub(crate) fn output_within(command: &mut Command, limit: Duration) -> Result<St
     };
     let out = Output { status, stdout: collect(stdout), stderr: collect(stderr) };
     stdout_of(command, &out)
+}
+
+/// How a streamed program came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself, with success or without
+    Exited { success: bool },
+    /// Nothing was printed for too long; killed
+    Silent,
+    /// It took too long as a whole; killed
+    Overdue,
+}
+
+/// Bounds of a streamed program.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// Longest time without a byte of output
+    pub(crate) silence: Duration,
+    /// Longest time as a whole
+    pub(crate) total: Duration,
+}
+
+/// A program that outlives its main process must not keep us at its pipe.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs and hands each line of stdout to `on_line` as it comes; stderr goes to the terminal.
+pub(crate) fn stream(command: &mut Command, limits: Limits, mut on_line: impl FnMut(&str)) -> Result<End> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start `{}`", line(command)))?;
+    let chunks = child.stdout.take().map(chunks).context("no pipe from the program")?;
+    let start = Instant::now();
+    let (mut heard, mut exited) = (start, None);
+    let mut buffer = Vec::new();
+    let end = loop {
+        match chunks.recv_timeout(Duration::from_millis(500)) {
+            Ok(chunk) => {
+                heard = Instant::now();
+                for byte in chunk {
+                    if byte == b'\n' {
+                        on_line(String::from_utf8_lossy(&buffer).trim_end());
+                        buffer.clear();
+                    } else {
+                        buffer.push(byte);
+                    }
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break End::Exited { success: child.wait()?.success() },
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Some(status) = child.try_wait()? {
+            let since = *exited.get_or_insert_with(Instant::now);
+            if since.elapsed() > GRACE {
+                break End::Exited { success: status.success() };
+            }
+        } else if heard.elapsed() > limits.silence {
+            break End::Silent;
+        } else if start.elapsed() > limits.total {
+            break End::Overdue;
+        }
+    };
+    if matches!(end, End::Silent | End::Overdue) {
+        child.kill()?;
+        child.wait()?;
+    }
+    // The last words of a program that hangs are usually half a line.
+    if !buffer.is_empty() {
+        on_line(String::from_utf8_lossy(&buffer).trim_end());
+    }
+    Ok(end)
+}
+
+fn chunks(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        while let Ok(length) = pipe.read(&mut chunk)
+            && length > 0
+            && sender.send(chunk[..length].to_vec()).is_ok()
+        {}
+    });
+    receiver
 }
 
 fn drain(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
@@ -85,6 +165,19 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).chain(extra).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
+/// A program of ours, in the caller's environment as it was before cargo added its own to it.
+pub(crate) fn product(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    for (name, _) in env::vars_os() {
+        let name_text = name.to_string_lossy();
+        // What such a program starts would inherit them, and an agent would load the toolchain's libraries.
+        if name_text.starts_with("CARGO") || name_text == "LD_LIBRARY_PATH" {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 /// True for the superuser, which the kernel lanes and the daemon need.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -98,4 +191,55 @@ pub(crate) fn copy_if_changed(from: &Path, to: &Path) -> Result<bool> {
     }
     fs::write(to, new).with_context(|| format!("cannot write {}", to.display()))?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn streamed(script: &str, silence: u64, total: u64) -> (End, Vec<String>) {
+        let limits = Limits { silence: Duration::from_millis(silence), total: Duration::from_millis(total) };
+        let mut lines = Vec::new();
+        let end =
+            stream(Command::new("sh").args(["-c", script]), limits, |line| lines.push(line.to_string()));
+        (end.unwrap(), lines)
+    }
+
+    #[test]
+    fn lines_come_whole_and_the_exit_code_is_kept() {
+        let (end, lines) = streamed("echo one; printf two; exit 3", 60_000, 60_000);
+        assert_eq!(end, End::Exited { success: false });
+        assert_eq!(lines, ["one", "two"]);
+    }
+
+    #[test]
+    fn a_silent_program_is_killed_and_its_half_line_is_shown() {
+        let (end, lines) = streamed("printf 'test a ... '; exec sleep 60", 600, 60_000);
+        assert_eq!(end, End::Silent);
+        assert_eq!(lines, ["test a ..."]);
+    }
+
+    #[test]
+    fn a_program_that_babbles_for_ever_is_killed() {
+        let (end, _) = streamed("exec yes", 60_000, 300);
+        assert_eq!(end, End::Overdue);
+    }
+
+    #[test]
+    fn a_child_left_behind_does_not_keep_us() {
+        let (end, _) = streamed("sleep 30 & exit 0", 60_000, 60_000);
+        assert_eq!(end, End::Exited { success: true });
+    }
+
+    #[test]
+    fn errors_carry_the_end_of_the_output() {
+        let error = output(Command::new("sh").args(["-c", "echo because >&2; exit 1"])).unwrap_err();
+        assert!(error.to_string().contains("because"), "{error}");
+    }
+
+    #[test]
+    fn a_program_without_an_answer_is_named() {
+        let error = output_within(Command::new("sleep").arg("60"), Duration::from_millis(200)).unwrap_err();
+        assert!(error.to_string().contains("`sleep 60` gave no answer"), "{error}");
+    }
 }

@@ -41,7 +41,8 @@ pub(crate) fn cache() -> Result<PathBuf> {
     } else if let Some(dir) = env::var_os("XDG_CACHE_HOME") {
         PathBuf::from(dir).join("agent-monitor-xtask")
     } else {
-        let home = env::var_os("HOME").context("set HOME or AGENT_MONITOR_CACHE: nowhere to keep downloads")?;
+        let home =
+            env::var_os("HOME").context("set HOME or AGENT_MONITOR_CACHE: nowhere to keep downloads")?;
         PathBuf::from(home).join(".cache/agent-monitor-xtask")
     };
     fs::create_dir_all(&dir).with_context(|| format!("cannot create the cache {}", dir.display()))?;

@@ -1,12 +1,14 @@
 //! The only reads of kernel and user memory. Everything returns zero (or `None`) on failure; the caller decides whether
 //! that is worth a count.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     Global,
     bindings::task_struct,
     helpers::{
-        bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_probe_read_kernel, bpf_probe_read_user,
-        generated::{bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_ktime_get_boot_ns},
+        bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_probe_read_user,
+        generated::{bpf_probe_read_kernel, bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_ktime_get_boot_ns},
     },
 };
 
@@ -15,25 +17,28 @@ use super::globals as g;
 /// Any kernel object.
 pub(crate) type Ptr = *const u8;
 
+/// Reads a plain value at an address; zero when it cannot be read. No branch: the helper zeroes the destination when
+/// it fails, and each branch would double what older verifiers walk through.
+#[inline(always)]
+pub(crate) fn value<T: Copy>(at: Ptr) -> T {
+    let mut slot = MaybeUninit::<T>::zeroed();
+    // SAFETY: probe_read checks the address and fills the whole slot either way; `T` is a plain integer or array.
+    unsafe {
+        bpf_probe_read_kernel(slot.as_mut_ptr().cast(), size_of::<T>() as u32, at.cast());
+        slot.assume_init()
+    }
+}
+
 /// Reads a plain value at `base + offset`; zero when it cannot be read.
 #[inline(always)]
-pub(crate) fn field<T: Copy + Default>(base: Ptr, offset: &'static Global<u32>) -> T {
-    let at = base.wrapping_add(offset.load() as usize);
-    // SAFETY: probe_read checks the address; a bad one gives an error.
-    unsafe { bpf_probe_read_kernel(at.cast::<T>()) }.unwrap_or_default()
+pub(crate) fn field<T: Copy>(base: Ptr, offset: &'static Global<u32>) -> T {
+    value(base.wrapping_add(offset.load() as usize))
 }
 
 /// Reads a pointer at `base + offset`; null when it cannot be read.
 #[inline(always)]
 pub(crate) fn pointer(base: Ptr, offset: &'static Global<u32>) -> Ptr {
     field::<u64>(base, offset) as Ptr
-}
-
-/// Reads a plain value at an address; zero when it cannot be read.
-#[inline(always)]
-pub(crate) fn value<T: Copy + Default>(at: Ptr) -> T {
-    // SAFETY: as in `field`.
-    unsafe { bpf_probe_read_kernel(at.cast::<T>()) }.unwrap_or_default()
 }
 
 /// Reads a plain value from user memory.

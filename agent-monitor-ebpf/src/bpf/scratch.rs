@@ -31,5 +31,26 @@ pub(crate) struct Scratch {
     pub(crate) script_flags: u32,
     /// 1 from the first check of an exec until it ends.
     pub(crate) script_seen: u32,
-    pub(crate) reserved: u32,
+    /// `NS_*` bits of the fork in progress.
+    pub(crate) new_ns: u32,
+}
+
+/// Hides where a number comes from. Older verifiers do not connect a bound checked in one register with a copy of the
+/// number spilled earlier; after this there is only one copy.
+#[inline(always)]
+pub(crate) fn opaque(mut n: u64) -> u64 {
+    // SAFETY: adds nothing. An empty block would leave a line number without an instruction, which 6.1 refuses.
+    unsafe { core::arch::asm!("{0} += 0", inout(reg) n, options(nomem, nostack, preserves_flags)) };
+    n
+}
+
+/// A place in the tail with `room` bytes behind it, `None` when there is not that much.
+#[inline(always)]
+pub(crate) fn tail_at(scratch: *mut Scratch, off: u32, room: usize) -> Option<*mut u8> {
+    let off = opaque(u64::from(off));
+    if off > (TAIL_MAX + TAIL_SLACK - room) as u64 {
+        return None;
+    }
+    // SAFETY: bounded above; the scratch is a map value.
+    Some(unsafe { (&raw mut (*scratch).rec.tail).cast::<u8>().add(off as usize) })
 }

@@ -13,7 +13,7 @@ use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel_str};
 use super::{
     globals as g,
     read::{Ptr, field, pointer},
-    scratch::Scratch,
+    scratch::{Scratch, tail_at},
 };
 
 /// What the callback carries from step to step.
@@ -51,12 +51,9 @@ pub(crate) struct Walked {
 /// Word `at` of the name at `off`, with what lies behind the name's end zeroed.
 #[inline(always)]
 fn word(scratch: *mut Scratch, off: u32, len: u32, at: u32) -> u64 {
-    let place = (off + at) as usize;
-    if place > TAIL_MAX + 240 {
-        return 0;
-    }
-    // SAFETY: bounded above; names start at multiples of 8.
-    let raw = unsafe { *(&raw const (*scratch).rec.tail).cast::<u8>().add(place & !7).cast::<u64>() };
+    let Some(place) = tail_at(scratch, (off + at) & !7, 8) else { return 0 };
+    // SAFETY: eight bytes are there; names start at multiples of 8.
+    let raw = unsafe { *place.cast::<u64>() };
     let left = len - at;
     if left < 8 { raw & ((1u64 << (left * 8)) - 1) } else { raw }
 }
@@ -104,11 +101,9 @@ fn name_hash(scratch: *mut Scratch, key: HashKey, off: u32, len: u32) -> u64 {
 #[inline(always)]
 fn read_name(scratch: *mut Scratch, off: u32, dentry: Ptr) -> i64 {
     let name = pointer(dentry, &g::O_DENTRY_NAME);
-    // SAFETY: `off` was checked to be below TAIL_MAX, behind which there are 256 bytes.
-    let n = unsafe {
-        let to = (&raw mut (*scratch).rec.tail).cast::<u8>().add(off as usize);
-        bpf_probe_read_kernel_str(to.cast(), 256, name.cast())
-    };
+    let Some(to) = tail_at(scratch, off, 256) else { return -1 };
+    // SAFETY: 256 bytes are there.
+    let n = unsafe { bpf_probe_read_kernel_str(to.cast(), 256, name.cast()) };
     if n <= 0 { -1 } else { (n - 1) & 0xff }
 }
 

@@ -33,9 +33,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ag
 
 /// Maps that are pinned: those that the programs and a later daemon share.
 const PINNED_MAPS: &[&str] = &[
-    "EVENTS", "PRIORITY", "RUNTIME", "PATHS", "TEXTS", "USERS", "NAMES", "CGROUPS", "PROCS", "BACKFILL",
-    "LOSSES", "OVERFLOW", "FLOWS", "TASKS", "SCRATCH",
+    "EVENTS", "PRIORITY", "RUNTIME", "PATHS", "TEXTS", "USERS", "NAMES", "CGROUPS", "PROCS", "BACKFILL", "LOSSES",
+    "OVERFLOW", "FLOWS", "TASKS", "SCRATCH",
 ];
+
 
 /// The loaded kernel side.
 pub struct Kernel {
@@ -44,7 +45,8 @@ pub struct Kernel {
     options: Options,
     outcomes: BTreeMap<&'static str, Outcome>,
     lost_fields: Vec<(&'static str, &'static str)>,
-    full: bool,
+    /// Why BPF LSM is not used; `None` at level full.
+    without_lsm: Option<String>,
     taken_over: bool,
 }
 
@@ -63,7 +65,8 @@ impl Kernel {
         }
         let facts = btf::Btf::read(Path::new(VMLINUX))?;
         let aya_btf = Btf::from_sys_fs().map_err(|e| KernelError::bpf("read the kernel's BTF", &e))?;
-        let full = !options.force_partial && lsm_active() && lsm_loads(&aya_btf);
+        let without_lsm = if options.force_partial { Some("level partial was asked for".into()) } else { lsm_loads(&aya_btf).err() };
+        let full = without_lsm.is_none();
         bpffs::prepare(&options.bpffs)?;
         let taken_over = options.bpffs.join("map_RUNTIME").exists();
         let set = std::process::id();
@@ -71,7 +74,7 @@ impl Kernel {
         let mut ebpf = load_object(&options, &facts, &aya_btf, full, set, &mut lost_fields)?;
         let runtime = runtime(&mut ebpf, taken_over, &options)?;
         let mut kernel =
-            Kernel { ebpf, runtime, options, outcomes: BTreeMap::new(), lost_fields, full, taken_over };
+            Kernel { ebpf, runtime, options, outcomes: BTreeMap::new(), lost_fields, without_lsm, taken_over };
         kernel.attach_all(&facts, &aya_btf)?;
         kernel.runtime.program_set = set;
         kernel.runtime.daemon_tgid = std::process::id();
@@ -83,10 +86,10 @@ impl Kernel {
         for program in PROGRAMS {
             let wanted = match program.at {
                 At::Always => true,
-                At::Full => self.full,
-                At::Partial => !self.full,
+                At::Full => self.is_full(),
+                At::Partial => !self.is_full(),
             };
-            if !wanted {
+            if !wanted || !attach::fits(program, facts) {
                 continue;
             }
             let needs_cgroup = matches!(program.hook, Hook::SockAddr | Hook::Sock | Hook::Skb);
@@ -109,10 +112,7 @@ impl Kernel {
             if program.without.is_empty()
                 && let Outcome::Absent(why) = &outcome
             {
-                return Err(KernelError::Bpf {
-                    what: format!("attach {}", program.name),
-                    cause: why.clone(),
-                });
+                return Err(KernelError::Bpf { what: format!("attach {}", program.name), cause: why.clone() });
             }
             self.outcomes.insert(program.name, outcome);
         }
@@ -126,8 +126,7 @@ impl Kernel {
         if fresh.exists() {
             fs::remove_file(&fresh).map_err(|e| KernelError::io("remove", &fresh, e))?;
         }
-        let pinned =
-            link.pin(&fresh).map_err(|e| KernelError::bpf(format!("pin {}", fresh.display()), &e))?;
+        let pinned = link.pin(&fresh).map_err(|e| KernelError::bpf(format!("pin {}", fresh.display()), &e))?;
         fs::rename(&fresh, &path).map_err(|e| KernelError::io("rename", &fresh, e))?;
         // The pin holds it now; dropping a pinned link does not detach.
         drop(pinned);
@@ -136,7 +135,12 @@ impl Kernel {
 
     /// Whether BPF LSM programs are in force.
     pub fn is_full(&self) -> bool {
-        self.full
+        self.without_lsm.is_none()
+    }
+
+    /// Why the level is partial, `None` at level full.
+    pub fn without_lsm(&self) -> Option<&str> {
+        self.without_lsm.as_deref()
     }
 
     /// Whether pins of an earlier daemon were taken over.
@@ -209,13 +213,17 @@ fn lsm_active() -> bool {
     fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|l| l.trim().split(',').any(|m| m == "bpf"))
 }
 
-/// Whether the kernel takes an LSM program at all; the list alone does not say so.
-fn lsm_loads(btf: &Btf) -> bool {
-    let Ok(mut ebpf) = EbpfLoader::new().btf(Some(btf)).allow_unsupported_maps().load(OBJECT) else {
-        return false;
-    };
-    let Some(program) = ebpf.program_mut("bprm_check") else { return false };
-    <&mut aya::programs::Lsm>::try_from(program).is_ok_and(|p| p.load("bprm_check_security", btf).is_ok())
+/// Whether the kernel takes an LSM program at all; the list of active modules alone does not say so. `Err` says why not.
+fn lsm_loads(btf: &Btf) -> Result<(), String> {
+    if !lsm_active() {
+        return Err("`bpf` is not in the list of active security modules (/sys/kernel/security/lsm)".into());
+    }
+    let why = |e: &dyn std::error::Error| KernelError::bpf("load an LSM program", e).to_string();
+    let mut ebpf =
+        EbpfLoader::new().btf(Some(btf)).allow_unsupported_maps().load(OBJECT).map_err(|e| why(&e))?;
+    let program = ebpf.program_mut("lsm_probe").ok_or("the object has no program lsm_probe")?;
+    let lsm: &mut aya::programs::Lsm = program.try_into().map_err(|e| why(&e))?;
+    lsm.load("bprm_check_security", btf).map_err(|e| why(&e))
 }
 
 fn load_object(
@@ -240,7 +248,6 @@ fn load_object(
     }
     let wake = (options.ring_bytes / 8).max(4096);
     let level = u32::from(full);
-    let setattr = facts.parameter_of("bpf_lsm_inode_setattr", "dentry").unwrap_or(0);
     let pins: Vec<(&str, PathBuf)> =
         PINNED_MAPS.iter().map(|m| (*m, options.bpffs.join(format!("map_{m}")))).collect();
     let mut loader = EbpfLoader::new();
@@ -253,8 +260,7 @@ fn load_object(
         .override_global("UNATTRIBUTED", &options.unattributed, true)
         .override_global("PROGRAM_SET", &set, true)
         .override_global("WAKE_BYTES", &wake, true)
-        .override_global("LEVEL_FULL", &level, true)
-        .override_global("ARG_SETATTR", &setattr, false);
+        .override_global("LEVEL_FULL", &level, true);
     for (map, path) in &pins {
         loader.map_pin_path(map, path.as_path());
     }
@@ -268,8 +274,10 @@ fn runtime_array(ebpf: &mut Ebpf) -> Result<Array<&mut MapData, Plain<Runtime>>,
 
 /// Settings to start from: those of the pins when there are any, so that hashes stay what they are.
 fn runtime(ebpf: &mut Ebpf, taken_over: bool, options: &Options) -> Result<Runtime, KernelError> {
-    let old =
-        runtime_array(ebpf)?.get(&0, 0).map_err(|e| KernelError::bpf("read the runtime settings", &e))?.0;
+    let old = runtime_array(ebpf)?
+        .get(&0, 0)
+        .map_err(|e| KernelError::bpf("read the runtime settings", &e))?
+        .0;
     if taken_over {
         if old.abi != ABI_VERSION {
             let path = options.bpffs.display().to_string();
@@ -277,10 +285,7 @@ fn runtime(ebpf: &mut Ebpf, taken_over: bool, options: &Options) -> Result<Runti
         }
         let alive = old.daemon_tgid != std::process::id() && is_daemon(old.daemon_tgid);
         if alive {
-            return Err(KernelError::Busy {
-                path: options.bpffs.display().to_string(),
-                pid: old.daemon_tgid,
-            });
+            return Err(KernelError::Busy { path: options.bpffs.display().to_string(), pid: old.daemon_tgid });
         }
         return Ok(old);
     }

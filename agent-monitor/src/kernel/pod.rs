@@ -21,14 +21,5 @@ macro_rules! plain {
     };
 }
 plain!(
-    BackfillEntry,
-    CgroupEntry,
-    LossKey,
-    LossValue,
-    MatchEntry,
-    MatchSet,
-    NumKey,
-    PathKey,
-    ProcEntry,
-    Runtime
+    BackfillEntry, CgroupEntry, LossKey, LossValue, MatchEntry, MatchSet, NumKey, PathKey, ProcEntry, Runtime
 );

@@ -74,7 +74,7 @@ impl Writer {
         self.optional("data_boundary", record.data_boundary.as_ref().map(|d| &d.value));
         self.raw("expires", record.expires.value);
         if let Some(idle) = record.retire_when_idle {
-            self.text("retire_when_idle", format!("{}s", idle.as_secs()));
+            self.text("retire_when_idle", duration(idle.as_secs()));
         }
         self.text(
             "mode",
@@ -194,6 +194,14 @@ fn budget(limit: &Limit, bytes: bool) -> String {
         Some((shift, unit)) if bytes => format!("{}{unit}/{per}", limit.max >> shift),
         _ => format!("{}/{per}", limit.max),
     }
+}
+
+/// In the largest unit that divides it.
+fn duration(seconds: u64) -> String {
+    let units = [(604_800, 'w'), (86_400, 'd'), (3600, 'h'), (60, 'm')];
+    let unit = units.iter().find(|(length, _)| seconds.is_multiple_of(*length));
+    let (length, unit) = unit.copied().unwrap_or((1, 's'));
+    format!("{}{unit}", seconds / length)
 }
 
 fn quote(text: &str) -> String {

@@ -78,15 +78,15 @@ pub fn list_text(loaded: &Loaded, now: Timestamp) -> String {
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["ID", "OWNER", "MODE", "EXPIRES", "MATCHES", "PURPOSE"]);
+        .set_header(["ID", "OWNER", "MODE", "EXPIRES", "PURPOSE", "MATCHES"]);
     for record in &loaded.records {
         table.add_row([
             record.id.to_string(),
             escape(&record.owner),
             mode_word(record.mode.value).to_owned(),
             expiry_text(record, now),
-            matches_text(record),
             escape(&record.purpose),
+            matches_text(record),
         ]);
     }
     let mut out: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();

@@ -58,7 +58,9 @@ pub(crate) struct Apt {
 impl Apt {
     fn open() -> Result<Self> {
         if !Path::new(KEYRING).is_file() {
-            bail!("{KEYRING} is missing: packages could not be verified (apt-get install debian-archive-keyring)");
+            bail!(
+                "{KEYRING} is missing: packages could not be verified (apt-get install debian-archive-keyring)"
+            );
         }
         let dir = tempfile::Builder::new().prefix("agent-monitor-apt-").tempdir()?;
         for sub in ["sources", "lists/partial", "cache/archives/partial"] {
@@ -159,11 +161,15 @@ fn configured() -> Result<Archive> {
     let release = fs::read_to_string("/etc/os-release")?;
     let field = |name: &str| release.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     if field("ID=") != "debian" {
-        bail!("this system is `{}`, not Debian: its apt mirror does not carry Debian's packages", field("ID="));
+        bail!(
+            "this system is `{}`, not Debian: its apt mirror does not carry Debian's packages",
+            field("ID=")
+        );
     }
     let codename = field("VERSION_CODENAME=");
-    find_archive(&text, codename)
-        .with_context(|| format!("apt has no entry for the Debian suite {codename} main, so no mirror to ask"))
+    find_archive(&text, codename).with_context(|| {
+        format!("apt has no entry for the Debian suite {codename} main, so no mirror to ask")
+    })
 }
 
 fn find_archive(targets: &str, codename: &str) -> Option<Archive> {

@@ -49,7 +49,7 @@ pub(super) fn ensure() -> Result<()> {
         let build = tools.join("build");
         shell::run(
             workspace::cargo()?
-                .args(["install", "--locked", "--force", "--quiet", "--root"])
+                .args(["install", "--locked", "--force", "--root"])
                 .arg(&tools)
                 .arg("--target-dir")
                 .arg(&build)

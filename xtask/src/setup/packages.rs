@@ -1,5 +1,6 @@
 //! Unpacked packages in the cache, each in a folder named by the SHA-256 of its `.deb`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,6 +43,7 @@ impl Resolved {
             asked: now(),
         };
         fs::write(record(name)?, serde_json::to_string_pretty(&resolved)?)?;
+        forget_unused()?;
         Ok(resolved)
     }
 
@@ -89,6 +91,25 @@ fn unpacked(package: &Package, apt: &LazyApt) -> Result<()> {
     let fresh = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(parent)?;
     apt.get()?.unpack(package, fresh.path())?;
     fs::rename(fresh.keep(), &place).with_context(|| format!("cannot move into {}", place.display()))
+}
+
+/// Removes packages that no name stands for any more: each week's kernel would stay for ever.
+fn forget_unused() -> Result<()> {
+    let mut used = BTreeSet::new();
+    for entry in fs::read_dir(workspace::cache()?.join("names"))? {
+        let text = fs::read_to_string(entry?.path())?;
+        // A record that cannot be read is made anew, with its packages.
+        used.extend(
+            serde_json::from_str::<Resolved>(&text).into_iter().flat_map(|resolved| resolved.packages),
+        );
+    }
+    for entry in fs::read_dir(workspace::cache()?.join("debs"))? {
+        let entry = entry?;
+        if !used.contains(entry.file_name().to_string_lossy().as_ref()) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn dir_of(sha256: &str) -> Result<PathBuf> {

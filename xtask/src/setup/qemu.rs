@@ -18,8 +18,11 @@ const TOOLS: &[(&str, &str)] = &[
 
 /// Installs what is missing; never touches what is there.
 pub(super) fn ensure() -> Result<()> {
-    let missing: Vec<&str> =
-        TOOLS.iter().filter(|(program, _)| shell::find(program).is_none()).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = TOOLS
+        .iter()
+        .filter(|(program, _)| shell::find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -30,8 +33,11 @@ pub(super) fn ensure() -> Result<()> {
     step(&format!("apt-get install {packages}"), || {
         shell::output(apt_get().args(["-q", "update"]))?;
         shell::output(apt_get().args(["-q", "-y", "install", "--no-install-recommends"]).args(&missing))?;
-        let still: Vec<&str> =
-            TOOLS.iter().map(|(program, _)| *program).filter(|program| shell::find(program).is_none()).collect();
+        let still: Vec<&str> = TOOLS
+            .iter()
+            .map(|(program, _)| *program)
+            .filter(|program| shell::find(program).is_none())
+            .collect();
         if !still.is_empty() {
             bail!("installed, yet not on PATH: {}", still.join(" "));
         }

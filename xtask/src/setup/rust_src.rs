@@ -32,7 +32,7 @@ pub(super) fn ensure(rustc: &Rustc, apt: &LazyApt) -> Result<()> {
     step(&format!("rust-src {}", rustc.release), || {
         let rustup = by_rustup(rustc);
         let Err(rustup) = rustup else { return Ok(()) };
-        println!("setup: rustup could not ({}); trying Debian's package", first_line(&rustup));
+        println!("setup: rustup could not ({}); trying Debian's package", reason(&rustup));
         by_debian(rustc, apt).map_err(|debian| {
             anyhow!(
                 "no source of the standard library for rustc {release} in {sysroot}; both ways failed\n  \
@@ -61,7 +61,8 @@ fn by_rustup(rustc: &Rustc) -> Result<()> {
         fs::remove_dir_all(rustc.sysroot.join("lib/rustlib/src/rust"))?;
     }
     let mut rustup = Command::new("rustup");
-    shell::output_within(rustup.args(["component", "add", "rust-src"]), RUSTUP_LIMIT)?;
+    rustup.args(["component", "add", "rust-src"]).env_remove("RUST_BACKTRACE");
+    shell::output_within(&mut rustup, RUSTUP_LIMIT)?;
     if !present(rustc) {
         bail!("rustup reports success, but the source is not in {}", rustc.sysroot.display());
     }
@@ -103,8 +104,9 @@ fn install(library: &Path, sysroot: &Path) -> Result<()> {
     Ok(fs::rename(&fresh, &place)?)
 }
 
-fn first_line(error: &anyhow::Error) -> String {
+/// rustup's own reason, without the backtrace that the environment may ask for.
+fn reason(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
-    let last = text.lines().rfind(|line| !line.trim().is_empty());
-    last.unwrap_or_default().trim().to_string()
+    let line = text.lines().find(|line| line.starts_with("error:")).or_else(|| text.lines().next());
+    line.unwrap_or_default().trim_start_matches("error:").trim().to_string()
 }

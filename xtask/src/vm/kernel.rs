@@ -35,25 +35,25 @@ pub(crate) struct Kernel {
 /// Brings a series into the cache, or a newer patch release of it when the last look is old.
 pub(crate) fn ensure(series: &str, apt: &LazyApt, refresh: bool) -> Result<Kernel> {
     let name = format!("linux-{series}");
-    let known = Resolved::load(&name)?;
-    if let Some(known) = &known
+    let known = match Resolved::load(&name)? {
+        Some(known) => open(series, &known).ok().map(|kernel| (kernel, known.age())),
+        None => None,
+    };
+    if let Some((kernel, age)) = &known
         && !refresh
-        && known.age() < MAX_AGE
+        && *age < MAX_AGE
     {
-        return open(series, known);
+        return Ok(kernel.clone());
     }
-    match crate::setup::step(&format!("kernel {series}"), || fetch(series, &name, apt)) {
-        Ok(resolved) => open(series, &resolved),
-        Err(error) => {
-            // Without a network, last week's patch release still proves more than none.
-            let known = known.ok_or(error)?;
-            println!("setup: kernel {series}: index not usable, keeping {}", known.version);
-            open(series, &known)
-        }
-    }
+    crate::setup::step(&format!("kernel {series}"), || fetch(series, &name, apt)).or_else(|error| {
+        // Without a network, last week's patch release still proves more than none.
+        let Some((kernel, _)) = known else { return Err(error) };
+        println!("setup: kernel {series}: the index could not be used, keeping {}", kernel.release);
+        Ok(kernel)
+    })
 }
 
-fn fetch(series: &str, name: &str, apt: &LazyApt) -> Result<Resolved> {
+fn fetch(series: &str, name: &str, apt: &LazyApt) -> Result<Kernel> {
     let all = apt.get()?.packages(|name| name.starts_with("linux-") && name.ends_with(FLAVOUR))?;
     let image = newest(series, &all)?
         .with_context(|| format!("the archive has no linux-*{FLAVOUR} of series {series}"))?;
@@ -62,15 +62,16 @@ fn fetch(series: &str, name: &str, apt: &LazyApt) -> Result<Resolved> {
     let mut parts = vec![image.clone()];
     let modules = format!("linux-modules-{release}");
     parts.extend(all.iter().find(|package| package.name == modules).cloned());
-    Resolved::fetch(name, &release, &parts, apt)
+    open(series, &Resolved::fetch(name, &release, &parts, apt)?)
 }
 
 /// `6.12.95+deb12-cloud-amd64` of a package that holds a bootable image.
 fn release_of(package: &Package) -> Option<&str> {
     let name = package.name.as_str();
     let release = name.strip_prefix("linux-binary-").or_else(|| name.strip_prefix("linux-image-"))?;
-    // Meta packages are called linux-image-cloud-amd64.
-    release.starts_with(|first: char| first.is_ascii_digit()).then_some(release)
+    // Meta packages are called linux-image-cloud-amd64 and linux-image-6.12-cloud-amd64.
+    let numbered = release.starts_with(|first: char| first.is_ascii_digit());
+    (numbered && release.split('-').next()?.matches('.').count() >= 2).then_some(release)
 }
 
 fn newest<'a>(series: &str, all: &'a [Package]) -> Result<Option<&'a Package>> {
@@ -140,6 +141,7 @@ mod tests {
     fn newest_patch_release_and_the_package_with_the_image() {
         let all = [
             package("linux-image-cloud-amd64", "9.9"),
+            package("linux-image-6.12-cloud-amd64", "9.9"),
             package("linux-image-6.12.9+deb12-cloud-amd64", "6.12.9-1"),
             package("linux-image-6.12.85+deb12-cloud-amd64", "6.12.85-1"),
             package("linux-image-7.3.4+deb13-cloud-amd64", "7.3.4-1"),

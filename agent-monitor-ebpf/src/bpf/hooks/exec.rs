@@ -6,7 +6,7 @@ use agent_monitor_ebpf::{
     config::{RUN_ARGV_RULES, RUN_PATH_RULES, Runtime, UNATTRIBUTED_EXEC},
     event::{
         ARGS_CHUNK, ARGS_CHUNKS, ARGS_INLINE, ArgChunkBody, ExecBody, PIECE_FAILED, PIECE_TRUNCATED, Piece, PrivBody,
-        TAIL_MAX, priv_op,
+        priv_op,
     },
     header::{FLAG_ARGS_CHUNKED, FLAG_ARGS_FAILED, FLAG_ARGS_LOST, FLAG_ARGS_TRUNCATED},
     loss::LossReason,
@@ -26,7 +26,7 @@ use crate::bpf::{
     maps::EVENTS,
     read::{Ptr, current, dentry_id, field, ids, leader_start, now, pointer, uid_gid},
     recognise::{Facts, Found, NOBODY, Place, by_cgroup, by_place, by_text, by_user, cgroup_entry, condition_bits},
-    scratch::{SCRIPT_STASH, Scratch},
+    scratch::{SCRIPT_STASH, Scratch, tail_at},
     tag::{Actor, enter_proc, runtime, scratch_of, set_tag, tag_of, telling},
     walk::{fold, text_hash_at, walk},
 };
@@ -37,6 +37,12 @@ use crate::bpf::{
 fn bprm_check(ctx: LsmContext) -> i32 {
     let bprm: Ptr = ctx.arg(0);
     note_script(bprm);
+    0
+}
+
+/// Does nothing: the daemon loads it to learn whether this kernel takes LSM programs.
+#[lsm(hook = "bprm_check_security")]
+fn lsm_probe(_ctx: LsmContext) -> i32 {
     0
 }
 
@@ -292,14 +298,11 @@ fn tell_exec(actor: &Actor, key: HashKey, bprm: Ptr, end: u32, is_script: bool) 
 /// A kernel string of up to 256 bytes as a text piece.
 #[inline(always)]
 fn text_piece(scratch: *mut Scratch, off: u32, at: Ptr) -> (Piece, u32) {
-    if off >= TAIL_MAX as u32 {
+    let Some(to) = tail_at(scratch, off, 256) else {
         return (Piece { len: 0, depth: 0, flags: PIECE_TRUNCATED }, off);
-    }
-    // SAFETY: bounded above; 256 bytes of slack follow.
-    let n = unsafe {
-        let to = (&raw mut (*scratch).rec.tail).cast::<u8>().add(off as usize);
-        bpf_probe_read_kernel_str(to.cast(), 256, at.cast())
     };
+    // SAFETY: 256 bytes are there.
+    let n = unsafe { bpf_probe_read_kernel_str(to.cast(), 256, at.cast()) };
     if n <= 0 {
         return (Piece { len: 0, depth: 0, flags: PIECE_FAILED }, off);
     }
@@ -315,13 +318,13 @@ fn script_piece(scratch: *mut Scratch, off: u32) -> u32 {
     // SAFETY: the body belongs to the record under construction; lengths are checked below.
     unsafe {
         let len = (*scratch).script_len;
-        if (*scratch).script_seen == 0 || off >= (TAIL_MAX - SCRIPT_STASH) as u32 || len > SCRIPT_STASH as u32 {
+        let room = tail_at(scratch, off, SCRIPT_STASH);
+        let Some(to) = room.filter(|_| (*scratch).script_seen != 0 && len <= SCRIPT_STASH as u32) else {
             (*b).script = Piece { len: 0, depth: 0, flags: PIECE_TRUNCATED };
             return off;
-        }
+        };
         (*b).script_ino = (*scratch).script_ino;
         (*b).script_dev = (*scratch).script_dev;
-        let to = (&raw mut (*scratch).rec.tail).cast::<u8>().add(off as usize);
         let from = (&raw const (*scratch).script_path).cast::<u8>();
         aya_ebpf::helpers::generated::bpf_probe_read_kernel(to.cast(), SCRIPT_STASH as u32, from.cast());
         let (depth, flags) = ((*scratch).script_depth, (*scratch).script_flags);
@@ -345,12 +348,12 @@ fn args(actor: &Actor, off: u32) -> u32 {
     let mut flags = 0;
     let mut piece = Piece { len: 0, depth: 0, flags: 0 };
     let mut off = off;
-    if total <= ARGS_INLINE as u32 && off < (TAIL_MAX - ARGS_INLINE) as u32 {
+    let room = tail_at(actor.scratch, off, ARGS_INLINE);
+    if total <= ARGS_INLINE as u32
+        && let Some(to) = room
+    {
         // SAFETY: bounded above.
-        let failed = unsafe {
-            let to = (&raw mut (*actor.scratch).rec.tail).cast::<u8>().add(off as usize);
-            bpf_probe_read_user(to.cast(), total, start as *const _)
-        };
+        let failed = unsafe { bpf_probe_read_user(to.cast(), total, start as *const _) };
         if failed == 0 {
             piece.len = total as u16;
             off += total;

@@ -48,13 +48,16 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
         enter_proc(tgid, start, &tag);
     }
     if let Some(actor) = actor(Kind::Fork) {
-        tell_fork(&actor, tgid, start, new_namespaces(parent.cast(), child.cast()));
+        new_namespaces(&actor, parent.cast(), child.cast());
+        tell_fork(&actor, tgid, start);
     }
     0
 }
 
 #[inline(always)]
-fn tell_fork(actor: &Actor, child_tgid: u32, child_start: u64, new_ns: u32) {
+fn tell_fork(actor: &Actor, child_tgid: u32, child_start: u64) {
+    // SAFETY: scratch was checked for null when the actor was made.
+    let new_ns = unsafe { (&raw const (*actor.scratch).new_ns).read_volatile() };
     begin(actor, Kind::Fork, Source::TpBtf);
     // SAFETY: the body belongs to the record under construction.
     unsafe { *body::<ForkBody>(actor.scratch) = ForkBody { child_start, child_tgid, new_ns } };
@@ -73,30 +76,37 @@ fn tell_fork(actor: &Actor, child_tgid: u32, child_start: u64, new_ns: u32) {
     }
 }
 
-/// `NS_*` bits of the namespaces that a child does not share with its parent.
+/// Notes the `NS_*` bits of the namespaces that a child does not share with its parent. In memory, not in a register:
+/// the verifier would follow every combination of bits.
 #[inline(always)]
-fn new_namespaces(parent: Ptr, child: Ptr) -> u32 {
+fn new_namespaces(actor: &Actor, parent: Ptr, child: Ptr) {
+    // SAFETY: scratch was checked for null when the actor was made.
+    let bits = unsafe { &raw mut (*actor.scratch).new_ns };
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe { bits.write_volatile(0) };
     if g::O_TASK_NSPROXY.load() == ABSENT || g::O_NS_NET.load() == ABSENT {
-        return 0;
+        return;
     }
-    let mut bits = 0;
     let (a, b) = (pointer(parent, &g::O_TASK_NSPROXY), pointer(child, &g::O_TASK_NSPROXY));
-    if a != b && !a.is_null() && !b.is_null() {
-        bits |= differs(a, b, &g::O_NS_MNT, NS_MNT);
-        bits |= differs(a, b, &g::O_NS_UTS, NS_UTS);
-        bits |= differs(a, b, &g::O_NS_IPC, NS_IPC);
-        bits |= differs(a, b, &g::O_NS_PID, NS_PID);
-        bits |= differs(a, b, &g::O_NS_NET, NS_NET);
-        bits |= differs(a, b, &g::O_NS_CGROUP, NS_CGROUP);
-        bits |= differs(a, b, &g::O_NS_TIME, NS_TIME);
+    if a != b {
+        differs(bits, a, b, &g::O_NS_MNT, NS_MNT);
+        differs(bits, a, b, &g::O_NS_UTS, NS_UTS);
+        differs(bits, a, b, &g::O_NS_IPC, NS_IPC);
+        differs(bits, a, b, &g::O_NS_PID, NS_PID);
+        differs(bits, a, b, &g::O_NS_NET, NS_NET);
+        differs(bits, a, b, &g::O_NS_CGROUP, NS_CGROUP);
+        differs(bits, a, b, &g::O_NS_TIME, NS_TIME);
     }
     let (a, b) = (pointer(parent, &g::O_TASK_CRED), pointer(child, &g::O_TASK_CRED));
-    bits | if a == b { 0 } else { differs(a, b, &g::O_CRED_USERNS, NS_USER) }
+    differs(bits, a, b, &g::O_CRED_USERNS, NS_USER);
 }
 
 #[inline(always)]
-fn differs(a: Ptr, b: Ptr, offset: &'static Global<u32>, bit: u32) -> u32 {
-    if offset.load() == ABSENT || pointer(a, offset) == pointer(b, offset) { 0 } else { bit }
+fn differs(bits: *mut u32, a: Ptr, b: Ptr, offset: &'static Global<u32>, bit: u32) {
+    if offset.load() != ABSENT && pointer(a, offset) != pointer(b, offset) {
+        // SAFETY: into the scratch of the running task.
+        unsafe { bits.write_volatile(bits.read_volatile() | bit) };
+    }
 }
 
 /// `sched_process_exit(task)`: kernel/exit.c, in the ending task, after `signal->live` was counted down.

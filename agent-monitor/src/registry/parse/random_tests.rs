@@ -15,7 +15,7 @@ fn agent() -> impl Strategy<Value = String> {
         "[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?",
         "[ -!#-\\[\\]-~äß€]{0,20}[a-z]",
         maybe(&["mode = \"enforce\"", "mode = \"observe\""]),
-        maybe(&["retire_when_idle = \"30d\"", "retire_when_idle = \"90m\""]),
+        maybe(&["retire_when_idle = \"30d\"", "retire_when_idle = \"90m\"", "retire_when_idle = \"61s\"", "retire_when_idle = \"4w\""]),
         maybe(&["approvers = [\"alice\", \"group:oncall\"]", "approvers = \"user:bob\""]),
         maybe(&["degrade = \"allow\"", "environment = \"ci\"", "approvals = 1"]),
         maybe(&["on_daemon_loss = \"wait\"", "data_boundary = \"x\\\"y\\\\z\""]),

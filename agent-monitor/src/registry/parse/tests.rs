@@ -293,3 +293,14 @@ fn many_problems_are_cut_short_and_counted() {
     assert_eq!(found[100].code, Code::TooMany);
     assert!(found[100].message.starts_with("401 more"), "{}", found[100].message);
 }
+
+#[test]
+fn an_error_behind_a_hundred_warnings_still_refuses() {
+    let rules: String =
+        (0..150).map(|n| format!("[[scope.exec]]\npath = \"/bin/{n}\"\nunless = [\"nowhere\"]\n")).collect();
+    let agent = "approvals = 2\napprovers = [\"user:x\"]";
+    let text = record_text("a", agent, &format!("[scope]\n{rules}"));
+    let parsed = parse(&text);
+    assert!(parsed.record.is_none());
+    assert!(parsed.diagnostics.iter().any(Diagnostic::is_error));
+}
