@@ -11,6 +11,7 @@ pub mod object;
 pub mod pod;
 pub mod rings;
 pub mod seed;
+pub mod tables;
 
 use std::path::PathBuf;
 
