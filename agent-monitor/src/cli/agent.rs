@@ -112,7 +112,10 @@ fn tell_daemon(client: &Client, id: &str) -> anyhow::Result<ExitCode> {
             note("note: no daemon is running; the record counts from its next start");
             return Ok(ExitCode::SUCCESS);
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            let kept = "the record is in the registry, but the daemon keeps the old set";
+            return Err(anyhow::Error::from(error).context(kept));
+        }
     };
     if let Some(refused) = reloaded.refused.iter().find(|r| r.file.ends_with(&format!("/{id}.toml"))) {
         let message = format!("the daemon refused the record: {}: {}", refused.file, refused.reason);

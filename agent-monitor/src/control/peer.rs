@@ -9,6 +9,7 @@
 //! other. Who may connect at all is the socket's mode and group; an unbound accomplice with that right could
 //! lend it to an agent.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ pub struct Peer {
 pub enum PeerError {
     /// The socket has no credentials to give.
     #[error("cannot read the caller's credentials: {0}")]
-    Credentials(#[source] rustix::io::Errno),
+    Credentials(#[source] io::Error),
     /// It lives in a PID namespace that this one does not contain.
     #[error("the caller has no pid in this PID namespace")]
     ForeignNamespace,
@@ -49,8 +50,8 @@ impl Peer {
     /// # Errors
     /// When it cannot be told which process that is.
     pub fn of(socket: &impl AsFd) -> Result<Self, PeerError> {
-        let credentials = rustix::net::sockopt::socket_peercred(socket).map_err(PeerError::Credentials)?;
-        let raw = credentials.pid.as_raw_nonzero().get();
+        let libc::ucred { pid: raw, uid, gid } =
+            credentials(socket.as_fd()).map_err(PeerError::Credentials)?;
         let pid = u32::try_from(raw).ok().filter(|pid| *pid != 0).ok_or(PeerError::ForeignNamespace)?;
         let pidfd = match peer_pidfd(socket.as_fd()) {
             Some(pidfd) => pidfd,
@@ -60,7 +61,6 @@ impl Peer {
             }
         };
         let (start_ticks, groups) = describe(raw).ok_or(PeerError::Gone)?;
-        let (uid, gid) = (credentials.uid.as_raw(), credentials.gid.as_raw());
         let peer = Self { pid, uid, gid, pidfd: Arc::new(pidfd), start_ticks, groups };
         // What /proc said was about this process only if it is alive still.
         if peer.is_alive() { Ok(peer) } else { Err(PeerError::Gone) }
@@ -111,22 +111,26 @@ fn describe(pid: i32) -> Option<(u64, Vec<u32>)> {
     Some((process.stat().ok()?.starttime, groups))
 }
 
+/// Pid, uid and gid of the other end. The pid is 0 where it has none in this PID namespace, which the type of
+/// rustix cannot say.
+pub(super) fn credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
+    option(socket, libc::SO_PEERCRED, libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX })
+}
+
 fn peer_pidfd(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
-    let mut fd: libc::c_int = -1;
-    let mut len = libc::socklen_t::try_from(size_of::<libc::c_int>()).ok()?;
-    // SAFETY: `fd` and `len` outlive the call, and `len` is the size of `fd`.
-    let done = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_PEERPIDFD,
-            (&raw mut fd).cast::<libc::c_void>(),
-            &raw mut len,
-        )
-    };
-    if done != 0 || fd < 0 {
-        return None;
-    }
+    let fd: libc::c_int = option(socket, SO_PEERPIDFD, -1).ok().filter(|fd| *fd >= 0)?;
     // SAFETY: the kernel just made this descriptor for us and nobody else holds it.
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A socket option. `T` must be plain integers, for which any bytes are a value.
+fn option<T: Copy>(socket: BorrowedFd<'_>, name: libc::c_int, mut value: T) -> io::Result<T> {
+    let mut len = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    // SAFETY: `value` and `len` outlive the call, `len` is the size of `value`, and the callers in this file
+    // pass integers only.
+    let done = unsafe {
+        let to = (&raw mut value).cast::<libc::c_void>();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, to, &raw mut len)
+    };
+    if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }

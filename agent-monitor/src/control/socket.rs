@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -155,8 +156,8 @@ fn clear_stale(path: &Path) -> Result<(), BindError> {
     }
     match UnixStream::connect(path) {
         Ok(stream) => {
-            let pid = rustix::net::sockopt::socket_peercred(&stream).ok();
-            let pid = pid.and_then(|c| u32::try_from(c.pid.as_raw_nonzero().get()).ok());
+            let pid = super::peer::credentials(stream.as_fd()).ok();
+            let pid = pid.and_then(|peer| u32::try_from(peer.pid).ok()).filter(|pid| *pid != 0);
             Err(BindError::AnotherDaemon { path: path.to_owned(), pid })
         }
         Err(_dead) => {

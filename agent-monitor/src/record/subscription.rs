@@ -45,7 +45,9 @@ impl Queue {
             return 0;
         }
         let mut state = self.lock();
-        let missed = state.waiting.len() >= self.bound;
+        // Once behind, it gets new events when it has caught up by half: a few long gaps, not many short ones.
+        let behind = matches!(state.waiting.back(), Some(Item::Missed(_)));
+        let missed = state.waiting.len() >= if behind { self.bound.div_ceil(2) } else { self.bound };
         if !missed {
             state.waiting.push_back(Item::Event(Arc::clone(event)));
         } else if let Some(Item::Missed(gap)) = state.waiting.back_mut() {
