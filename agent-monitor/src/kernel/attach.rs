@@ -5,8 +5,8 @@ use std::path::Path;
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Iter, Lsm,
-        ProgramError, RawTracePoint, TracePoint, links::FdLink,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Iter,
+        Lsm, ProgramError, RawTracePoint, TracePoint, links::FdLink,
     },
 };
 
@@ -161,7 +161,8 @@ fn attach_inner(
     btf: &Btf,
     cgroup: Option<&Path>,
 ) -> Result<Option<FdLink>, ProgramError> {
-    let found = ebpf.program_mut(program.name).ok_or(ProgramError::InvalidName { name: program.name.into() })?;
+    let found =
+        ebpf.program_mut(program.name).ok_or(ProgramError::InvalidName { name: program.name.into() })?;
     let root = || -> Result<std::fs::File, ProgramError> {
         std::fs::File::open(cgroup.unwrap_or(Path::new("/nonexistent"))).map_err(ProgramError::IOError)
     };

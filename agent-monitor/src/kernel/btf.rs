@@ -63,8 +63,7 @@ impl Btf {
     /// When the file cannot be read or is not BTF.
     pub fn read(path: &Path) -> Result<Btf, BtfError> {
         let shown = path.display().to_string();
-        let bytes =
-            std::fs::read(path).map_err(|source| BtfError::Read { path: shown.clone(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| BtfError::Read { path: shown.clone(), source })?;
         Btf::parse(bytes).map_err(|(what, at)| BtfError::Malformed { path: shown, what, at })
     }
 
