@@ -7,6 +7,7 @@
 pub mod attach;
 pub mod bpffs;
 pub mod btf;
+pub mod canary;
 pub mod object;
 pub mod pod;
 pub mod rings;
