@@ -21,6 +21,8 @@ pub const REGISTRY: &str = "/etc/agent-monitor/agents.d";
 pub const STATE_DIR: &str = "/var/lib/agent-monitor";
 /// Default of [`Config::socket`].
 pub const SOCKET: &str = "/run/agent-monitor/control.sock";
+/// Default of [`Config::ring_bytes`], in KiB.
+pub const RING_KIB: usize = 8192;
 /// Default of [`Config::bpffs`].
 pub const BPFFS: &str = "/sys/fs/bpf/agent-monitor";
 
@@ -85,6 +87,10 @@ pub struct Config {
     pub stream: Stream,
     /// Bounds of the record in memory.
     pub limits: Limits,
+    /// Bytes of the event ring: a power of two, 4 KiB to 1 GiB.
+    pub ring_bytes: u32,
+    /// Works as on a host without BPF LSM.
+    pub force_partial: bool,
 }
 
 /// Some of the settings, from one place. As TOML it is the configuration file.
@@ -107,6 +113,10 @@ pub struct Layer {
     pub strict: Option<bool>,
     /// See [`Config::stream`].
     pub stream: Option<Stream>,
+    /// KiB of the event ring, a power of two.
+    pub ring_kib: Option<usize>,
+    /// See [`Config::force_partial`].
+    pub force_partial: Option<bool>,
     /// Table `[record]`.
     pub record: RecordLayer,
     /// Flag only.
@@ -205,6 +215,8 @@ impl Layer {
                 events: self.record.events.or(below.record.events),
                 mebibytes: self.record.mebibytes.or(below.record.mebibytes),
             },
+            ring_kib: self.ring_kib.or(below.ring_kib),
+            force_partial: self.force_partial.or(below.force_partial),
             demo: self.demo || below.demo,
         }
     }
@@ -219,6 +231,12 @@ impl Layer {
         let mebibytes = self.record.mebibytes.unwrap_or(bytes >> 20);
         in_range("record.events", events, 1..=1 << 24, "1 to 16777216 events")?;
         in_range("record.mebibytes", mebibytes, 1..=1 << 16, "1 to 65536 MiB")?;
+        let ring_kib = self.ring_kib.unwrap_or(RING_KIB);
+        in_range("ring-kib", ring_kib, 4..=1 << 20, "a power of two from 4 to 1048576 KiB")?;
+        if !ring_kib.is_power_of_two() {
+            let range = "a power of two from 4 to 1048576 KiB";
+            return Err(ConfigError::Range { key: "ring-kib", value: ring_kib, range });
+        }
         Ok(Config {
             registry: absolute("registry", self.registry, REGISTRY)?,
             state_dir: absolute("state-dir", self.state_dir, STATE_DIR)?,
@@ -230,6 +248,8 @@ impl Layer {
             strict: self.strict.unwrap_or(false),
             stream: self.stream.unwrap_or_default(),
             limits: Limits { events, bytes: mebibytes << 20, subscribers, queue },
+            ring_bytes: u32::try_from(ring_kib << 10).unwrap_or(1 << 30),
+            force_partial: self.force_partial.unwrap_or(false),
         })
     }
 }

@@ -7,10 +7,12 @@
 pub mod attach;
 pub mod bpffs;
 pub mod btf;
+pub mod canary;
 pub mod object;
 pub mod pod;
 pub mod rings;
 pub mod seed;
+pub mod tables;
 
 use std::path::PathBuf;
 

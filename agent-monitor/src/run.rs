@@ -16,9 +16,11 @@ pub mod demo;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod host;
+pub mod live;
 mod notify;
 pub mod port;
 pub mod reload;
+mod report;
 pub mod state;
 #[cfg(test)]
 mod tests;

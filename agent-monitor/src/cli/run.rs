@@ -21,6 +21,12 @@ pub(crate) struct RunArgs {
     /// What to report of processes without an agent [default: exec]
     #[arg(long, env = "AGENT_MONITOR_UNATTRIBUTED", value_name = "WHAT")]
     unattributed: Option<UnattributedArg>,
+    /// KiB of the kernel's event ring, a power of two [default: 8192]
+    #[arg(long, env = "AGENT_MONITOR_RING_KIB", value_name = "KIB")]
+    ring_kib: Option<usize>,
+    /// Work as on a host without BPF LSM
+    #[arg(long, env = "AGENT_MONITOR_FORCE_PARTIAL")]
+    force_partial: bool,
     /// Try it out: throw-away state, an example registry and a scripted example agent
     #[arg(long)]
     demo: bool,
@@ -85,6 +91,8 @@ impl RunArgs {
             }),
             strict: self.strict.then_some(true),
             stream,
+            ring_kib: self.ring_kib,
+            force_partial: self.force_partial.then_some(true),
             demo: self.demo,
             ..shared.layer()?
         };

@@ -172,6 +172,11 @@ impl Kernel {
         &self.lost_fields
     }
 
+    /// Where cgroup v2 is mounted.
+    pub fn cgroup_mount(&self) -> Option<&Path> {
+        self.options.cgroup.as_deref()
+    }
+
     /// The settings the programs read.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
