@@ -5,6 +5,7 @@
 //! reachable, 4 not enough privilege.
 
 mod agent;
+mod daemon;
 mod doctor;
 mod event_line;
 mod events;
@@ -53,6 +54,8 @@ struct Shared {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the daemon in the foreground
+    Run(Box<run::RunArgs>),
     /// Say what this host's kernel lets the monitor see, stop, hold, name and budget
     Doctor(doctor::DoctorArgs),
     /// Show the state of the running daemon
@@ -79,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let shared = cli.shared;
     match cli.command {
+        Command::Run(args) => daemon::run(&args, &shared, daemon::open),
         Command::Doctor(args) => doctor::run(&args, &shared),
         Command::Status(args) => status::run(&args, &shared),
         Command::Agent(command) => agent::run(&command, &shared),

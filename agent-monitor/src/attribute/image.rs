@@ -258,7 +258,7 @@ impl Compiler<'_> {
 
     fn finish(mut self) -> Compiled {
         // Closest first; between equals the order of agent ids, in which the records come.
-        self.claims.sort_by(|a, b| b.rank.cmp(&a.rank));
+        self.claims.sort_by_key(|claim| std::cmp::Reverse(claim.rank));
         let mut image = MatchImage { flags: self.flags, ..MatchImage::default() };
         for (groups, condition) in &self.conditions {
             for name in groups {

@@ -141,7 +141,7 @@ impl Matcher {
     /// Puts rules in order: by rank, between equals as given (that is by agent id).
     #[must_use]
     pub fn new(mut rules: Vec<Rule>) -> Self {
-        rules.sort_by(|a, b| b.rank.cmp(&a.rank));
+        rules.sort_by_key(|rule| std::cmp::Reverse(rule.rank));
         Self { rules }
     }
 

@@ -107,8 +107,7 @@ impl MountTable {
     /// the kernel does, so a mount that is hidden below another one is not taken.
     #[must_use]
     pub fn locate(&self, canonical: &[u8]) -> Option<Location> {
-        let mut at =
-            self.mounts.iter().filter(|m| m.point == b"/" && self.parent_of(m).is_none()).next_back()?;
+        let mut at = self.mounts.iter().rfind(|m| m.point == b"/" && self.parent_of(m).is_none())?;
         loop {
             let over = self.mounts.iter().filter(|m| m.parent == at.id && m.id != at.id);
             let over = over.filter(|m| below(canonical, &m.point).is_some());

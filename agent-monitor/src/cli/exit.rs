@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use agent_monitor::config::ConfigError;
 use agent_monitor::control::client::ClientError;
+use agent_monitor::kernel::KernelError;
 use agent_monitor::record::FilterError;
 use agent_monitor::registry::diagnostic::escape;
+use agent_monitor::run::RunError;
 
 /// Something went wrong.
 pub(crate) const FAILURE: u8 = 1;
@@ -80,6 +82,12 @@ fn classify(error: &anyhow::Error) -> (u8, Option<String>) {
     }
     if error.downcast_ref::<ConfigError>().is_some() {
         return (USAGE, None);
+    }
+    if let Some(KernelError::Privilege) = error.downcast_ref() {
+        return (PRIVILEGE, None);
+    }
+    if error.downcast_ref::<RunError>().is_some_and(RunError::is_privilege) {
+        return (PRIVILEGE, Some("run as root".to_owned()));
     }
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::Unreachable { .. }) => (

@@ -63,12 +63,9 @@ impl Engine {
         out: &mut Output,
     ) {
         let BindRequest { key, agent, before, by, ktime, event } = request;
-        let own =
-            outcome.as_ref().is_some_and(|outcome| outcome.bound.iter().any(|(bound, _)| *bound == key));
-        let ended = self.tree.get(key).is_none_or(|proc| proc.ended.is_some());
-        let Some(outcome) = outcome.filter(|_| own || ended) else {
+        let Some(outcome) = outcome else {
             self.tree.bind(key, None);
-            let why = "recognised by its arguments, but it could not be bound any more";
+            let why = "recognised by its arguments, but the kernel refused the binding";
             let event = Event { unattributed_reason: Some(why.to_owned()), ..*event };
             return self.tell(event, out);
         };
@@ -113,10 +110,9 @@ impl Engine {
                 let proc = self.look_up(*key, host);
                 self.tree.insert(proc);
             }
-            let before = self.tree.get(*key).and_then(|proc| proc.binding).map_or(0, |binding| binding.agent);
             self.tree.bind(*key, Some(*binding));
             if binding.by != BoundBy::Inherited {
-                self.announce(*key, before, boot_nanos, source, host, out);
+                self.announce(*key, binding.delegator, boot_nanos, source, host, out);
             }
         }
     }

@@ -64,6 +64,7 @@ fn by(mut head: Header, by: BoundBy, delegator: u32) -> Header {
     head
 }
 
+#[expect(clippy::too_many_lines, reason = "one record of each kind is a list")]
 /// One record of each kind: an agent starts, works, starts a nested agent, and ends.
 fn trace() -> Vec<Vec<u8>> {
     let of = |kind, ktime| by(head(kind, ktime, 100, 7_000, 1), BoundBy::Exe, 0);
@@ -81,7 +82,7 @@ fn trace() -> Vec<Vec<u8>> {
         new_gid: u32::MAX,
         ..FileBody::new_zeroed()
     };
-    let open = |kind, ktime| record(of(kind, ktime), &file, &[a_bytes.clone()]);
+    let open = |kind, ktime| record(of(kind, ktime), &file, std::slice::from_ref(&a_bytes));
     let two = FileBody { b, dev_b: SRV, access: 0, ..file };
     let moved = |kind, ktime| record(of(kind, ktime), &two, &[a_bytes.clone(), b_bytes.clone()]);
     let (dir, dir_bytes) = dentry("/work");

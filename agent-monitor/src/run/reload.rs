@@ -22,6 +22,9 @@ use crate::registry::{LinuxFacts, LoadError, Loaded, Record, Refused, load_dir};
 /// Runs of the iterator for one back-fill.
 const ROUNDS: usize = 8;
 
+/// Processes that were bound, with their bindings.
+type Bound = Vec<(TaskKey, Binding)>;
+
 /// The registry could not be put in force. The old one stays.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
@@ -175,8 +178,8 @@ impl Core {
         mut tasks: Vec<TaskInfo>,
         roots: &BTreeMap<TaskKey, Root>,
         now: u64,
-    ) -> Result<(Vec<TaskInfo>, Vec<(TaskKey, Binding)>), PortError> {
-        let mut bound = Vec::new();
+    ) -> Result<(Vec<TaskInfo>, Bound), PortError> {
+        let mut bound = Bound::new();
         for _ in 0..ROUNDS {
             let plan = backfill::bind(&tasks, roots, now);
             if plan.is_empty() {

@@ -216,7 +216,7 @@ fn the_daemon_starts_serves_and_ends() {
     let agent = core::lock(&running.core().book).agents.index("a").unwrap();
     kernel.feed(record(head(RawKind::FileOpen, 5, 4_300_000, 7, agent), &body, &[]));
     let ender = running.ender();
-    let core = std::sync::Arc::clone(running.core());
+    let core = Arc::clone(running.core());
     let waiter = std::thread::spawn(move || {
         for _ in 0..500 {
             if core.store().extent().newest_seq > 0 || core.wait(Duration::from_millis(10)) {

@@ -1,0 +1,213 @@
+//! `run`: the daemon in the foreground. What this host can do, the registered agents, the live stream, a summary.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use agent_monitor::config::{Config, Stream, Unattributed};
+use agent_monitor::control::Daemon as _;
+use agent_monitor::health::Summary;
+use agent_monitor::health::doctor::Report;
+use agent_monitor::kernel::object::Kernel;
+use agent_monitor::kernel::{Options, bpffs};
+use agent_monitor::record::{Filter, Subscription};
+use agent_monitor::run::demo::Demo;
+use agent_monitor::run::{Core, Port, Prepared};
+use agent_monitor_ebpf::config::{UNATTRIBUTED_ALL, UNATTRIBUTED_EXEC, UNATTRIBUTED_NONE};
+use anyhow::Context as _;
+
+use super::exit::note;
+use super::output::{Format, Out};
+use super::run::RunArgs;
+use super::{Shared, block_on, doctor, event_line, summary};
+
+/// Size of the ring of ordinary events.
+const RING_BYTES: u32 = 16 << 20;
+/// How long the demo's last events may take to come in.
+const DEMO_REST: Duration = Duration::from_millis(1500);
+
+pub(crate) fn run(
+    args: &RunArgs,
+    shared: &Shared,
+    open: impl FnOnce(&Config) -> anyhow::Result<Box<dyn Port>>,
+) -> anyhow::Result<ExitCode> {
+    log();
+    let mut config = args.config(shared)?;
+    let demo = match config.demo {
+        true => Some(Arc::new(Demo::new().context("cannot make the demo's directory")?)),
+        false => None,
+    };
+    if let Some(demo) = &demo {
+        config = demo.config(config);
+    }
+    let stream = config.stream;
+    let prepared = Prepared::new(config.clone())?;
+    let port = open(&config)?;
+    let mut running = prepared.start(port)?;
+    let core = Arc::clone(running.core());
+    banner(&core, &config, demo.as_deref())?;
+    let printer = printer(&core, stream, running.ender())?;
+    let player = demo.clone().map(|demo| play(demo, &core, running.ender())).transpose()?;
+    running.wait();
+    let total = running.shutdown();
+    // The record is closed now, so the printer ends after what is waiting for it.
+    let printed = printer.map(|thread| thread.join()).transpose();
+    printed.map_err(|_panic| anyhow::anyhow!("the live stream panicked"))?.transpose()?;
+    if let Some(player) = player {
+        player.join().map_err(|_panic| anyhow::anyhow!("the demo panicked"))??;
+    }
+    end(&total?, stream)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Loads the kernel side.
+pub(crate) fn open(config: &Config) -> anyhow::Result<Box<dyn Port>> {
+    let options = Options {
+        bpffs: config.bpffs.clone(),
+        cgroup: bpffs::cgroup_mount(),
+        unattributed: match config.unattributed {
+            Unattributed::None => UNATTRIBUTED_NONE,
+            Unattributed::Exec => UNATTRIBUTED_EXEC,
+            Unattributed::All => UNATTRIBUTED_ALL,
+        },
+        ring_bytes: RING_BYTES,
+        force_partial: false,
+    };
+    let kernel = Kernel::load(options)?;
+    drop(kernel);
+    anyhow::bail!("the kernel side does not implement `run::Port` yet")
+}
+
+/// Messages of the daemon go to standard error, as journald wants them.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_MONITOR_LOG")
+        .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Set already only in tests.
+    subscriber.without_time().with_target(false).try_init().ok();
+}
+
+fn banner(core: &Core, config: &Config, demo: Option<&Demo>) -> anyhow::Result<()> {
+    if config.stream != Stream::Text {
+        let agents = core.agents().len();
+        note(&format!("agent-monitor: level {}, {agents} agents registered", core.report().level.as_str()));
+        return Ok(());
+    }
+    let mut out = Out::new();
+    level(&mut out, core.report())?;
+    let agents = core.agents();
+    if agents.is_empty() {
+        out.line(&format!("No agents are registered in {}.", config.registry.display()))?;
+        out.line("Register one with `agent-monitor agent register FILE`; see `agent-monitor agent schema`.")?;
+    } else {
+        let rows = agents.iter().map(|agent| {
+            let running = agent.processes.map_or_else(String::new, |count| count.to_string());
+            vec![agent.id.clone(), agent.owner.clone(), running, agent.purpose.clone()]
+        });
+        out.table(&["AGENT", "OWNER", "RUNNING", "PURPOSE"], rows)?;
+    }
+    let status = core.status();
+    for refused in &status.refused {
+        out.line(&format!(
+            "refused: {}: {}",
+            agent_monitor::registry::diagnostic::escape(&refused.file),
+            agent_monitor::registry::diagnostic::escape(&refused.reason)
+        ))?;
+    }
+    out.line("")?;
+    if let Some(demo) = demo {
+        out.line(&format!(
+            "Demo: {} runs now, and is watched.",
+            demo.dir().join("bin/demo-agent.sh").display()
+        ))?;
+    } else {
+        out.line("Watching; Ctrl-C ends.")?;
+    }
+    out.line(&event_line::heading())?;
+    Ok(out.flush()?)
+}
+
+fn level(out: &mut Out, report: &Report) -> anyhow::Result<()> {
+    doctor::write(out, report, Format::Table)?;
+    Ok(out.line("")?)
+}
+
+type Printer = JoinHandle<anyhow::Result<()>>;
+
+/// Shows every event on a thread of its own. A reader that goes away ends the daemon.
+fn printer(
+    core: &Core,
+    stream: Stream,
+    ender: signal_hook::iterator::Handle,
+) -> anyhow::Result<Option<Printer>> {
+    if stream == Stream::None {
+        return Ok(None);
+    }
+    let (page, subscription) = core.store().subscribe(Filter::default(), true)?;
+    let show = move || {
+        let result = show(page.events, subscription, stream);
+        ender.close();
+        result
+    };
+    Ok(Some(std::thread::Builder::new().name("stream".to_owned()).spawn(show)?))
+}
+
+fn show(
+    history: Vec<Arc<agent_monitor::model::Event>>,
+    mut subscription: Subscription,
+    stream: Stream,
+) -> anyhow::Result<()> {
+    block_on(async move {
+        let mut out = Out::new();
+        let colour = out.colour();
+        let mut waiting = history.into_iter();
+        loop {
+            let next = match waiting.next().or_else(|| subscription.try_next()) {
+                Some(event) => Some(event),
+                None => {
+                    out.flush()?;
+                    subscription.next().await
+                }
+            };
+            let Some(event) = next else { break };
+            match stream {
+                Stream::Jsonl => out.line(&event.to_line()?)?,
+                Stream::Text | Stream::None => out.line(&event_line::render(&event, colour))?,
+            }
+        }
+        Ok(out.flush()?)
+    })?
+}
+
+/// Runs the demo's agent to its end, and then ends the daemon.
+fn play(
+    demo: Arc<Demo>,
+    core: &Arc<Core>,
+    ender: signal_hook::iterator::Handle,
+) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    let core = Arc::clone(core);
+    let run = move || {
+        let status = demo.play(|| core.wait(Duration::from_millis(20)));
+        core.wait(DEMO_REST);
+        ender.close();
+        let status = status.context("cannot run the demo's agent")?;
+        if !status.success() {
+            note(&format!("the demo's agent ended with {status}"));
+        }
+        Ok(())
+    };
+    Ok(std::thread::Builder::new().name("demo".to_owned()).spawn(run)?)
+}
+
+fn end(total: &Summary, stream: Stream) -> anyhow::Result<()> {
+    let text = summary::render(total);
+    if stream != Stream::Text {
+        note(text.trim_end());
+        return Ok(());
+    }
+    let mut out = Out::new();
+    out.line("")?;
+    out.text(&text)?;
+    Ok(out.flush()?)
+}
