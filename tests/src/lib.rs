@@ -1,1 +1,8 @@
-//! End-to-end tests of agent-monitor.
+//! End-to-end tests of agent-monitor: what acts (`actor`), what watches (`harness`), what plays the model
+//! (`model`), and the raw system calls all three share (`sys`).
+#![expect(
+    clippy::unwrap_used,
+    reason = "test code: a broken assumption ends the test, and its report goes to the terminal"
+)]
+
+pub mod model;
