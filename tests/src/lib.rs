@@ -2,7 +2,10 @@
 //! (`model`), and the raw system calls all three share (`sys`).
 #![expect(
     clippy::unwrap_used,
+    clippy::print_stdout,
     reason = "test code: a broken assumption ends the test, and its report goes to the terminal"
 )]
 
+pub mod actor;
 pub mod model;
+pub mod sys;
