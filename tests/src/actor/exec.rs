@@ -75,10 +75,11 @@ fn exec(args: &[String]) -> Outcome {
     Err(execve(path, &Vector::of(args)))
 }
 
-/// So many bytes of arguments, in arguments of 100 bytes that are numbered, so that head and tail differ.
+/// So many bytes of arguments after `noop`, in arguments of 100 bytes that are numbered, so that head and tail
+/// differ.
 fn exec_long(args: &[String]) -> Outcome {
     let (path, bytes) = (word(args, 0)?, number(args, 1)? as usize);
-    let mut words = vec![path.to_owned()];
+    let mut words = vec![path.to_owned(), "noop".to_owned()];
     words.extend((0..bytes.div_ceil(100)).map(|n| format!("{n:08}-{}", "a".repeat(90))));
     mark("exec-long", &fact("args", words.len()));
     Err(execve(path, &Vector::of(&words)))

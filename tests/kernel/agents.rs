@@ -1,0 +1,3 @@
+//! Family `agents`.
+use agent_monitor_tests::harness::case::Case;
+pub(crate) const CASES: &[Case] = &[];
