@@ -8,6 +8,7 @@
 )]
 
 pub mod actor;
+pub mod agent;
 pub mod harness;
 pub mod model;
 pub mod sys;

@@ -13,7 +13,7 @@ mod responses;
 use serde_json::{Value, json};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -57,6 +57,8 @@ pub struct Exchange {
 pub struct Endpoint {
     addr: SocketAddr,
     log: Arc<Mutex<Vec<Exchange>>>,
+    /// Connections taken so far.
+    accepted: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -68,19 +70,22 @@ impl Endpoint {
         let addr = listener.local_addr()?;
         let log = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
+        let accepted = Arc::new(AtomicUsize::new(0));
         let script = Arc::new(script);
         let (thread_log, thread_stop) = (Arc::clone(&log), Arc::clone(&stop));
+        let counter = Arc::clone(&accepted);
         let acceptor = thread::spawn(move || {
             for stream in listener.incoming() {
                 if thread_stop.load(Ordering::Acquire) {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
+                counter.fetch_add(1, Ordering::AcqRel);
                 let (script, log) = (Arc::clone(&script), Arc::clone(&thread_log));
                 thread::spawn(move || serve(stream, &script, &log));
             }
         });
-        Ok(Self { addr, log, stop, acceptor: Some(acceptor) })
+        Ok(Self { addr, log, accepted, stop, acceptor: Some(acceptor) })
     }
 
     pub fn port(&self) -> u16 {
@@ -90,6 +95,11 @@ impl Endpoint {
     /// `http://127.0.0.1:PORT`, without a path.
     pub fn base_url(&self) -> String {
         format!("http://{}", self.addr)
+    }
+
+    /// Connections taken so far: what the other side must have connected.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Acquire)
     }
 
     /// What was asked so far, in order.
