@@ -88,7 +88,14 @@ fn lock(path: &Path) -> Result<File, String> {
 
 fn npm(root: &Path, package: &str, version: &str, scripts: bool) -> Result<(), String> {
     let mut command = Command::new("npm");
-    command.args(["install", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]);
+    command.args([
+        "install",
+        "--no-audit",
+        "--no-fund",
+        "--no-update-notifier",
+        "--loglevel=error",
+        "--fetch-retry-maxtimeout=10000",
+    ]);
     if !scripts {
         command.arg("--ignore-scripts");
     }
