@@ -1,1 +1,5 @@
 //! User-space half of agent-monitor.
+
+pub mod kernel;
+pub mod registry;
+pub mod scope;

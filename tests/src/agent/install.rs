@@ -121,16 +121,20 @@ fn output(command: &mut Command) -> Result<Output, String> {
 
 fn local(command: &mut Command) -> Result<(), String> {
     let output = output(command)?;
-    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}", last_line(&output))) }
+    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}", telling_line(&output))) }
 }
 
 fn registry(name: &str, command: &mut Command) -> Result<(), String> {
     let output = output(command)?;
-    if output.status.success() { Ok(()) } else { Err(format!("registry: {name}: {}", last_line(&output))) }
+    if output.status.success() { Ok(()) } else { Err(format!("registry: {name}: {}", telling_line(&output))) }
 }
 
-fn last_line(output: &Output) -> String {
+/// The line of an installer's report that says most: why, or what, or else the last one.
+fn telling_line(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let telling = |line: &&str| !line.trim().is_empty() && !line.contains("A complete log of this run");
-    said.lines().rev().find(telling).unwrap_or("no message").trim().to_owned()
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let with = |word: &str| lines().find(|line| line.contains(word));
+    let telling =
+        with("reason:").or_else(|| with("ERROR:")).or_else(|| with("code E")).or_else(|| lines().last());
+    telling.unwrap_or("no message").to_owned()
 }

@@ -1,0 +1,160 @@
+//! Telling: the only users of the rings, and the count of what could not be told.
+
+use agent_monitor_ebpf::{
+    BODY_LEN, HEADER_LEN, Header, Kind, Source,
+    event::TAIL_MAX,
+    loss::{LossKey, LossReason, LossValue, OVERFLOW_LOSS},
+    task::TaskTag,
+};
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
+    helpers::generated::bpf_ringbuf_output,
+};
+
+use super::{
+    globals as g,
+    maps::{EVENTS, LOSSES, OVERFLOW, PRIORITY},
+    read::{cgroup_id, field, ids, leader_start, now, pointer, uid_gid},
+    scratch::Scratch,
+    tag::Actor,
+};
+
+/// Adds to a counter that several CPUs share.
+#[inline(always)]
+fn add(counter: *mut u64, n: u64) {
+    // SAFETY: the pointer is into a map value, checked by the verifier; the target has no atomic type in core.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({p} + 0) += {v}", p = in(reg) counter, v = in(reg) n);
+    }
+}
+
+/// Counts something that could not be told or kept.
+#[inline(never)]
+pub(crate) fn lose(agent: u32, kind: u16, reason: LossReason) {
+    let key = LossKey { agent, kind, reason: reason as u16 };
+    let t = now();
+    if let Some(slot) = LOSSES.get_ptr_mut(&key) {
+        // SAFETY: a map value.
+        unsafe { (*slot).last = t };
+        add(slot.cast(), 1);
+        return;
+    }
+    let fresh = LossValue { count: 0, first: t, last: t };
+    // A racing CPU may have made it: what counts is that it is there afterwards.
+    let _raced = LOSSES.insert(&key, &fresh, 1);
+    if let Some(slot) = LOSSES.get_ptr_mut(&key) {
+        add(slot.cast(), 1);
+    } else if let Some(slot) = OVERFLOW.get_ptr_mut(OVERFLOW_LOSS) {
+        add(slot, 1);
+    }
+}
+
+/// A head for the running task.
+#[inline(always)]
+pub(crate) fn head(actor: &Actor, kind: Kind, source: Source) -> Header {
+    let (tgid, tid) = ids();
+    let (uid, gid) = uid_gid();
+    let cred = pointer(actor.task.cast(), &g::O_TASK_CRED);
+    Header {
+        kind: kind as u16,
+        flags: 0,
+        total: 0,
+        ktime: now(),
+        start: leader_start(actor.task),
+        cgroup: cgroup_id(),
+        session: actor.tag.session,
+        tgid,
+        tid,
+        uid,
+        gid,
+        agent: actor.tag.agent,
+        delegator: actor.tag.delegator,
+        bound_by: told_binding(&actor.tag),
+        source: source as u8,
+        verdict: 0,
+        reserved: 0,
+        errno: 0,
+        euid: field(cred, &g::O_CRED_EUID),
+        reserved2: 0,
+    }
+}
+
+/// How the binding is told: a process that inherited says so.
+#[inline(always)]
+pub(crate) fn told_binding(tag: &TaskTag) -> u8 {
+    tag.bound_by
+}
+
+/// Starts a record in the actor's scratch: head written, body zeroed.
+#[inline(always)]
+pub(crate) fn begin(actor: &Actor, kind: Kind, source: Source) {
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe {
+        (*actor.scratch).rec.head = head(actor, kind, source);
+        (*actor.scratch).rec.body = [0; 14];
+    }
+}
+
+/// The body of the record under construction as a contract type.
+#[inline(always)]
+pub(crate) fn body<T>(scratch: *mut Scratch) -> *mut T {
+    // SAFETY: no read; every body fits, by the assertions in the contract.
+    unsafe { (&raw mut (*scratch).rec.body).cast() }
+}
+
+/// Sends the record under construction with `tail` bytes of tail.
+#[inline(always)]
+pub(crate) fn send(actor: &Actor, tail: u32) {
+    let tail = if tail > TAIL_MAX as u32 { TAIL_MAX as u32 } else { tail };
+    let total = (HEADER_LEN + BODY_LEN) as u32 + tail;
+    // SAFETY: scratch is a map value of more than `total` bytes.
+    let failed = unsafe {
+        (*actor.scratch).rec.head.total = total;
+        bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            (&raw mut (*actor.scratch).rec).cast(),
+            u64::from(total),
+            wake_flags(),
+        )
+    };
+    if failed != 0 {
+        // SAFETY: as above.
+        lose(actor.tag.agent, unsafe { (*actor.scratch).rec.head.kind }, LossReason::RingFull);
+    }
+}
+
+/// Wake-ups cost more than records: the reader polls, and is woken only when the ring fills.
+#[inline(always)]
+pub(crate) fn wake_flags() -> u64 {
+    if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) < u64::from(g::WAKE_BYTES.load()) {
+        u64::from(BPF_RB_NO_WAKEUP)
+    } else {
+        0
+    }
+}
+
+/// A record without a tail, built in the ring itself: for hooks that have no task of their own.
+#[repr(C)]
+pub(crate) struct Small<B> {
+    pub(crate) head: Header,
+    pub(crate) body: B,
+}
+
+/// Sends a tail-less record whose body type is padded to the contract's size.
+#[inline(always)]
+pub(crate) fn send_small<B: Copy + 'static>(head: &Header, body: &B, priority: bool) {
+    let ring = if priority { &PRIORITY } else { &EVENTS };
+    let Some(mut entry) = ring.reserve::<Small<[u64; 14]>>(0) else {
+        lose(head.agent, head.kind, LossReason::RingFull);
+        return;
+    };
+    let slot = entry.as_mut_ptr();
+    // SAFETY: the reservation is as large as the type; the body type is no larger than 112 bytes, by the contract.
+    unsafe {
+        (*slot).head = *head;
+        (*slot).head.total = (HEADER_LEN + BODY_LEN) as u32;
+        (*slot).body = [0; 14];
+        *(&raw mut (*slot).body).cast::<B>() = *body;
+    }
+    entry.submit(if priority { 0 } else { wake_flags() });
+}

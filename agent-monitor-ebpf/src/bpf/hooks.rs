@@ -1,0 +1,10 @@
+//! One file per event family, one program per hook.
+
+mod cgroup;
+mod exec;
+mod file;
+mod network;
+mod partial;
+mod privilege;
+mod process;
+mod seed;

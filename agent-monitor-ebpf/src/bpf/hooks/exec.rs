@@ -1,0 +1,438 @@
+//! exec: the script of a shebang program, recognition before the new image's first instruction, and the exec record.
+
+use agent_monitor_ebpf::{
+    Header, Kind, Source,
+    bind::{AS_EXE, AS_SCRIPT},
+    config::{RUN_ARGV_RULES, RUN_PATH_RULES, Runtime, UNATTRIBUTED_EXEC},
+    event::{
+        ARGS_CHUNK, ARGS_CHUNKS, ARGS_INLINE, ArgChunkBody, ExecBody, PIECE_FAILED, PIECE_TRUNCATED, Piece, PrivBody,
+        priv_op,
+    },
+    header::{FLAG_ARGS_CHUNKED, FLAG_ARGS_FAILED, FLAG_ARGS_LOST, FLAG_ARGS_TRUNCATED},
+    loss::LossReason,
+    path::{HashKey, TEXT_MAX},
+    task::{TAG_LAUNCH, TaskTag},
+};
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::generated::{bpf_loop, bpf_probe_read_kernel_str, bpf_probe_read_user},
+    macros::{btf_tracepoint, lsm},
+    programs::{BtfTracePointContext, LsmContext},
+};
+
+use crate::bpf::{
+    emit::{begin, body, head, lose, send, wake_flags},
+    globals as g,
+    maps::EVENTS,
+    read::{Ptr, current, dentry_id, field, ids, leader_start, now, pointer, uid_gid},
+    recognise::{Facts, Found, NOBODY, Place, by_cgroup, by_place, by_text, by_user, cgroup_entry, condition_bits},
+    scratch::{SCRIPT_STASH, Scratch, tail_at},
+    tag::{Actor, enter_proc, runtime, scratch_of, set_tag, tag_of, telling},
+    walk::{fold, text_hash_at, walk},
+};
+
+/// `bprm_check_security(bprm)`: fs/exec.c, once for the file itself and once more for each interpreter. The first file
+/// is the script when a second follows.
+#[lsm(hook = "bprm_check_security")]
+fn bprm_check(ctx: LsmContext) -> i32 {
+    let bprm: Ptr = ctx.arg(0);
+    note_script(bprm);
+    0
+}
+
+/// Does nothing: the daemon loads it to learn whether this kernel takes LSM programs.
+#[lsm(hook = "bprm_check_security")]
+fn lsm_probe(_ctx: LsmContext) -> i32 {
+    0
+}
+
+#[inline(always)]
+fn note_script(bprm: Ptr) {
+    let task = current();
+    let scratch = scratch_of(task);
+    let Some(runtime) = runtime() else { return };
+    // The first file of an exec is the one whose name is still the interpreter's name.
+    if scratch.is_null() || pointer(bprm, &g::O_BPRM_FILENAME) != pointer(bprm, &g::O_BPRM_INTERP) {
+        return;
+    }
+    let dentry = pointer(pointer(bprm, &g::O_BPRM_FILE), &g::O_FILE_DENTRY);
+    let key = HashKey { k0: runtime.k0, k1: runtime.k1 };
+    let walked = walk(scratch, key, dentry, 0);
+    let hash = fold(scratch, key, walked.depth);
+    let (dev, ino) = dentry_id(dentry);
+    // SAFETY: checked for null; the stash is as long as what is copied.
+    unsafe {
+        (*scratch).script_hash = hash;
+        (*scratch).script_ino = ino;
+        (*scratch).script_dev = dev;
+        (*scratch).script_depth = walked.depth;
+        (*scratch).script_flags = u32::from(walked.piece.flags);
+        (*scratch).script_len = u32::from(walked.piece.len);
+        let from = (&raw const (*scratch).rec.tail).cast::<u64>();
+        let to = (&raw mut (*scratch).script_path).cast::<u64>();
+        aya_ebpf::helpers::generated::bpf_probe_read_kernel(to.cast(), SCRIPT_STASH as u32, from.cast());
+        (*scratch).script_seen = 1;
+    }
+}
+
+/// `sched_process_exec(task, old_pid, bprm)`: fs/exec.c, after the point of no return, before the image runs.
+#[btf_tracepoint(function = "sched_process_exec")]
+fn process_exec(ctx: BtfTracePointContext) -> i32 {
+    let bprm: Ptr = ctx.arg(2);
+    let task = current();
+    let slot = tag_of(task);
+    let old = if slot.is_null() {
+        TaskTag::NONE
+    } else {
+        // SAFETY: checked for null.
+        unsafe { *slot }
+    };
+    let Some(runtime) = runtime() else { return 0 };
+    let wanted = RUN_PATH_RULES | RUN_ARGV_RULES;
+    if old.agent == 0
+        && g::UNATTRIBUTED.load() < UNATTRIBUTED_EXEC
+        && runtime.flags & wanted == 0
+    {
+        bind_plainly(task, runtime, &old);
+        return 0;
+    }
+    let scratch = scratch_of(task);
+    if scratch.is_null() {
+        lose(old.agent, Kind::Exec as u16, LossReason::Scratch);
+        bind_plainly(task, runtime, &old);
+        return 0;
+    }
+    recognise_and_tell(task, scratch, runtime, bprm, &old);
+    0
+}
+
+/// Binding without a look at the image: cgroup and user only.
+#[inline(always)]
+fn bind_plainly(task: *mut task_struct, runtime: &Runtime, old: &TaskTag) {
+    if old.agent == 0 {
+        let found = plain(runtime, cgroup_entry(runtime), uid_gid().0);
+        if found.agent != 0 {
+            bind(task, old, found);
+        }
+    }
+}
+
+#[inline(always)]
+fn plain(
+    runtime: &Runtime,
+    entry: Option<&'static agent_monitor_ebpf::bind::CgroupEntry>,
+    uid: u32,
+) -> Found {
+    let found = by_cgroup(entry, uid);
+    if found.agent != 0 { found } else { by_user(runtime, uid) }
+}
+
+/// Gives the task the identity found; the agent it had becomes the delegator.
+#[inline(always)]
+fn bind(task: *mut task_struct, old: &TaskTag, found: Found) -> TaskTag {
+    let tag = TaskTag {
+        session: 0,
+        since: now(),
+        agent: found.agent,
+        delegator: old.agent,
+        bound_by: found.bound_by as u8,
+        root_by: found.bound_by as u8,
+        flags: 0,
+        euid: 0,
+    };
+    if !set_tag(task, &tag) {
+        lose(tag.agent, Kind::Exec as u16, LossReason::TagFailed);
+        return *old;
+    }
+    enter_proc(ids().0, leader_start(task), &tag);
+    tag
+}
+
+#[inline(always)]
+fn recognise_and_tell(task: *mut task_struct, scratch: *mut Scratch, runtime: &Runtime, bprm: Ptr, old: &TaskTag) {
+    let key = HashKey { k0: runtime.k0, k1: runtime.k1 };
+    let uid = uid_gid().0;
+    let entry = cgroup_entry(runtime);
+    let facts = Facts { uid, generation: runtime.generation, cgroup_rules: entry.map_or(0, condition_bits) };
+    let is_script = pointer(bprm, &g::O_BPRM_FILENAME) != pointer(bprm, &g::O_BPRM_INTERP);
+    let mut found = NOBODY;
+    if is_script {
+        found = script_found(scratch, key, bprm, &facts);
+    }
+    let file = pointer(bprm, &g::O_BPRM_FILE);
+    let dentry = pointer(file, &g::O_FILE_DENTRY);
+    let walked = walk(scratch, key, dentry, 0);
+    let place = place_of(scratch, key, dentry, walked.depth);
+    if found.agent == 0 {
+        found = by_place(&place, AS_EXE, &facts);
+    }
+    let launched = old.flags & TAG_LAUNCH != 0;
+    let mut tag = *old;
+    if launched {
+        tag.flags &= !TAG_LAUNCH;
+        // Cannot fail: the slot exists.
+        let _kept = set_tag(task, &tag);
+    } else {
+        if found.agent == 0 && old.agent == 0 {
+            found = plain(runtime, entry, uid);
+        }
+        if found.agent != 0 && found.agent != old.agent {
+            tag = bind(task, old, found);
+        }
+    }
+    if !telling(runtime)
+        || (tag.agent == 0
+            && (ids().0 == runtime.daemon_tgid
+                || (g::UNATTRIBUTED.load() < UNATTRIBUTED_EXEC && runtime.flags & RUN_ARGV_RULES == 0)))
+    {
+        return;
+    }
+    let actor = Actor { task, tag, scratch };
+    begin(&actor, Kind::Exec, Source::TpBtf);
+    let b: *mut ExecBody = body(scratch);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe {
+        (*b).exe = walked.piece;
+        (*b).exe_dev = place.dev;
+        (*b).exe_ino = place.ino;
+        (*b).exe_ctime_sec = place.ctime_sec;
+        (*b).exe_ctime_nsec = place.ctime_nsec;
+        (*b).before = old.agent;
+        (*b).argc = field(bprm, &g::O_BPRM_ARGC);
+    }
+    tell_exec(&actor, key, bprm, walked.end, is_script);
+    note_euid(&actor, old);
+}
+
+/// A set-user-ID image changes the euid at its exec.
+#[inline(always)]
+fn note_euid(actor: &Actor, old: &TaskTag) {
+    let euid = field(pointer(actor.task.cast_const().cast(), &g::O_TASK_CRED), &g::O_CRED_EUID);
+    if actor.tag.agent != 0 && euid != uid_gid().0 && euid != old.euid {
+        begin(actor, Kind::PrivSetuid, Source::TpBtf);
+        let b: *mut PrivBody = body(actor.scratch);
+        // SAFETY: the body belongs to the record under construction.
+        unsafe {
+            (*b).op = priv_op::SUID_EXEC;
+            (*b).args[0] = u64::from(uid_gid().0);
+            (*b).args[1] = u64::from(euid);
+        }
+        send(actor, 0);
+    }
+    if actor.tag.agent != 0 && euid != actor.tag.euid {
+        let tag = TaskTag { euid, ..actor.tag };
+        let _kept = set_tag(actor.task, &tag);
+    }
+}
+
+#[inline(always)]
+fn script_found(scratch: *mut Scratch, key: HashKey, bprm: Ptr, facts: &Facts) -> Found {
+    if g::LEVEL_FULL.load() == 1 {
+        // SAFETY: checked for null by the caller.
+        unsafe {
+            if (*scratch).script_seen == 0 {
+                return NOBODY;
+            }
+            // sha256 conditions of scripts hold by inode; the ctime is compared in user space.
+            let place = Place {
+                hash: (*scratch).script_hash,
+                ino: (*scratch).script_ino,
+                ctime_sec: 0,
+                dev: (*scratch).script_dev,
+                ctime_nsec: 0,
+            };
+            return by_place(&place, AS_SCRIPT, facts);
+        }
+    }
+    // SAFETY: the tail is longer than TEXT_MAX + 1.
+    let n = unsafe {
+        let to = (&raw mut (*scratch).rec.tail).cast::<u8>();
+        bpf_probe_read_kernel_str(to.cast(), TEXT_MAX as u32 + 1, pointer(bprm, &g::O_BPRM_FILENAME).cast())
+    };
+    if n <= 1 {
+        return NOBODY;
+    }
+    by_text(text_hash_at(scratch, key, ((n - 1) & 0xff) as u32), facts)
+}
+
+#[inline(always)]
+fn place_of(scratch: *mut Scratch, key: HashKey, dentry: Ptr, depth: u32) -> Place {
+    let hash = fold(scratch, key, depth);
+    let (dev, ino) = dentry_id(dentry);
+    let inode = pointer(dentry, &g::O_DENTRY_INODE);
+    Place {
+        hash,
+        ino,
+        dev,
+        ctime_sec: field(inode, &g::O_INODE_CTIME_SEC),
+        ctime_nsec: field(inode, &g::O_INODE_CTIME_NSEC),
+    }
+}
+
+/// Adds working directory, file name, script and arguments to the record and sends it.
+#[inline(always)]
+fn tell_exec(actor: &Actor, key: HashKey, bprm: Ptr, end: u32, is_script: bool) {
+    let scratch = actor.scratch;
+    let b: *mut ExecBody = body(scratch);
+    let pwd = pointer(pointer(actor.task.cast_const().cast(), &g::O_TASK_FS), &g::O_FS_PWD);
+    let cwd = walk(scratch, key, pwd, end);
+    let parent = pointer(actor.task.cast_const().cast(), &g::O_TASK_PARENT);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe {
+        (*b).cwd = cwd.piece;
+        (*b).cwd_dev = dentry_id(pwd).0;
+        (*b).parent_tgid = field(parent, &g::O_TASK_TGID);
+        (*b).parent_start = leader_start(parent.cast());
+        (*b).euid_before = actor.tag.euid;
+    }
+    let (filename, end) = text_piece(scratch, cwd.end, pointer(bprm, &g::O_BPRM_FILENAME));
+    // SAFETY: as above.
+    unsafe { (*b).filename = filename };
+    let end = if is_script && g::LEVEL_FULL.load() == 1 { script_piece(scratch, end) } else { end };
+    // SAFETY: as above.
+    unsafe { (*scratch).script_seen = 0 };
+    let end = args(actor, end);
+    send(actor, end);
+}
+
+/// A kernel string of up to 256 bytes as a text piece.
+#[inline(always)]
+fn text_piece(scratch: *mut Scratch, off: u32, at: Ptr) -> (Piece, u32) {
+    let Some(to) = tail_at(scratch, off, 256) else {
+        return (Piece { len: 0, depth: 0, flags: PIECE_TRUNCATED }, off);
+    };
+    // SAFETY: 256 bytes are there.
+    let n = unsafe { bpf_probe_read_kernel_str(to.cast(), 256, at.cast()) };
+    if n <= 0 {
+        return (Piece { len: 0, depth: 0, flags: PIECE_FAILED }, off);
+    }
+    let len = (n & 0x1ff) as u32;
+    let flags = if len == 256 { PIECE_TRUNCATED } else { 0 };
+    (Piece { len: len as u16, depth: 0, flags }, off + len)
+}
+
+/// The stashed script path as a piece.
+#[inline(always)]
+fn script_piece(scratch: *mut Scratch, off: u32) -> u32 {
+    let b: *mut ExecBody = body(scratch);
+    // SAFETY: the body belongs to the record under construction; lengths are checked below.
+    unsafe {
+        let len = (*scratch).script_len;
+        let room = tail_at(scratch, off, SCRIPT_STASH);
+        let Some(to) = room.filter(|_| (*scratch).script_seen != 0 && len <= SCRIPT_STASH as u32) else {
+            (*b).script = Piece { len: 0, depth: 0, flags: PIECE_TRUNCATED };
+            return off;
+        };
+        (*b).script_ino = (*scratch).script_ino;
+        (*b).script_dev = (*scratch).script_dev;
+        let from = (&raw const (*scratch).script_path).cast::<u8>();
+        aya_ebpf::helpers::generated::bpf_probe_read_kernel(to.cast(), SCRIPT_STASH as u32, from.cast());
+        let (depth, flags) = ((*scratch).script_depth, (*scratch).script_flags);
+        (*b).script = Piece { len: len as u16, depth: depth as u8, flags: flags as u8 };
+        off + len
+    }
+}
+
+/// Arguments: inline when short, else ahead in chunks.
+#[inline(always)]
+fn args(actor: &Actor, off: u32) -> u32 {
+    let b: *mut ExecBody = body(actor.scratch);
+    let mm = pointer(actor.task.cast_const().cast(), &g::O_TASK_MM);
+    let (start, end): (u64, u64) = (field(mm, &g::O_MM_ARG_START), field(mm, &g::O_MM_ARG_END));
+    // Through memory: the verifier then knows the upper half of the register to be zero.
+    // SAFETY: the body belongs to the record under construction.
+    let total = unsafe {
+        (*b).args_total = end.saturating_sub(start) as u32;
+        (&raw const (*b).args_total).read_volatile()
+    };
+    let mut flags = 0;
+    let mut piece = Piece { len: 0, depth: 0, flags: 0 };
+    let mut off = off;
+    let room = tail_at(actor.scratch, off, ARGS_INLINE);
+    if total <= ARGS_INLINE as u32
+        && let Some(to) = room
+    {
+        // SAFETY: bounded above.
+        let failed = unsafe { bpf_probe_read_user(to.cast(), total, start as *const _) };
+        if failed == 0 {
+            piece.len = total as u16;
+            off += total;
+        } else {
+            flags = FLAG_ARGS_FAILED;
+        }
+    } else {
+        flags = chunked(actor, start, total);
+    }
+    // SAFETY: the body and head belong to the record under construction.
+    unsafe {
+        (*b).args = piece;
+        (*actor.scratch).rec.head.flags |= flags;
+    }
+    off
+}
+
+/// What the chunk callback carries.
+#[repr(C)]
+struct Chunks {
+    head: Header,
+    start: u64,
+    total: u32,
+    flags: u32,
+}
+
+/// One chunk as it lies in the ring.
+#[repr(C)]
+struct ChunkRecord {
+    head: Header,
+    body: [u64; 14],
+    data: [u8; ARGS_CHUNK],
+}
+
+unsafe extern "C" fn send_chunk(i: u64, chunks: *mut Chunks) -> i64 {
+    // SAFETY: the context is on the caller's stack.
+    let c = unsafe { &mut *chunks };
+    let offset = (i as u32) * ARGS_CHUNK as u32;
+    if offset >= c.total {
+        return 1;
+    }
+    let left = c.total - offset;
+    let len = if left < ARGS_CHUNK as u32 { left } else { ARGS_CHUNK as u32 };
+    let Some(mut entry) = EVENTS.reserve::<ChunkRecord>(0) else {
+        c.flags |= u32::from(FLAG_ARGS_LOST);
+        lose(c.head.agent, Kind::ArgChunk as u16, LossReason::RingFull);
+        return 1;
+    };
+    let slot = entry.as_mut_ptr();
+    // SAFETY: the reservation is as large as the type.
+    unsafe {
+        (*slot).head = c.head;
+        (*slot).head.total = size_of::<ChunkRecord>() as u32;
+        (*slot).body = [0; 14];
+        let to = (&raw mut (*slot).data).cast::<u8>();
+        // Whole chunks, so that the size is a constant; what lies behind the end does not count. The last page may end
+        // before the chunk does, then exactly what is left is read.
+        let from = c.start + u64::from(offset);
+        let mut failed = bpf_probe_read_user(to.cast(), ARGS_CHUNK as u32, from as *const _);
+        if failed != 0 && len <= ARGS_CHUNK as u32 {
+            failed = bpf_probe_read_user(to.cast(), len, from as *const _);
+        }
+        let b = ArgChunkBody { offset, len, args_total: c.total, failed: u32::from(failed != 0) };
+        *(&raw mut (*slot).body).cast::<ArgChunkBody>() = b;
+        if failed != 0 {
+            c.flags |= u32::from(FLAG_ARGS_FAILED);
+        }
+    }
+    entry.submit(wake_flags());
+    0
+}
+
+#[inline(always)]
+fn chunked(actor: &Actor, start: u64, total: u32) -> u16 {
+    let mut chunks = Chunks { head: head(actor, Kind::ArgChunk, Source::TpBtf), start, total, flags: 0 };
+    // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
+    unsafe {
+        bpf_loop(ARGS_CHUNKS, send_chunk as *const () as *mut _, (&raw mut chunks).cast(), 0);
+    }
+    let cut = if total > ARGS_CHUNKS * ARGS_CHUNK as u32 { FLAG_ARGS_TRUNCATED } else { 0 };
+    FLAG_ARGS_CHUNKED | chunks.flags as u16 | cut
+}

@@ -1,0 +1,151 @@
+//! Level partial: files, UNIX sockets and privileges from `sys_exit`, where no LSM program may run.
+//!
+//! Only calls that succeeded are told. What a call opened is read from the descriptor it returned, so the object is
+//! exact; what it named by text is told as text with the directory it starts from. `io_uring` is not seen here, 32-bit
+//! calls are counted as lost.
+
+mod calls;
+mod paths;
+mod sockets;
+
+use agent_monitor_ebpf::{Kind, Source, event::priv_op, loss::LossReason};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+use self::calls::{Call, call};
+use super::privilege::{bind_user, start};
+use crate::bpf::{
+    emit::{lose, send},
+    globals as g,
+    read::{Ptr, field, pointer},
+    tag::{Actor, actor},
+};
+
+/// `TS_COMPAT`, arch/x86/include/asm/thread_info.h: the running call came through the 32-bit entry.
+const TS_COMPAT: u32 = 2;
+
+/// Arguments of a finished call.
+#[derive(Clone, Copy)]
+pub(super) struct Args {
+    pub(super) regs: Ptr,
+    pub(super) ret: i64,
+}
+
+impl Args {
+    /// Argument 0 to 4.
+    #[inline(always)]
+    pub(super) fn get(&self, n: u32) -> u64 {
+        match n {
+            0 => field(self.regs, &g::O_REGS_DI),
+            1 => field(self.regs, &g::O_REGS_SI),
+            2 => field(self.regs, &g::O_REGS_DX),
+            3 => field(self.regs, &g::O_REGS_R10),
+            _ => field(self.regs, &g::O_REGS_R8),
+        }
+    }
+}
+
+/// The open file behind a descriptor of the running task; null when there is none.
+#[inline(always)]
+pub(super) fn file_of(actor: &Actor, fd: u32) -> Ptr {
+    let fdt = pointer(pointer(actor.task.cast_const().cast(), &g::O_TASK_FILES), &g::O_FILES_FDT);
+    let max: u32 = field(fdt, &g::O_FDT_MAX);
+    if fd >= max {
+        return core::ptr::null();
+    }
+    let table = pointer(fdt, &g::O_FDT_FD);
+    crate::bpf::read::value::<u64>(table.wrapping_add(fd as usize * 8)) as Ptr
+}
+
+/// `sys_exit(regs, ret)`: the end of every system call of every process; all but a few leave at the second line.
+#[btf_tracepoint(function = "sys_exit")]
+fn partial_exit(ctx: BtfTracePointContext) -> i32 {
+    let args = Args { regs: ctx.arg(0), ret: ctx.arg(1) };
+    let nr: u64 = field(args.regs, &g::O_REGS_ORIG_AX);
+    if nr >= 512 || !calls::concerns(nr as u32) {
+        return 0;
+    }
+    if args.ret < 0 && args.ret != -115 {
+        return 0;
+    }
+    let call = call(nr as u32);
+    if calls::sets_uid(nr as u32) {
+        bind_user(crate::bpf::read::uid_gid().0);
+    }
+    let Some(actor) = actor(call.kind()) else { return 0 };
+    let status: u32 = field(actor.task.cast_const().cast(), &g::O_TASK_STATUS);
+    if status & TS_COMPAT != 0 {
+        lose(actor.tag.agent, call.kind() as u16, LossReason::CompatSyscall);
+        return 0;
+    }
+    tell(&actor, call, &args, nr as u32);
+    0
+}
+
+#[inline(always)]
+fn tell(actor: &Actor, call: Call, args: &Args, nr: u32) {
+    match call {
+        Call::Open => paths::opened(actor, args, nr),
+        Call::Path(spec) => paths::named(actor, args, &spec),
+        Call::Fd(spec) => paths::descriptor(actor, args, &spec),
+        Call::Mmap => paths::mapped(actor, args),
+        Call::Connect => sockets::unix_address(actor, Kind::NetConnect, args.get(1), args.get(2) as u32, args.get(0)),
+        Call::Send => sockets::unix_address(actor, Kind::NetSend, args.get(4), 110, args.get(0)),
+        Call::Bind => sockets::unix_address(actor, Kind::NetBind, args.get(1), args.get(2) as u32, args.get(0)),
+        Call::Listen => sockets::listening(actor, args.get(0) as u32),
+        Call::Accept => sockets::accepted(actor, args.ret as u32),
+        Call::Numbers(kind, op) => numbers(actor, kind, op, args),
+        Call::Process(kind, op, which) => process(actor, kind, op, which, args),
+        Call::Ids(op) => ids(actor, op),
+        Call::IoUring => lose(actor.tag.agent, Kind::FileOpen as u16, LossReason::IoUringUnseen),
+    }
+}
+
+/// A call told by its first two arguments.
+#[inline(always)]
+fn numbers(actor: &Actor, kind: Kind, op: u16, args: &Args) {
+    let b = start(actor, kind, op, Source::RawTp);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe { (*b).args = [args.get(0), args.get(1), 0, 0] };
+    send(actor, 0);
+}
+
+/// A call on another process: `which` is the argument that holds its pid, the next one a signal or nothing.
+#[inline(always)]
+fn process(actor: &Actor, kind: Kind, op: u16, which: u32, args: &Args) {
+    let pid = args.get(which) as u32;
+    let (own, _) = crate::bpf::read::ids();
+    let signal = if op == priv_op::SIGNAL { args.get(calls::signal_arg(which)) } else { args.get(0) };
+    if pid == own || (op == priv_op::SIGNAL && signal == 0) {
+        return;
+    }
+    let b = start(actor, kind, op, Source::RawTp);
+    // SAFETY: as above.
+    unsafe {
+        (*b).target_tgid = pid;
+        (*b).args[0] = signal;
+    }
+    send(actor, 0);
+}
+
+/// New ids of the running task; the old ones are gone by now.
+#[inline(always)]
+fn ids(actor: &Actor, op: u16) {
+    let cred = pointer(actor.task.cast_const().cast(), &g::O_TASK_CRED);
+    let b = start(actor, if op == priv_op::CAPSET { Kind::PrivCapability } else { Kind::PrivSetuid }, op, Source::RawTp);
+    // SAFETY: as above.
+    unsafe {
+        (*b).args[0] = u64::MAX;
+        (*b).args[1] = u64::MAX;
+        if op == priv_op::CAPSET {
+            (*b).args[2] = field(cred, &g::O_CRED_PERMITTED);
+            (*b).args[3] = field(cred, &g::O_CRED_EFFECTIVE);
+        } else if op == priv_op::UID {
+            (*b).args[2] = u64::from(field::<u32>(cred, &g::O_CRED_UID));
+            (*b).args[3] = u64::from(field::<u32>(cred, &g::O_CRED_EUID));
+        } else {
+            (*b).args[2] = u64::from(field::<u32>(cred, &g::O_CRED_GID));
+            (*b).args[3] = u64::from(field::<u32>(cred, &g::O_CRED_EGID));
+        }
+    }
+    send(actor, 0);
+}

@@ -1,0 +1,125 @@
+//! Every map: who writes, who reads, what happens when it is full.
+
+use agent_monitor_ebpf::{
+    bind::{CgroupEntry, MatchEntry, MatchSet, NumKey, PathKey},
+    config::Runtime,
+    loss::{LossKey, LossValue, OVERFLOW_SLOTS},
+    task::{BackfillEntry, ProcEntry, TaskTag},
+};
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::SkStorage,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, RingBuf},
+};
+
+use super::scratch::Scratch;
+
+/// Ordinary records. Full: the record is counted in [`LOSSES`] and dropped.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Bindings made outside exec and fork, violations and holds; ordinary records never fill it.
+#[map]
+pub(crate) static PRIORITY: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// One element, written by the daemon.
+#[map]
+pub(crate) static RUNTIME: Array<Runtime> = Array::with_max_entries(1, 0);
+
+/// Places in file systems that make a process an agent. Written by the daemon.
+#[map]
+pub(crate) static PATHS: HashMap<PathKey, MatchSet> = HashMap::with_max_entries(8192, 0);
+
+/// Exec file-name texts that make a process an agent (level partial). Written by the daemon.
+#[map]
+pub(crate) static TEXTS: HashMap<NumKey, MatchSet> = HashMap::with_max_entries(8192, 0);
+
+/// Real uids that make a process an agent. Written by the daemon.
+#[map]
+pub(crate) static USERS: HashMap<NumKey, MatchEntry> = HashMap::with_max_entries(4096, 0);
+
+/// cgroup names that make a cgroup an agent's. Written by the daemon.
+#[map]
+pub(crate) static NAMES: HashMap<NumKey, CgroupEntry> = HashMap::with_max_entries(8192, 0);
+
+/// cgroup ids in force: from the daemon for those that exist, from the mkdir hook for new ones. Full: counted, the
+/// cgroup is not recognised until the daemon's next scan.
+#[map]
+pub(crate) static CGROUPS: HashMap<NumKey, CgroupEntry> = HashMap::with_max_entries(16384, 0);
+
+/// Bound processes by tgid, for hooks without task storage and for the daemon. Full: counted; task storage still binds.
+#[map]
+pub(crate) static PROCS: HashMap<u32, ProcEntry> = HashMap::with_max_entries(65536, 0);
+
+/// Processes that the next run of the task iterator binds. Written by the daemon.
+#[map]
+pub(crate) static BACKFILL: HashMap<u32, BackfillEntry> = HashMap::with_max_entries(65536, BPF_F_NO_PREALLOC);
+
+/// Losses by agent, kind and reason. Full: counted in [`OVERFLOW`].
+#[map]
+pub(crate) static LOSSES: HashMap<LossKey, LossValue> = HashMap::with_max_entries(8192, 0);
+
+/// Losses that found no room in [`LOSSES`].
+#[map]
+pub(crate) static OVERFLOW: Array<u64> = Array::with_max_entries(OVERFLOW_SLOTS, 0);
+
+/// A flow of a bound process, kept with its socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Flow {
+    pub(crate) tag: TaskTag,
+    pub(crate) start: u64,
+    pub(crate) cgroup: u64,
+    pub(crate) first: u64,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    /// Peer last told of: address and, in the last word, `family << 32 | port`.
+    pub(crate) peer: [u64; 3],
+    pub(crate) tgid: u32,
+    pub(crate) tid: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) euid: u32,
+    /// 1 when the peer in `peer` was told as a connection, so that the flow's end is told.
+    pub(crate) told: u32,
+}
+
+/// Flows; freed with the socket.
+#[btf_map]
+pub(crate) static FLOWS: SkStorage<Flow> = SkStorage::new();
+
+/// `BPF_MAP_TYPE_TASK_STORAGE`, declared by hand: aya-ebpf 0.2 has no type for it.
+#[repr(C)]
+pub(crate) struct TaskStorage<T> {
+    r#type: *const [i32; 29],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
+
+// SAFETY: the static is only a declaration for the loader; its pointers are null and never read.
+unsafe impl<T> Sync for TaskStorage<T> {}
+
+impl<T> TaskStorage<T> {
+    const fn new() -> Self {
+        TaskStorage {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+        }
+    }
+}
+
+/// The binding of every bound thread. No memory: counted, the task is not attributed.
+#[unsafe(link_section = ".maps")]
+#[unsafe(no_mangle)]
+pub(crate) static TASKS: TaskStorage<TaskTag> = TaskStorage::new();
+
+/// Working memory of the programs that run in a task. Per-CPU memory would be overwritten on preemptible kernels.
+#[unsafe(link_section = ".maps")]
+#[unsafe(no_mangle)]
+pub(crate) static SCRATCH: TaskStorage<Scratch> = TaskStorage::new();

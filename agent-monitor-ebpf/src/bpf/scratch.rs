@@ -1,0 +1,56 @@
+//! A task's working memory: the record under construction and what is kept between hooks of one exec.
+
+use agent_monitor_ebpf::{Header, event::TAIL_MAX, path::DEPTH_MAX};
+
+/// Room behind the tail, so that one more component of any length fits without a check in the verifier's way.
+pub(crate) const TAIL_SLACK: usize = 256;
+/// Bytes of a script's path that are kept from the first `bprm_check_security` to the end of the exec.
+pub(crate) const SCRIPT_STASH: usize = 1024;
+
+/// A record as it goes to the ring.
+#[repr(C)]
+pub(crate) struct Record {
+    pub(crate) head: Header,
+    pub(crate) body: [u64; 14],
+    pub(crate) tail: [u8; TAIL_MAX + TAIL_SLACK],
+}
+
+/// The memory. `rec` first: the verifier likes constant offsets from the start of the value.
+#[repr(C)]
+pub(crate) struct Scratch {
+    pub(crate) rec: Record,
+    /// Hash of each component, leaf first.
+    pub(crate) hashes: [u64; DEPTH_MAX],
+    /// Path of the script of the exec in progress, as a dentry piece.
+    pub(crate) script_path: [u8; SCRIPT_STASH],
+    pub(crate) script_hash: u64,
+    pub(crate) script_ino: u64,
+    pub(crate) script_dev: u32,
+    pub(crate) script_len: u32,
+    pub(crate) script_depth: u32,
+    pub(crate) script_flags: u32,
+    /// 1 from the first check of an exec until it ends.
+    pub(crate) script_seen: u32,
+    /// `NS_*` bits of the fork in progress.
+    pub(crate) new_ns: u32,
+}
+
+/// Hides where a number comes from. Older verifiers do not connect a bound checked in one register with a copy of the
+/// number spilled earlier; after this there is only one copy.
+#[inline(always)]
+pub(crate) fn opaque(mut n: u64) -> u64 {
+    // SAFETY: adds nothing. An empty block would leave a line number without an instruction, which 6.1 refuses.
+    unsafe { core::arch::asm!("{0} += 0", inout(reg) n, options(nomem, nostack, preserves_flags)) };
+    n
+}
+
+/// A place in the tail with `room` bytes behind it, `None` when there is not that much.
+#[inline(always)]
+pub(crate) fn tail_at(scratch: *mut Scratch, off: u32, room: usize) -> Option<*mut u8> {
+    let off = opaque(u64::from(off));
+    if off > (TAIL_MAX + TAIL_SLACK - room) as u64 {
+        return None;
+    }
+    // SAFETY: bounded above; the scratch is a map value.
+    Some(unsafe { (&raw mut (*scratch).rec.tail).cast::<u8>().add(off as usize) })
+}

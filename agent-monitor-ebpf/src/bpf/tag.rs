@@ -1,0 +1,115 @@
+//! Bindings in task storage and in the table of bound processes, and who the actor of a hook is.
+
+use agent_monitor_ebpf::{
+    Kind,
+    config::{Runtime, UNATTRIBUTED_ALL},
+    loss::LossReason,
+    task::{ProcEntry, TaskTag},
+};
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::generated::bpf_task_storage_get,
+};
+
+use super::{
+    emit::lose,
+    globals as g,
+    maps::{PROCS, RUNTIME, SCRATCH, TASKS},
+    read::{current, ids},
+    scratch::Scratch,
+};
+
+const CREATE: u64 = 1;
+
+/// The binding of a task, null for none.
+#[inline(always)]
+pub(crate) fn tag_of(task: *mut task_struct) -> *mut TaskTag {
+    // SAFETY: the map is task storage and the task comes from the verifier's hand.
+    unsafe { bpf_task_storage_get((&raw const TASKS).cast_mut().cast(), task, core::ptr::null_mut(), 0).cast() }
+}
+
+/// Gives a task its binding, replacing an older one. False when there was no memory.
+#[inline(always)]
+pub(crate) fn set_tag(task: *mut task_struct, tag: &TaskTag) -> bool {
+    // SAFETY: as above; the initial value is copied by the helper.
+    let slot: *mut TaskTag = unsafe {
+        bpf_task_storage_get(
+            (&raw const TASKS).cast_mut().cast(),
+            task,
+            core::ptr::from_ref(tag).cast_mut().cast(),
+            CREATE,
+        )
+        .cast()
+    };
+    if slot.is_null() {
+        return false;
+    }
+    // SAFETY: checked for null. An existing value is overwritten; a fresh one already equals it.
+    unsafe { *slot = *tag };
+    true
+}
+
+/// The task's working memory, made on first use.
+#[inline(always)]
+pub(crate) fn scratch_of(task: *mut task_struct) -> *mut Scratch {
+    // SAFETY: as in `tag_of`.
+    unsafe { bpf_task_storage_get((&raw const SCRATCH).cast_mut().cast(), task, core::ptr::null_mut(), CREATE).cast() }
+}
+
+/// Enters a process into the table of bound processes.
+#[inline(always)]
+pub(crate) fn enter_proc(tgid: u32, start: u64, tag: &TaskTag) {
+    let entry = ProcEntry { start, tag: *tag };
+    if PROCS.insert(&tgid, &entry, 0).is_err() {
+        lose(tag.agent, Kind::Fork as u16, LossReason::ProcsFull);
+    }
+}
+
+/// The daemon's settings.
+#[inline(always)]
+pub(crate) fn runtime() -> Option<&'static Runtime> {
+    RUNTIME.get(0)
+}
+
+/// Whether this program set is the one that tells.
+#[inline(always)]
+pub(crate) fn telling(runtime: &Runtime) -> bool {
+    runtime.program_set == g::PROGRAM_SET.load()
+}
+
+/// Who acts, when that is worth telling.
+pub(crate) struct Actor {
+    pub(crate) task: *mut task_struct,
+    pub(crate) tag: TaskTag,
+    pub(crate) scratch: *mut Scratch,
+}
+
+/// The actor of a hook that runs in the acting task: `None` at the cost of one look-up when nobody is to be told.
+#[inline(always)]
+pub(crate) fn actor(kind: Kind) -> Option<Actor> {
+    let task = current();
+    let slot = tag_of(task);
+    let tag = if slot.is_null() {
+        if g::UNATTRIBUTED.load() < UNATTRIBUTED_ALL {
+            return None;
+        }
+        TaskTag::NONE
+    } else {
+        // SAFETY: checked for null.
+        let tag = unsafe { *slot };
+        if tag.agent == 0 && g::UNATTRIBUTED.load() < UNATTRIBUTED_ALL {
+            return None;
+        }
+        tag
+    };
+    let runtime = runtime()?;
+    if !telling(runtime) || (tag.agent == 0 && ids().0 == runtime.daemon_tgid) {
+        return None;
+    }
+    let scratch = scratch_of(task);
+    if scratch.is_null() {
+        lose(tag.agent, kind as u16, LossReason::Scratch);
+        return None;
+    }
+    Some(Actor { task, tag, scratch })
+}

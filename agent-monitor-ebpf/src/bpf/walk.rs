@@ -1,0 +1,221 @@
+//! The walk from a dentry up to the root of its superblock: names for the record, one hash per component for rules.
+//!
+//! Mounts, bind mounts and `chroot` are not on the way: a rule is about a place in a file system. Names are read without
+//! `d_lock`; a rename during the walk gives a path that was true in part, as for any observer.
+
+use agent_monitor_ebpf::{
+    event::{PIECE_ANON, PIECE_DELETED, PIECE_DENTRY, PIECE_FAILED, PIECE_TRUNCATED, Piece, TAIL_MAX},
+    fields::ABSENT,
+    path::{DEPTH_MAX, HashKey, component_start, mix, root_hash},
+};
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel_str};
+
+use super::{
+    globals as g,
+    read::{Ptr, field, pointer},
+    scratch::{Scratch, tail_at},
+};
+
+/// What the callback carries from step to step.
+#[repr(C)]
+struct Walk {
+    scratch: *mut Scratch,
+    dentry: Ptr,
+    key: HashKey,
+    off: u32,
+    depth: u32,
+    flags: u32,
+    done: u32,
+}
+
+/// What the inner callback carries: the words of one long name.
+#[repr(C)]
+struct Words {
+    scratch: *mut Scratch,
+    key: HashKey,
+    h: u64,
+    off: u32,
+    len: u32,
+}
+
+/// One finished walk.
+pub(crate) struct Walked {
+    /// For the record's body.
+    pub(crate) piece: Piece,
+    /// Where the tail ends now.
+    pub(crate) end: u32,
+    /// Components.
+    pub(crate) depth: u32,
+}
+
+/// Word `at` of the name at `off`, with what lies behind the name's end zeroed.
+#[inline(always)]
+fn word(scratch: *mut Scratch, off: u32, len: u32, at: u32) -> u64 {
+    let Some(place) = tail_at(scratch, (off + at) & !7, 8) else { return 0 };
+    // SAFETY: eight bytes are there; names start at multiples of 8.
+    let raw = unsafe { *place.cast::<u64>() };
+    let left = len - at;
+    if left < 8 { raw & ((1u64 << (left * 8)) - 1) } else { raw }
+}
+
+unsafe extern "C" fn hash_word(i: u64, words: *mut Words) -> i64 {
+    // SAFETY: the context is on the caller's stack.
+    let w = unsafe { &mut *words };
+    let at = ((i as u32) & 31) * 8 + 32;
+    if at >= w.len {
+        return 1;
+    }
+    w.h = mix(w.key, w.h, word(w.scratch, w.off, w.len, at));
+    0
+}
+
+/// Hash of the name of `len` bytes at `off` in the tail.
+#[inline(always)]
+fn name_hash(scratch: *mut Scratch, key: HashKey, off: u32, len: u32) -> u64 {
+    let mut h = component_start(key, len as usize);
+    // Nearly all names end within four words; the callback costs more than these.
+    if len > 0 {
+        h = mix(key, h, word(scratch, off, len, 0));
+    }
+    if len > 8 {
+        h = mix(key, h, word(scratch, off, len, 8));
+    }
+    if len > 16 {
+        h = mix(key, h, word(scratch, off, len, 16));
+    }
+    if len > 24 {
+        h = mix(key, h, word(scratch, off, len, 24));
+    }
+    if len > 32 {
+        let mut words = Words { scratch, key, h, off, len };
+        // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
+        unsafe {
+            bpf_loop(28, hash_word as *const () as *mut _, (&raw mut words).cast(), 0);
+        }
+        h = words.h;
+    }
+    h
+}
+
+/// Reads the name of a dentry to `off`; its length, or -1.
+#[inline(always)]
+fn read_name(scratch: *mut Scratch, off: u32, dentry: Ptr) -> i64 {
+    let name = pointer(dentry, &g::O_DENTRY_NAME);
+    let Some(to) = tail_at(scratch, off, 256) else { return -1 };
+    // SAFETY: 256 bytes are there.
+    let n = unsafe { bpf_probe_read_kernel_str(to.cast(), 256, name.cast()) };
+    if n <= 0 { -1 } else { (n - 1) & 0xff }
+}
+
+unsafe extern "C" fn step(_i: u64, walk: *mut Walk) -> i64 {
+    // SAFETY: the context is on the caller's stack.
+    let w = unsafe { &mut *walk };
+    let parent = pointer(w.dentry, &g::O_DENTRY_PARENT);
+    if parent == w.dentry {
+        w.done = 1;
+        return 1;
+    }
+    let off = w.off;
+    if off >= TAIL_MAX as u32 || w.depth >= DEPTH_MAX as u32 || parent.is_null() {
+        w.flags |= u32::from(if parent.is_null() { PIECE_FAILED } else { PIECE_TRUNCATED });
+        w.done = 1;
+        return 1;
+    }
+    let len = read_name(w.scratch, off, w.dentry);
+    if len < 0 {
+        w.flags |= u32::from(PIECE_FAILED);
+        w.done = 1;
+        return 1;
+    }
+    let len = (len & 0xff) as u32;
+    let h = name_hash(w.scratch, w.key, off, len);
+    // SAFETY: masked index.
+    unsafe { (*w.scratch).hashes[(w.depth as usize) & (DEPTH_MAX - 1)] = h };
+    w.depth += 1;
+    w.off = off + ((len >> 3) + 1) * 8;
+    w.dentry = parent;
+    0
+}
+
+/// Walks up from `dentry`, writing names from `off` in the tail of the record.
+#[inline(always)]
+pub(crate) fn walk(scratch: *mut Scratch, key: HashKey, dentry: Ptr, off: u32) -> Walked {
+    let mut w = Walk { scratch, dentry, key, off, depth: 0, flags: u32::from(PIECE_DENTRY), done: 0 };
+    if dentry.is_null() {
+        return Walked { piece: Piece { len: 0, depth: 0, flags: PIECE_DENTRY | PIECE_FAILED }, end: off, depth: 0 };
+    }
+    // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
+    unsafe {
+        bpf_loop(DEPTH_MAX as u32 + 1, step as *const () as *mut _, (&raw mut w).cast(), 0);
+    }
+    if w.done == 0 {
+        w.flags |= u32::from(PIECE_TRUNCATED);
+    }
+    if w.depth > 0 && g::O_DENTRY_PPREV.load() != ABSENT && field::<u64>(dentry, &g::O_DENTRY_PPREV) == 0 {
+        w.flags |= u32::from(PIECE_DELETED);
+    }
+    if w.depth == 0 && w.off < TAIL_MAX as u32 {
+        name_anonymous(&mut w, dentry);
+    }
+    let len = w.off.wrapping_sub(off);
+    Walked {
+        piece: Piece { len: len as u16, depth: w.depth as u8, flags: w.flags as u8 },
+        end: w.off,
+        depth: w.depth,
+    }
+}
+
+/// A dentry that is its own root is the root of its file system, or something without a place: then it gets its name.
+#[inline(always)]
+fn name_anonymous(w: &mut Walk, dentry: Ptr) {
+    let root = pointer(pointer(dentry, &g::O_DENTRY_SB), &g::O_SB_ROOT);
+    if root == dentry {
+        return;
+    }
+    let off = w.off;
+    if off >= TAIL_MAX as u32 {
+        return;
+    }
+    let len = read_name(w.scratch, off, dentry);
+    if len >= 0 {
+        w.flags |= u32::from(PIECE_ANON);
+        w.depth = 1;
+        w.off = off + (((len & 0xff) as u32 >> 3) + 1) * 8;
+    }
+}
+
+/// What the folding callback carries.
+#[repr(C)]
+struct Fold {
+    scratch: *mut Scratch,
+    key: HashKey,
+    h: u64,
+    depth: u32,
+    reserved: u32,
+}
+
+unsafe extern "C" fn fold_step(i: u64, fold: *mut Fold) -> i64 {
+    // SAFETY: the context is on the caller's stack.
+    let f = unsafe { &mut *fold };
+    let index = f.depth.wrapping_sub(1).wrapping_sub(i as u32) as usize & (DEPTH_MAX - 1);
+    // SAFETY: masked index.
+    f.h = mix(f.key, f.h, unsafe { (*f.scratch).hashes[index] });
+    0
+}
+
+/// Hash of the whole path that was walked last.
+#[inline(always)]
+pub(crate) fn fold(scratch: *mut Scratch, key: HashKey, depth: u32) -> u64 {
+    let mut f = Fold { scratch, key, h: root_hash(key), depth, reserved: 0 };
+    // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
+    unsafe {
+        bpf_loop(depth & 127, fold_step as *const () as *mut _, (&raw mut f).cast(), 0);
+    }
+    f.h
+}
+
+/// Hash of the flat text of `len` bytes at the start of the tail.
+#[inline(always)]
+pub(crate) fn text_hash_at(scratch: *mut Scratch, key: HashKey, len: u32) -> u64 {
+    name_hash(scratch, key, 0, len)
+}

@@ -1,0 +1,139 @@
+//! What the kernel keeps of a task: the binding.
+
+pod! {
+    /// Value in task storage of every task (each thread) that is bound. `agent` 0 means not bound, as no value does.
+    pub struct TaskTag {
+        /// Session, 0 for none.
+        pub session: u64,
+        /// When the binding was made, boot-time nanoseconds (of the root of the inherited chain).
+        pub since: u64,
+        /// Agent index.
+        pub agent: u32,
+        /// Agent index that started this agent, 0 for none.
+        pub delegator: u32,
+        /// [`BoundBy`] of this task.
+        pub bound_by: u8,
+        /// [`BoundBy`] of the process from which the chain of inheritance starts.
+        pub root_by: u8,
+        /// `TAG_*` bits.
+        pub flags: u16,
+        /// euid last seen at an exec, to notice set-user-ID images.
+        pub euid: u32,
+    }
+}
+
+/// Bound for a launch: the next exec starts the launched program, which keeps the identity even when another record
+/// matches it.
+pub const TAG_LAUNCH: u16 = 1;
+
+impl TaskTag {
+    /// No binding.
+    pub const NONE: TaskTag =
+        TaskTag { session: 0, since: 0, agent: 0, delegator: 0, bound_by: 0, root_by: 0, flags: 0, euid: 0 };
+}
+
+/// By what a process was recognised as an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum BoundBy {
+    /// Executable.
+    Exe = 1,
+    /// Script of a shebang program.
+    Script = 2,
+    /// Arguments, from user space.
+    Argv = 3,
+    /// Real user id.
+    User = 4,
+    /// cgroup path.
+    Cgroup = 5,
+    /// systemd unit.
+    Unit = 6,
+    /// Container id.
+    Container = 7,
+    /// `agent-monitor exec`.
+    Launch = 8,
+    /// From the parent at fork.
+    Inherited = 9,
+    /// Found running at start or registration; `root_by` says by which rule.
+    Backfill = 10,
+}
+
+impl BoundBy {
+    /// The value a record's number stands for; `None` for "not bound" (0) and unknown numbers.
+    pub const fn from_u8(value: u8) -> Option<BoundBy> {
+        match value {
+            1 => Some(BoundBy::Exe),
+            2 => Some(BoundBy::Script),
+            3 => Some(BoundBy::Argv),
+            4 => Some(BoundBy::User),
+            5 => Some(BoundBy::Cgroup),
+            6 => Some(BoundBy::Unit),
+            7 => Some(BoundBy::Container),
+            8 => Some(BoundBy::Launch),
+            9 => Some(BoundBy::Inherited),
+            10 => Some(BoundBy::Backfill),
+            _ => None,
+        }
+    }
+
+    /// The word in a JSON event's `agent.bound_by`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            BoundBy::Exe => "exe",
+            BoundBy::Script => "script",
+            BoundBy::Argv => "argv",
+            BoundBy::User => "user",
+            BoundBy::Cgroup => "cgroup",
+            BoundBy::Unit => "unit",
+            BoundBy::Container => "container",
+            BoundBy::Launch => "launch",
+            BoundBy::Inherited => "inherited",
+            BoundBy::Backfill => "backfill",
+        }
+    }
+}
+
+pod! {
+    /// Value of the table of bound processes, by tgid. It serves the programs that have no task storage (cgroup) and
+    /// the daemon; the exit hook of the last thread removes the entry, so a reused pid never finds one.
+    pub struct ProcEntry {
+        /// `start_boottime` of the leader.
+        pub start: u64,
+        /// Binding of the process.
+        pub tag: TaskTag,
+    }
+}
+
+pod! {
+    /// One process for the back-fill iterator to bind (or, with agent 0, to free).
+    pub struct BackfillEntry {
+        /// `start_boottime` that the leader must have.
+        pub start: u64,
+        /// What every thread of it gets.
+        pub tag: TaskTag,
+        /// 1: replace a binding that exists; 0: keep it.
+        pub replace: u32,
+        /// Counts the threads that were tagged; written by the iterator.
+        pub tagged: u32,
+    }
+}
+
+pod! {
+    /// One task as the task iterator lists it.
+    pub struct TaskLine {
+        /// `start_boottime` of the thread group's leader.
+        pub start: u64,
+        /// `start_boottime` of the parent process.
+        pub parent_start: u64,
+        /// The thread's binding after this run.
+        pub tag: TaskTag,
+        /// Thread group id.
+        pub tgid: u32,
+        /// Thread id.
+        pub tid: u32,
+        /// Thread group id of the parent process.
+        pub parent_tgid: u32,
+        /// Real uid.
+        pub uid: u32,
+    }
+}

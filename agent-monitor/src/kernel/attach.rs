@@ -1,0 +1,234 @@
+//! The table of programs: which hook each goes to, at which level, and what is lost without it.
+
+use std::path::Path;
+
+use aya::{
+    Btf, Ebpf,
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Iter, Lsm,
+        ProgramError, RawTracePoint, TracePoint, links::FdLink,
+    },
+};
+
+use super::{KernelError, btf};
+
+/// Where a program goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// BPF LSM hook.
+    Lsm(&'static str),
+    /// BTF-typed tracepoint.
+    TpBtf(&'static str),
+    /// Raw tracepoint.
+    RawTp(&'static str),
+    /// `syscalls` tracepoint.
+    Syscall(&'static str),
+    /// cgroup socket-address hook of the root cgroup.
+    SockAddr,
+    /// cgroup socket hook.
+    Sock,
+    /// cgroup packet hook.
+    Skb,
+    /// Task iterator.
+    TaskIter,
+}
+
+/// At which level a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// Both.
+    Always,
+    /// Only with BPF LSM.
+    Full,
+    /// Only without.
+    Partial,
+}
+
+/// One program of the object.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// Symbol in the object.
+    pub name: &'static str,
+    /// Where it goes.
+    pub hook: Hook,
+    /// Event family it serves.
+    pub family: &'static str,
+    /// Level.
+    pub at: At,
+    /// What is lost without it; empty when the daemon cannot run without it.
+    pub without: &'static str,
+}
+
+macro_rules! programs {
+    ($($name:ident: $hook:expr, $family:literal, $at:ident, $without:literal;)*) => {
+        /// Every program, in the order in which they are attached: bindings first, so that no record comes before.
+        pub const PROGRAMS: &[Program] = &[
+            $(Program { name: stringify!($name), hook: $hook, family: $family, at: At::$at, without: $without },)*
+        ];
+    };
+}
+
+programs! {
+    seed_tasks: Hook::TaskIter, "process", Always, "";
+    process_fork: Hook::TpBtf("sched_process_fork"), "process", Always, "";
+    process_exit: Hook::TpBtf("sched_process_exit"), "process", Always, "";
+    bprm_check: Hook::Lsm("bprm_check_security"), "process", Full, "";
+    process_exec: Hook::TpBtf("sched_process_exec"), "process", Always, "";
+    cgroup_mkdir: Hook::TpBtf("cgroup_mkdir"), "process", Always, "cgroups made later are recognised by the daemon's scan only";
+    cgroup_rmdir: Hook::TpBtf("cgroup_rmdir"), "process", Always, "";
+    cgroup_attach: Hook::TpBtf("cgroup_attach_task"), "process", Always, "processes moved into a cgroup are bound at their next exec";
+    file_open: Hook::Lsm("file_open"), "file", Full, "opens are not seen";
+    inode_create: Hook::Lsm("inode_create"), "file", Full, "new files are not seen";
+    inode_mkdir: Hook::Lsm("inode_mkdir"), "file", Full, "new directories are not seen";
+    inode_mknod: Hook::Lsm("inode_mknod"), "file", Full, "new nodes are not seen";
+    inode_symlink: Hook::Lsm("inode_symlink"), "file", Full, "new symbolic links are not seen";
+    inode_unlink: Hook::Lsm("inode_unlink"), "file", Full, "deletions are not seen";
+    inode_rmdir: Hook::Lsm("inode_rmdir"), "file", Full, "deletions of directories are not seen";
+    inode_rename: Hook::Lsm("inode_rename"), "file", Full, "renames are not seen";
+    inode_link: Hook::Lsm("inode_link"), "file", Full, "hard links are not seen";
+    inode_setattr: Hook::Lsm("inode_setattr"), "file", Full, "truncation, chmod, chown and utimes are not seen";
+    inode_setxattr: Hook::Lsm("inode_setxattr"), "file", Full, "extended attributes are not seen";
+    inode_removexattr: Hook::Lsm("inode_removexattr"), "file", Full, "removed extended attributes are not seen";
+    mmap_file: Hook::Lsm("mmap_file"), "file", Full, "executable mappings are not seen";
+    socket_connect: Hook::Lsm("socket_connect"), "network", Full, "connections are not seen";
+    socket_sendmsg: Hook::Lsm("socket_sendmsg"), "network", Full, "messages to unconnected peers are not seen";
+    socket_bind: Hook::Lsm("socket_bind"), "network", Full, "bound addresses are not seen";
+    socket_listen: Hook::Lsm("socket_listen"), "network", Full, "listeners are not seen";
+    sock_graft: Hook::Lsm("sock_graft"), "network", Full, "accepted connections are not seen";
+    unix_stream_connect: Hook::Lsm("unix_stream_connect"), "network", Full, "UNIX connections are not seen";
+    unix_may_send: Hook::Lsm("unix_may_send"), "network", Full, "UNIX datagrams are not seen";
+    flow_tcp: Hook::TpBtf("inet_sock_set_state"), "network", Always, "the end of TCP flows is not seen";
+    flow_release: Hook::Sock, "network", Always, "the end of other flows is not seen";
+    bytes_ingress: Hook::Skb, "network", Always, "bytes received outside TCP are not counted";
+    bytes_egress: Hook::Skb, "network", Always, "bytes sent outside TCP are not counted";
+    partial_connect4: Hook::SockAddr, "network", Partial, "IPv4 connections are not seen";
+    partial_connect6: Hook::SockAddr, "network", Partial, "IPv6 connections are not seen";
+    partial_sendmsg4: Hook::SockAddr, "network", Partial, "IPv4 messages without connect are not seen";
+    partial_sendmsg6: Hook::SockAddr, "network", Partial, "IPv6 messages without connect are not seen";
+    partial_bind4: Hook::SockAddr, "network", Partial, "bound IPv4 addresses are not seen";
+    partial_bind6: Hook::SockAddr, "network", Partial, "bound IPv6 addresses are not seen";
+    task_fix_setuid: Hook::Lsm("task_fix_setuid"), "privilege", Full, "changes of user are not seen";
+    task_fix_setgid: Hook::Lsm("task_fix_setgid"), "privilege", Full, "changes of group are not seen";
+    capset: Hook::Lsm("capset"), "privilege", Full, "capset is not seen";
+    ptrace_access_check: Hook::Lsm("ptrace_access_check"), "privilege", Full, "tracing is not seen";
+    ptrace_traceme: Hook::Lsm("ptrace_traceme"), "privilege", Full, "PTRACE_TRACEME is not seen";
+    task_kill: Hook::Lsm("task_kill"), "privilege", Full, "signals are not seen";
+    sb_mount: Hook::Lsm("sb_mount"), "privilege", Full, "mounts are not seen";
+    move_mount: Hook::Lsm("move_mount"), "privilege", Full, "moved mounts are not seen";
+    sb_umount: Hook::Lsm("sb_umount"), "privilege", Full, "unmounts are not seen";
+    sb_pivotroot: Hook::Lsm("sb_pivotroot"), "privilege", Full, "pivot_root is not seen";
+    path_chroot: Hook::Lsm("path_chroot"), "privilege", Full, "chroot is not seen";
+    kernel_load_data: Hook::Lsm("kernel_load_data"), "privilege", Full, "init_module is not seen";
+    kernel_read_file: Hook::Lsm("kernel_read_file"), "privilege", Full, "finit_module is not seen";
+    kernel_module_request: Hook::Lsm("kernel_module_request"), "privilege", Full, "module requests are not seen";
+    bpf_syscall: Hook::Lsm("bpf"), "privilege", Full, "the bpf system call is not seen";
+    exit_unshare: Hook::Syscall("sys_exit_unshare"), "privilege", Full, "unshare is not seen";
+    exit_setns: Hook::Syscall("sys_exit_setns"), "privilege", Full, "setns is not seen";
+    partial_exit: Hook::TpBtf("sys_exit"), "file", Partial, "";
+}
+
+/// What became of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Attached.
+    Attached,
+    /// This kernel lacks the hook, or the host lacks what it needs.
+    Absent(String),
+    /// The kernel refused it.
+    Refused(String),
+}
+
+/// Loads and attaches one program. The link is returned for pinning; an iterator has none.
+///
+/// # Errors
+/// The reason in words when the kernel refuses.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    program: &Program,
+    btf: &Btf,
+    cgroup: Option<&Path>,
+) -> Result<Option<FdLink>, KernelError> {
+    let what = format!("attach {}", program.name);
+    attach_inner(ebpf, program, btf, cgroup).map_err(|e| KernelError::bpf(what, &e))
+}
+
+fn attach_inner(
+    ebpf: &mut Ebpf,
+    program: &Program,
+    btf: &Btf,
+    cgroup: Option<&Path>,
+) -> Result<Option<FdLink>, ProgramError> {
+    let found = ebpf.program_mut(program.name).ok_or(ProgramError::InvalidName { name: program.name.into() })?;
+    let root = || -> Result<std::fs::File, ProgramError> {
+        std::fs::File::open(cgroup.unwrap_or(Path::new("/nonexistent"))).map_err(ProgramError::IOError)
+    };
+    let single = CgroupAttachMode::Single;
+    Ok(Some(match program.hook {
+        Hook::Lsm(hook) => {
+            let p: &mut Lsm = found.try_into()?;
+            p.load(hook, btf)?;
+            let id = p.attach()?;
+            p.take_link(id)?.into()
+        }
+        Hook::TpBtf(name) => {
+            let p: &mut BtfTracePoint = found.try_into()?;
+            p.load(name, btf)?;
+            let id = p.attach()?;
+            p.take_link(id)?.into()
+        }
+        Hook::RawTp(name) => {
+            let p: &mut RawTracePoint = found.try_into()?;
+            p.load()?;
+            let id = p.attach(name)?;
+            p.take_link(id)?.into()
+        }
+        Hook::Syscall(name) => {
+            let p: &mut TracePoint = found.try_into()?;
+            p.load()?;
+            let id = p.attach("syscalls", name)?;
+            as_fd(p.take_link(id)?.try_into())?
+        }
+        Hook::SockAddr => {
+            let p: &mut CgroupSockAddr = found.try_into()?;
+            p.load()?;
+            let id = p.attach(root()?, single)?;
+            as_fd(p.take_link(id)?.try_into())?
+        }
+        Hook::Sock => {
+            let p: &mut CgroupSock = found.try_into()?;
+            p.load()?;
+            let id = p.attach(root()?, single)?;
+            as_fd(p.take_link(id)?.try_into())?
+        }
+        Hook::Skb => {
+            let p: &mut CgroupSkb = found.try_into()?;
+            p.load()?;
+            let way = if program.name.ends_with("ingress") {
+                CgroupSkbAttachType::Ingress
+            } else {
+                CgroupSkbAttachType::Egress
+            };
+            let id = p.attach(root()?, way, single)?;
+            as_fd(p.take_link(id)?.try_into())?
+        }
+        Hook::TaskIter => {
+            let p: &mut Iter = found.try_into()?;
+            p.load("task", btf)?;
+            return Ok(None);
+        }
+    }))
+}
+
+/// Whether this kernel has the hook at all, by its BTF.
+pub(super) fn exists(program: &Program, btf: &btf::Btf) -> bool {
+    match program.hook {
+        Hook::Lsm(hook) => btf.has_function(&format!("bpf_lsm_{hook}")),
+        Hook::TpBtf(name) => btf.has_tracepoint(name),
+        Hook::RawTp(_) | Hook::Syscall(_) | Hook::SockAddr | Hook::Sock | Hook::Skb | Hook::TaskIter => true,
+    }
+}
+
+/// A link as a file descriptor. Kernels before 5.7 have none; nothing here runs on those.
+fn as_fd(link: Result<FdLink, aya::programs::links::LinkError>) -> Result<FdLink, ProgramError> {
+    link.map_err(|e| ProgramError::IOError(std::io::Error::other(e)))
+}

@@ -1,0 +1,320 @@
+//! Loading the object: constants patched, maps pinned or taken over, programs attached and their links pinned.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use agent_monitor_ebpf::{
+    ABI_VERSION,
+    config::Runtime,
+    fields::{ABSENT, FIELDS},
+    task::TaskLine,
+};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, MapData, RingBuf},
+    programs::Iter,
+};
+
+use super::{
+    KernelError, Options,
+    attach::{self, At, Hook, Outcome, PROGRAMS},
+    bpffs,
+    btf::{self, VMLINUX},
+    pod::Plain,
+    rings::Rings,
+    seed,
+};
+
+/// The programs, as built by `cargo xtask build`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-monitor.bpf.o"));
+
+/// Maps that are pinned: those that the programs and a later daemon share.
+const PINNED_MAPS: &[&str] = &[
+    "EVENTS", "PRIORITY", "RUNTIME", "PATHS", "TEXTS", "USERS", "NAMES", "CGROUPS", "PROCS", "BACKFILL", "LOSSES",
+    "OVERFLOW", "FLOWS", "TASKS", "SCRATCH",
+];
+
+
+/// The loaded kernel side.
+pub struct Kernel {
+    pub(super) ebpf: Ebpf,
+    pub(super) runtime: Runtime,
+    options: Options,
+    outcomes: BTreeMap<&'static str, Outcome>,
+    lost_fields: Vec<(&'static str, &'static str)>,
+    /// Why BPF LSM is not used; `None` at level full.
+    without_lsm: Option<String>,
+    taken_over: bool,
+}
+
+impl Kernel {
+    /// Loads and attaches everything that this kernel allows.
+    ///
+    /// # Errors
+    /// When the daemon cannot do its work at all: no privilege, no BTF, no bpffs, a program refused that nothing can
+    /// do without.
+    pub fn load(options: Options) -> Result<Kernel, KernelError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(KernelError::Privilege);
+        }
+        if OBJECT.is_empty() {
+            return Err(KernelError::NoObject);
+        }
+        let facts = btf::Btf::read(Path::new(VMLINUX))?;
+        let aya_btf = Btf::from_sys_fs().map_err(|e| KernelError::bpf("read the kernel's BTF", &e))?;
+        let without_lsm = if options.force_partial { Some("level partial was asked for".into()) } else { lsm_loads(&aya_btf).err() };
+        let full = without_lsm.is_none();
+        bpffs::prepare(&options.bpffs)?;
+        let taken_over = options.bpffs.join("map_RUNTIME").exists();
+        let set = std::process::id();
+        let mut lost_fields = Vec::new();
+        let mut ebpf = load_object(&options, &facts, &aya_btf, full, set, &mut lost_fields)?;
+        let runtime = runtime(&mut ebpf, taken_over, &options)?;
+        let mut kernel =
+            Kernel { ebpf, runtime, options, outcomes: BTreeMap::new(), lost_fields, without_lsm, taken_over };
+        kernel.attach_all(&facts, &aya_btf)?;
+        kernel.runtime.program_set = set;
+        kernel.runtime.daemon_tgid = std::process::id();
+        kernel.write_runtime()?;
+        Ok(kernel)
+    }
+
+    fn attach_all(&mut self, facts: &btf::Btf, aya_btf: &Btf) -> Result<(), KernelError> {
+        for program in PROGRAMS {
+            let wanted = match program.at {
+                At::Always => true,
+                At::Full => self.is_full(),
+                At::Partial => !self.is_full(),
+            };
+            if !wanted {
+                continue;
+            }
+            let needs_cgroup = matches!(program.hook, Hook::SockAddr | Hook::Sock | Hook::Skb);
+            let outcome = if !attach::exists(program, facts) {
+                Outcome::Absent("this kernel has no such hook".into())
+            } else if needs_cgroup && self.options.cgroup.is_none() {
+                Outcome::Absent("no cgroup v2 is mounted".into())
+            } else {
+                match attach::attach(&mut self.ebpf, program, aya_btf, self.options.cgroup.as_deref()) {
+                    Ok(link) => {
+                        if let Some(link) = link {
+                            self.pin_link(program.name, link)?;
+                        }
+                        Outcome::Attached
+                    }
+                    Err(e) if program.without.is_empty() => return Err(e),
+                    Err(e) => Outcome::Refused(e.to_string()),
+                }
+            };
+            if program.without.is_empty()
+                && let Outcome::Absent(why) = &outcome
+            {
+                return Err(KernelError::Bpf { what: format!("attach {}", program.name), cause: why.clone() });
+            }
+            self.outcomes.insert(program.name, outcome);
+        }
+        Ok(())
+    }
+
+    /// Pins a link, over that of an older program set: both run for an instant, there is none without.
+    fn pin_link(&self, name: &str, link: aya::programs::links::FdLink) -> Result<(), KernelError> {
+        let path = self.options.bpffs.join(format!("link_{name}"));
+        let fresh = self.options.bpffs.join(format!("new_{name}"));
+        if fresh.exists() {
+            fs::remove_file(&fresh).map_err(|e| KernelError::io("remove", &fresh, e))?;
+        }
+        let pinned = link.pin(&fresh).map_err(|e| KernelError::bpf(format!("pin {}", fresh.display()), &e))?;
+        fs::rename(&fresh, &path).map_err(|e| KernelError::io("rename", &fresh, e))?;
+        // The pin holds it now; dropping a pinned link does not detach.
+        drop(pinned);
+        Ok(())
+    }
+
+    /// Whether BPF LSM programs are in force.
+    pub fn is_full(&self) -> bool {
+        self.without_lsm.is_none()
+    }
+
+    /// Why the level is partial, `None` at level full.
+    pub fn without_lsm(&self) -> Option<&str> {
+        self.without_lsm.as_deref()
+    }
+
+    /// Whether pins of an earlier daemon were taken over.
+    pub fn taken_over(&self) -> bool {
+        self.taken_over
+    }
+
+    /// What became of each program that this level wants.
+    pub fn outcomes(&self) -> &BTreeMap<&'static str, Outcome> {
+        &self.outcomes
+    }
+
+    /// Members that this kernel does not have, with what is lost.
+    pub fn lost_fields(&self) -> &[(&'static str, &'static str)] {
+        &self.lost_fields
+    }
+
+    /// The settings the programs read.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    pub(super) fn write_runtime(&mut self) -> Result<(), KernelError> {
+        let value = Plain(self.runtime);
+        runtime_array(&mut self.ebpf)?
+            .set(0, value, 0)
+            .map_err(|e| KernelError::bpf("write the runtime settings", &e))
+    }
+
+    /// Takes the reader of the rings; once.
+    ///
+    /// # Errors
+    /// When it was taken before.
+    pub fn take_rings(&mut self) -> Result<Rings, KernelError> {
+        let mut ring = |name: &str| -> Result<RingBuf<MapData>, KernelError> {
+            let map = self.ebpf.take_map(name).ok_or_else(|| KernelError::Bpf {
+                what: format!("open ring {name}"),
+                cause: "it was opened before".into(),
+            })?;
+            RingBuf::try_from(map).map_err(|e| KernelError::bpf(format!("open ring {name}"), &e))
+        };
+        Ok(Rings::new(ring("PRIORITY")?, ring("EVENTS")?))
+    }
+
+    /// Every thread of the host with its binding.
+    ///
+    /// # Errors
+    /// When the iterator fails.
+    pub fn tasks(&mut self) -> Result<Vec<TaskLine>, KernelError> {
+        let iter: &mut Iter = self
+            .ebpf
+            .program_mut("seed_tasks")
+            .ok_or(KernelError::NoObject)?
+            .try_into()
+            .map_err(|e| KernelError::bpf("run the task iterator", &e))?;
+        seed::run(iter)
+    }
+
+    /// Detaches everything and removes the pins.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn detach(self) -> Result<(), KernelError> {
+        bpffs::remove(&self.options.bpffs)
+    }
+}
+
+/// `bpf` in the list of active LSMs.
+fn lsm_active() -> bool {
+    fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|l| l.trim().split(',').any(|m| m == "bpf"))
+}
+
+/// Whether the kernel takes an LSM program at all; the list of active modules alone does not say so. `Err` says why not.
+fn lsm_loads(btf: &Btf) -> Result<(), String> {
+    if !lsm_active() {
+        return Err("`bpf` is not in the list of active security modules (/sys/kernel/security/lsm)".into());
+    }
+    let why = |e: &dyn std::error::Error| KernelError::bpf("load an LSM program", e).to_string();
+    let mut ebpf =
+        EbpfLoader::new().btf(Some(btf)).allow_unsupported_maps().load(OBJECT).map_err(|e| why(&e))?;
+    let program = ebpf.program_mut("lsm_probe").ok_or("the object has no program lsm_probe")?;
+    let lsm: &mut aya::programs::Lsm = program.try_into().map_err(|e| why(&e))?;
+    lsm.load("bprm_check_security", btf).map_err(|e| why(&e))
+}
+
+fn load_object(
+    options: &Options,
+    facts: &btf::Btf,
+    aya_btf: &Btf,
+    full: bool,
+    set: u32,
+    lost: &mut Vec<(&'static str, &'static str)>,
+) -> Result<Ebpf, KernelError> {
+    let mut offsets = Vec::new();
+    for field in FIELDS {
+        let offset = field.paths.iter().find_map(|p| facts.offset(field.owner, p));
+        if offset.is_none() {
+            if field.without.is_empty() {
+                let path = field.paths.first().copied().unwrap_or("");
+                return Err(KernelError::MissingField { owner: field.owner, path });
+            }
+            lost.push((field.symbol, field.without));
+        }
+        offsets.push((field.symbol, offset.unwrap_or(ABSENT)));
+    }
+    let wake = (options.ring_bytes / 8).max(4096);
+    let level = u32::from(full);
+    let setattr = facts.parameter_of("bpf_lsm_inode_setattr", "dentry").unwrap_or(0);
+    let pins: Vec<(&str, PathBuf)> =
+        PINNED_MAPS.iter().map(|m| (*m, options.bpffs.join(format!("map_{m}")))).collect();
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(aya_btf)).allow_unsupported_maps().map_max_entries("EVENTS", options.ring_bytes);
+    for (symbol, offset) in &offsets {
+        // Not every constant survives in the object: those that no program reads are dropped by the linker.
+        loader.override_global(symbol, offset, false);
+    }
+    loader
+        .override_global("UNATTRIBUTED", &options.unattributed, true)
+        .override_global("PROGRAM_SET", &set, true)
+        .override_global("WAKE_BYTES", &wake, true)
+        .override_global("LEVEL_FULL", &level, true)
+        .override_global("ARG_SETATTR", &setattr, false);
+    for (map, path) in &pins {
+        loader.map_pin_path(map, path.as_path());
+    }
+    loader.load(OBJECT).map_err(|e| KernelError::bpf("load the eBPF object", &e))
+}
+
+fn runtime_array(ebpf: &mut Ebpf) -> Result<Array<&mut MapData, Plain<Runtime>>, KernelError> {
+    let map = ebpf.map_mut("RUNTIME").ok_or(KernelError::NoObject)?;
+    Array::try_from(map).map_err(|e| KernelError::bpf("open the runtime settings", &e))
+}
+
+/// Settings to start from: those of the pins when there are any, so that hashes stay what they are.
+fn runtime(ebpf: &mut Ebpf, taken_over: bool, options: &Options) -> Result<Runtime, KernelError> {
+    let old = runtime_array(ebpf)?
+        .get(&0, 0)
+        .map_err(|e| KernelError::bpf("read the runtime settings", &e))?
+        .0;
+    if taken_over {
+        if old.abi != ABI_VERSION {
+            let path = options.bpffs.display().to_string();
+            return Err(KernelError::Version { path, found: format!("contract {}", old.abi) });
+        }
+        let alive = old.daemon_tgid != std::process::id() && is_daemon(old.daemon_tgid);
+        if alive {
+            return Err(KernelError::Busy { path: options.bpffs.display().to_string(), pid: old.daemon_tgid });
+        }
+        return Ok(old);
+    }
+    let mut seed = [0u8; 16];
+    getrandom(&mut seed)?;
+    let (a, b) = seed.split_at(8);
+    let k = |s: &[u8]| s.iter().fold(0u64, |v, x| (v << 8) | u64::from(*x));
+    Ok(Runtime {
+        k0: k(a),
+        k1: k(b) | 1,
+        generation: 0,
+        program_set: 0,
+        flags: 0,
+        daemon_tgid: 0,
+        abi: ABI_VERSION,
+        reserved: 0,
+    })
+}
+
+fn getrandom(buffer: &mut [u8; 16]) -> Result<(), KernelError> {
+    use std::io::Read as _;
+    fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(buffer))
+        .map_err(|e| KernelError::io("read", "/dev/urandom", e))
+}
+
+/// Whether a pid is a live agent-monitor.
+fn is_daemon(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.starts_with("agent-monitor"))
+}

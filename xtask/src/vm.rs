@@ -1,0 +1,128 @@
+//! `vm`: the kernel tests in one virtual machine per kernel.
+
+mod initramfs;
+pub(crate) mod kernel;
+mod qemu;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::{programs, setup, workspace};
+use kernel::Kernel;
+pub(crate) use qemu::Outcome;
+
+/// Options of `vm`.
+#[derive(Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Kernel series such as 6.12, or `newest`; the whole matrix if none is named
+    kernels: Vec<String>,
+    /// Only tests whose name contains this
+    #[arg(long)]
+    filter: Option<String>,
+    /// A shell on the console in place of the tests (one kernel)
+    #[arg(long)]
+    shell: bool,
+    /// Memory of each machine
+    #[arg(long, value_name = "MB", default_value_t = 1024)]
+    mem: u32,
+    /// Added to the kernel command line, e.g. `lsm=yama` for a machine without BPF LSM
+    #[arg(long, value_name = "WORDS")]
+    append: Option<String>,
+    /// Files and folders of this host to have in the machine at the same path, e.g. /usr/bin/node
+    #[arg(long, value_name = "PATH", env = "AGENT_MONITOR_VM_WITH", value_delimiter = ':')]
+    with: Vec<PathBuf>,
+    /// Machines at a time
+    #[arg(long, value_name = "N", default_value_t = JOBS)]
+    jobs: usize,
+    /// Do not show what the machines print (it is in target/vm/KERNEL.log)
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Args {
+    /// The whole matrix, as the `vm` lane of `test` runs it.
+    pub(crate) fn matrix(filter: Option<&str>) -> Self {
+        Self {
+            kernels: Vec::new(),
+            filter: filter.map(ToString::to_string),
+            shell: false,
+            mem: 1024,
+            append: None,
+            with: Vec::new(),
+            jobs: JOBS,
+            quiet: false,
+        }
+    }
+}
+
+/// The command.
+pub(crate) fn command(args: &Args) -> Result<ExitCode> {
+    let kernels = prepare(&args.kernels)?;
+    if args.shell {
+        let [kernel] = kernels.as_slice() else {
+            bail!("--shell takes one kernel, e.g. `cargo xtask vm 6.12 --shell`")
+        };
+        let initramfs = initramfs::build(kernel, &initramfs::base(&programs::build()?, &args.with)?)?;
+        return qemu::shell(kernel, &initramfs, &machine(args)?);
+    }
+    let mut good = true;
+    for outcome in run(&kernels, args)? {
+        println!("{}", outcome.summary());
+        good &= outcome.passed();
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Sets up what the machines need; an empty list means the whole matrix.
+pub(crate) fn prepare(kernels: &[String]) -> Result<Vec<Kernel>> {
+    let all: Vec<String> = kernel::SERIES.iter().map(ToString::to_string).collect();
+    setup::ensure_vm(if kernels.is_empty() { &all } else { kernels }, false)
+}
+
+/// Builds, boots the kernels, and returns what became of each, in the order given.
+pub(crate) fn run(kernels: &[Kernel], args: &Args) -> Result<Vec<Outcome>> {
+    let machine = &machine(args)?;
+    let base = initramfs::base(&programs::build()?, &args.with)?;
+    let mut outcomes = Vec::new();
+    for batch in kernels.chunks(args.jobs.max(1)) {
+        let images: Vec<PathBuf> =
+            batch.iter().map(|kernel| initramfs::build(kernel, &base)).collect::<Result<_>>()?;
+        let done: Vec<Result<Outcome>> = thread::scope(|scope| {
+            let runs: Vec<_> = batch
+                .iter()
+                .zip(&images)
+                .map(|(kernel, image)| scope.spawn(move || qemu::run(kernel, image, machine)))
+                .collect();
+            runs.into_iter().map(|run| run.join().unwrap_or_else(|_| bail!("a watcher panicked"))).collect()
+        });
+        outcomes.extend(done.into_iter().collect::<Result<Vec<_>>>()?);
+    }
+    Ok(outcomes)
+}
+
+fn machine(args: &Args) -> Result<qemu::Machine> {
+    let mut words: Vec<String> = args.append.iter().cloned().collect();
+    if args.shell {
+        words.push("am.shell".to_string());
+    }
+    if let Some(filter) = &args.filter {
+        if filter.contains(|c: char| c == ',' || c == '"' || c.is_whitespace()) {
+            bail!("a filter goes onto a kernel command line: no blanks, commas or quotes");
+        }
+        words.push(format!("am.args={filter}"));
+    }
+    Ok(qemu::Machine { mem: args.mem, words, quiet: args.quiet, logs: workspace::target()?.join("vm") })
+}
+
+/// Each machine has two processors, but a test waits more than it computes.
+const JOBS: usize = 2;
+
+/// Longest time for one kernel. CI has 40 minutes for everything.
+const TOTAL: Duration = Duration::from_secs(20 * 60);
+
+/// Longest time without a line: under emulation the verifier alone can take a minute for a program.
+const SILENCE: Duration = Duration::from_secs(240);

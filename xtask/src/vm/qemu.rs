@@ -1,0 +1,217 @@
+//! One virtual machine: boots a kernel under emulation, watches its console, takes its verdict.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::kernel::Kernel;
+use super::{SILENCE, TOTAL};
+use crate::shell::{self, End, Limits};
+use crate::workspace;
+
+/// What `guest-init` prints last. Nothing else counts as success, not even a clean power-off.
+const VERDICT: &str = "GUEST-VERDICT exit=";
+
+/// Kernel messages after which a result means nothing.
+const TROUBLE: &[&str] = &[
+    "Kernel panic",
+    "Oops",
+    "BUG:",
+    "general protection fault",
+    "soft lockup",
+    "blocked for more than",
+    // The head of every WARNING and BUG.
+    "[ cut here ]",
+    "KASAN",
+    "bpf: loader error",
+];
+
+/// How the machines are made.
+pub(crate) struct Machine {
+    pub(crate) mem: u32,
+    /// Added to the kernel command line
+    pub(crate) words: Vec<String>,
+    pub(crate) quiet: bool,
+    /// Where the serial logs go
+    pub(crate) logs: PathBuf,
+}
+
+/// What became of one kernel.
+pub(crate) struct Outcome {
+    pub(crate) kernel: Kernel,
+    /// Everything the console said
+    pub(crate) text: String,
+    /// Why the machine as such failed, whatever its tests say
+    pub(crate) problem: Option<String>,
+    log: PathBuf,
+    elapsed: Duration,
+}
+
+impl Outcome {
+    /// True only with a good verdict and a healthy kernel.
+    pub(crate) fn passed(&self) -> bool {
+        self.problem.is_none()
+    }
+
+    /// One line for the terminal.
+    pub(crate) fn summary(&self) -> String {
+        let Self { kernel, elapsed, log, .. } = self;
+        let verdict = self.problem.as_deref().unwrap_or("ok");
+        let log = workspace::shown(log);
+        format!(
+            "vm {} ({}): {verdict} in {:.0} s, {log}",
+            kernel.series,
+            kernel.release,
+            elapsed.as_secs_f64()
+        )
+    }
+}
+
+/// Boots, streams the console to the log and the terminal, and returns when the machine is off.
+pub(crate) fn run(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Result<Outcome> {
+    fs::create_dir_all(&machine.logs)?;
+    let path = machine.logs.join(format!("{}.log", kernel.series));
+    let mut log = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("vm {}: booting {}, log in {}", kernel.series, kernel.release, workspace::shown(&path));
+    let start = Instant::now();
+    let mut watch = Watch::default();
+    let mut text = String::new();
+    let limits = Limits { silence: SILENCE, total: TOTAL };
+    let end = shell::stream(&mut command(kernel, initramfs, machine), limits, |raw| {
+        let line = &plain(raw);
+        watch.line(line);
+        // A full disk must not hide what the machine says.
+        writeln!(log, "{line}").ok();
+        if !machine.quiet {
+            println!("{:>6} | {line}", kernel.series);
+        }
+        text.push_str(line);
+        text.push('\n');
+    })?;
+    let problem = watch.problem(end);
+    Ok(Outcome { kernel: kernel.clone(), text, problem, log: path, elapsed: start.elapsed() })
+}
+
+/// Boots with the terminal as console.
+pub(crate) fn shell(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Result<ExitCode> {
+    println!("vm {}: Ctrl-A X ends the machine", kernel.series);
+    shell::run(&mut command(kernel, initramfs, machine))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn command(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Command {
+    let mut qemu = Command::new("qemu-system-x86_64");
+    // Emulated on purpose: a development machine may have a /dev/kvm that cannot run a stock kernel.
+    qemu.args(["-accel", "tcg,thread=multi"])
+        // Emulated cmpxchg16b corrupts flags when threaded, and the slab allocator panics.
+        .args(["-cpu", "qemu64,-cx16", "-smp", "2", "-m"])
+        .arg(machine.mem.to_string())
+        .args(["-nographic", "-no-reboot", "-nic", "none", "-kernel"])
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(initramfs);
+    // Warnings are shown, or a WARN that a BPF program provokes would pass unseen.
+    let mut line = "console=ttyS0 loglevel=5 edd=off panic=-1 oops=panic".to_string();
+    for word in &machine.words {
+        line.push(' ');
+        line.push_str(word);
+    }
+    qemu.arg("-append").arg(line);
+    qemu
+}
+
+/// Reads the console line by line.
+#[derive(Default)]
+struct Watch {
+    verdict: Option<i32>,
+    trouble: Option<String>,
+}
+
+impl Watch {
+    fn line(&mut self, line: &str) {
+        if let Some((_, code)) = line.split_once(VERDICT) {
+            self.verdict = code.trim().parse().ok();
+        }
+        if self.trouble.is_none() && from_kernel(line) && TROUBLE.iter().any(|sign| line.contains(sign)) {
+            self.trouble = Some(line.trim().to_string());
+        }
+    }
+
+    fn problem(&self, end: End) -> Option<String> {
+        if let Some(trouble) = &self.trouble {
+            return Some(format!("the kernel complained: {trouble}"));
+        }
+        match (self.verdict, end) {
+            (Some(0), _) => None,
+            (Some(code), _) => Some(format!("the tests failed (exit {code})")),
+            (None, End::Silent) => Some(format!("nothing on the console for {} s", SILENCE.as_secs())),
+            (None, End::Overdue) => Some(format!("not done after {} s", TOTAL.as_secs())),
+            (None, End::Exited { .. }) => Some("the machine ended without a verdict".to_string()),
+        }
+    }
+}
+
+/// Without escape sequences: the firmware's clear the terminal.
+fn plain(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // `ESC [ 2 J` up to its letter, or `ESC c`.
+            if chars.next() == Some('[') {
+                chars.find(|end| end.is_ascii_alphabetic());
+            }
+        } else if !c.is_control() || c == '\t' {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// Kernel messages begin with `[    1.234567]`; a test may well print "BUG:" on its own account.
+fn from_kernel(line: &str) -> bool {
+    let time = line.trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    time.is_some_and(|(time, _)| time.trim().parse::<f64>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFF: End = End::Exited { success: true };
+
+    fn watch(text: &str) -> Watch {
+        let mut watch = Watch::default();
+        text.lines().for_each(|line| watch.line(line));
+        watch
+    }
+
+    #[test]
+    fn only_a_verdict_of_zero_passes() {
+        assert_eq!(watch("GUEST-VERDICT exit=0").problem(OFF), None);
+        assert!(watch("GUEST-VERDICT exit=1").problem(OFF).is_some());
+        assert!(watch("test result: ok. 3 passed; 0 failed; 0 ignored").problem(OFF).is_some());
+        assert!(watch("GUEST-VERDICT exit=").problem(OFF).is_some());
+    }
+
+    #[test]
+    fn a_sick_kernel_fails_whatever_the_tests_say() {
+        let text = "[   12.345678] ------------[ cut here ]------------\nGUEST-VERDICT exit=0";
+        assert!(watch(text).problem(OFF).is_some());
+        assert_eq!(watch("test x: BUG: told you\nGUEST-VERDICT exit=0").problem(OFF), None);
+    }
+
+    #[test]
+    fn escape_sequences_are_dropped() {
+        assert_eq!(plain("\u{1b}c\u{1b}[?7l\u{1b}[2JSeaBIOS\r"), "SeaBIOS");
+    }
+
+    #[test]
+    fn silence_is_named() {
+        assert!(watch("booting").problem(End::Silent).unwrap().contains("nothing on the console"));
+    }
+}
