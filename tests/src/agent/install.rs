@@ -135,6 +135,6 @@ fn telling_line(output: &Output) -> String {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     let with = |word: &str| lines().find(|line| line.contains(word));
     let telling =
-        with("reason:").or_else(|| with("ERROR:")).or_else(|| with("code E")).or_else(|| lines().last());
+        with("reason:").or_else(|| with("ERROR:")).or_else(|| with("code E")).or_else(|| lines().next_back());
     telling.unwrap_or("no message").to_owned()
 }
