@@ -5,12 +5,14 @@
 //! `(device, path inside the file system)`.
 
 pub mod attach;
-pub mod btf;
 pub mod bpffs;
+pub mod btf;
+pub mod canary;
 pub mod object;
 pub mod pod;
 pub mod rings;
 pub mod seed;
+pub mod tables;
 
 use std::path::PathBuf;
 
@@ -62,7 +64,9 @@ pub enum KernelError {
         cause: String,
     },
     /// Another daemon holds these pins.
-    #[error("the programs under {path} belong to a running daemon (pid {pid}); stop it or use another --bpffs")]
+    #[error(
+        "the programs under {path} belong to a running daemon (pid {pid}); stop it or use another --bpffs"
+    )]
     Busy {
         /// Pin directory.
         path: String,
@@ -70,7 +74,9 @@ pub enum KernelError {
         pid: u32,
     },
     /// Pins of another contract version.
-    #[error("the pins under {path} were made by another version of agent-monitor ({found}); remove them with `agent-monitor detach`")]
+    #[error(
+        "the pins under {path} were made by another version of agent-monitor ({found}); remove them with `agent-monitor detach`"
+    )]
     Version {
         /// Pin directory.
         path: String,

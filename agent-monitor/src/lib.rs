@@ -1,5 +1,15 @@
 //! User-space half of agent-monitor.
 
+pub mod attribute;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod decode;
+pub mod engine;
+pub mod health;
 pub mod kernel;
+pub mod model;
+pub mod record;
 pub mod registry;
+pub mod run;
 pub mod scope;

@@ -29,7 +29,3 @@ pub(crate) static WAKE_BYTES: Global<u32> = Global::new(1 << 20);
 /// 1 at level full: LSM programs tell files, sockets and privileges.
 #[unsafe(no_mangle)]
 pub(crate) static LEVEL_FULL: Global<u32> = Global::new(0);
-
-/// Which argument of `inode_setattr` is the dentry: 0, or 1 since an idmap comes first.
-#[unsafe(no_mangle)]
-pub(crate) static ARG_SETATTR: Global<u32> = Global::new(0);

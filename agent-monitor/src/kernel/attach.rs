@@ -5,8 +5,8 @@ use std::path::Path;
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Iter, Lsm,
-        ProgramError, RawTracePoint, TracePoint, links::FdLink,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Iter,
+        Lsm, ProgramError, RawTracePoint, TracePoint, links::FdLink,
     },
 };
 
@@ -17,6 +17,8 @@ use super::{KernelError, btf};
 pub enum Hook {
     /// BPF LSM hook.
     Lsm(&'static str),
+    /// BPF LSM hook of which the object has one program per place that the dentry argument has had.
+    LsmDentry(&'static str, u32),
     /// BTF-typed tracepoint.
     TpBtf(&'static str),
     /// Raw tracepoint.
@@ -86,7 +88,8 @@ programs! {
     inode_rmdir: Hook::Lsm("inode_rmdir"), "file", Full, "deletions of directories are not seen";
     inode_rename: Hook::Lsm("inode_rename"), "file", Full, "renames are not seen";
     inode_link: Hook::Lsm("inode_link"), "file", Full, "hard links are not seen";
-    inode_setattr: Hook::Lsm("inode_setattr"), "file", Full, "truncation, chmod, chown and utimes are not seen";
+    inode_setattr: Hook::LsmDentry("inode_setattr", 0), "file", Full, "truncation, chmod, chown and utimes are not seen";
+    inode_setattr_idmap: Hook::LsmDentry("inode_setattr", 1), "file", Full, "truncation, chmod, chown and utimes are not seen";
     inode_setxattr: Hook::Lsm("inode_setxattr"), "file", Full, "extended attributes are not seen";
     inode_removexattr: Hook::Lsm("inode_removexattr"), "file", Full, "removed extended attributes are not seen";
     mmap_file: Hook::Lsm("mmap_file"), "file", Full, "executable mappings are not seen";
@@ -158,13 +161,14 @@ fn attach_inner(
     btf: &Btf,
     cgroup: Option<&Path>,
 ) -> Result<Option<FdLink>, ProgramError> {
-    let found = ebpf.program_mut(program.name).ok_or(ProgramError::InvalidName { name: program.name.into() })?;
+    let found =
+        ebpf.program_mut(program.name).ok_or(ProgramError::InvalidName { name: program.name.into() })?;
     let root = || -> Result<std::fs::File, ProgramError> {
         std::fs::File::open(cgroup.unwrap_or(Path::new("/nonexistent"))).map_err(ProgramError::IOError)
     };
     let single = CgroupAttachMode::Single;
     Ok(Some(match program.hook {
-        Hook::Lsm(hook) => {
+        Hook::Lsm(hook) | Hook::LsmDentry(hook, _) => {
             let p: &mut Lsm = found.try_into()?;
             p.load(hook, btf)?;
             let id = p.attach()?;
@@ -222,7 +226,7 @@ fn attach_inner(
 /// Whether this kernel has the hook at all, by its BTF.
 pub(super) fn exists(program: &Program, btf: &btf::Btf) -> bool {
     match program.hook {
-        Hook::Lsm(hook) => btf.has_function(&format!("bpf_lsm_{hook}")),
+        Hook::Lsm(hook) | Hook::LsmDentry(hook, _) => btf.has_function(&format!("bpf_lsm_{hook}")),
         Hook::TpBtf(name) => btf.has_tracepoint(name),
         Hook::RawTp(_) | Hook::Syscall(_) | Hook::SockAddr | Hook::Sock | Hook::Skb | Hook::TaskIter => true,
     }
@@ -231,4 +235,14 @@ pub(super) fn exists(program: &Program, btf: &btf::Btf) -> bool {
 /// A link as a file descriptor. Kernels before 5.7 have none; nothing here runs on those.
 fn as_fd(link: Result<FdLink, aya::programs::links::LinkError>) -> Result<FdLink, ProgramError> {
     link.map_err(|e| ProgramError::IOError(std::io::Error::other(e)))
+}
+
+/// Whether the program is the one written for this kernel's arguments of its hook.
+pub(super) fn fits(program: &Program, btf: &btf::Btf) -> bool {
+    match program.hook {
+        Hook::LsmDentry(hook, place) => {
+            btf.parameter_of(&format!("bpf_lsm_{hook}"), "dentry").unwrap_or(0) == place
+        }
+        _ => true,
+    }
 }

@@ -63,8 +63,7 @@ impl Btf {
     /// When the file cannot be read or is not BTF.
     pub fn read(path: &Path) -> Result<Btf, BtfError> {
         let shown = path.display().to_string();
-        let bytes =
-            std::fs::read(path).map_err(|source| BtfError::Read { path: shown.clone(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| BtfError::Read { path: shown.clone(), source })?;
         Btf::parse(bytes).map_err(|(what, at)| BtfError::Malformed { path: shown, what, at })
     }
 
@@ -85,17 +84,14 @@ impl Btf {
         while at < end {
             let (ty, next) = btf.type_at(at).ok_or(("type", at))?;
             id += 1;
-            let name = btf.string(ty.name);
-            if !name.is_empty() {
-                match ty.kind {
-                    KIND_STRUCT | KIND_UNION => {
-                        btf.structs.entry(name).or_insert(id);
-                    }
-                    KIND_FUNC => {
-                        btf.functions.entry(name).or_insert(id);
-                    }
-                    _ => {}
+            match ty.kind {
+                KIND_STRUCT | KIND_UNION => {
+                    btf.structs.entry(btf.string(ty.name)).or_insert(id);
                 }
+                KIND_FUNC => {
+                    btf.functions.entry(btf.string(ty.name)).or_insert(id);
+                }
+                _ => {}
             }
             btf.types.push(ty);
             at = next;
@@ -128,6 +124,12 @@ impl Btf {
         let Some(tail) = self.bytes.get(self.strings + offset as usize..) else { return String::new() };
         let len = tail.iter().position(|b| *b == 0).unwrap_or(0);
         String::from_utf8_lossy(tail.get(..len).unwrap_or_default()).into_owned()
+    }
+
+    /// Whether the name at `offset` is `wanted`; no copy is made, there are some hundred thousand names.
+    fn is_named(&self, offset: u32, wanted: &str) -> bool {
+        let tail = self.bytes.get(self.strings + offset as usize..).unwrap_or_default();
+        tail.starts_with(wanted.as_bytes()) && tail.get(wanted.len()) == Some(&0)
     }
 
     /// Follows typedefs and qualifiers.
@@ -164,12 +166,11 @@ impl Btf {
             let (name, member, raw) =
                 (word(&self.bytes, at)?, word(&self.bytes, at + 4)?, word(&self.bytes, at + 8)?);
             let bits = if ty.kind_flag { raw & 0x00ff_ffff } else { raw };
-            let name = self.string(name);
-            if name == wanted {
+            if self.is_named(name, wanted) {
                 let bitfield = ty.kind_flag && raw >> 24 != 0;
                 return (!bitfield).then_some((bits / 8, member));
             }
-            if name.is_empty()
+            if self.is_named(name, "")
                 && let Some((inner, ty)) = self.member(self.resolve(member)?, wanted, depth + 1)
             {
                 return Some((bits / 8 + inner, ty));
@@ -186,7 +187,7 @@ impl Btf {
     /// Whether the kernel has a typedef-like tracepoint type `btf_trace_NAME`; used to know that a `tp_btf` exists.
     pub fn has_tracepoint(&self, name: &str) -> bool {
         let wanted = format!("btf_trace_{name}");
-        self.types.iter().any(|t| t.kind == 8 && self.string(t.name) == wanted)
+        self.types.iter().any(|t| t.kind == 8 && self.is_named(t.name, &wanted))
     }
 
     /// Index of the first parameter of a function that points to `struct NAME`.

@@ -33,10 +33,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ag
 
 /// Maps that are pinned: those that the programs and a later daemon share.
 const PINNED_MAPS: &[&str] = &[
-    "EVENTS", "PRIORITY", "RUNTIME", "PATHS", "TEXTS", "USERS", "NAMES", "CGROUPS", "PROCS", "BACKFILL", "LOSSES",
-    "OVERFLOW", "FLOWS", "TASKS", "SCRATCH",
+    "EVENTS", "PRIORITY", "RUNTIME", "PATHS", "TEXTS", "USERS", "NAMES", "CGROUPS", "PROCS", "BACKFILL",
+    "LOSSES", "OVERFLOW", "FLOWS", "TASKS", "SCRATCH",
 ];
-
 
 /// The loaded kernel side.
 pub struct Kernel {
@@ -65,7 +64,11 @@ impl Kernel {
         }
         let facts = btf::Btf::read(Path::new(VMLINUX))?;
         let aya_btf = Btf::from_sys_fs().map_err(|e| KernelError::bpf("read the kernel's BTF", &e))?;
-        let without_lsm = if options.force_partial { Some("level partial was asked for".into()) } else { lsm_loads(&aya_btf).err() };
+        let without_lsm = if options.force_partial {
+            Some("level partial was asked for".into())
+        } else {
+            lsm_loads(&aya_btf).err()
+        };
         let full = without_lsm.is_none();
         bpffs::prepare(&options.bpffs)?;
         let taken_over = options.bpffs.join("map_RUNTIME").exists();
@@ -73,8 +76,15 @@ impl Kernel {
         let mut lost_fields = Vec::new();
         let mut ebpf = load_object(&options, &facts, &aya_btf, full, set, &mut lost_fields)?;
         let runtime = runtime(&mut ebpf, taken_over, &options)?;
-        let mut kernel =
-            Kernel { ebpf, runtime, options, outcomes: BTreeMap::new(), lost_fields, without_lsm, taken_over };
+        let mut kernel = Kernel {
+            ebpf,
+            runtime,
+            options,
+            outcomes: BTreeMap::new(),
+            lost_fields,
+            without_lsm,
+            taken_over,
+        };
         kernel.attach_all(&facts, &aya_btf)?;
         kernel.runtime.program_set = set;
         kernel.runtime.daemon_tgid = std::process::id();
@@ -89,7 +99,7 @@ impl Kernel {
                 At::Full => self.is_full(),
                 At::Partial => !self.is_full(),
             };
-            if !wanted {
+            if !wanted || !attach::fits(program, facts) {
                 continue;
             }
             let needs_cgroup = matches!(program.hook, Hook::SockAddr | Hook::Sock | Hook::Skb);
@@ -112,7 +122,10 @@ impl Kernel {
             if program.without.is_empty()
                 && let Outcome::Absent(why) = &outcome
             {
-                return Err(KernelError::Bpf { what: format!("attach {}", program.name), cause: why.clone() });
+                return Err(KernelError::Bpf {
+                    what: format!("attach {}", program.name),
+                    cause: why.clone(),
+                });
             }
             self.outcomes.insert(program.name, outcome);
         }
@@ -126,7 +139,8 @@ impl Kernel {
         if fresh.exists() {
             fs::remove_file(&fresh).map_err(|e| KernelError::io("remove", &fresh, e))?;
         }
-        let pinned = link.pin(&fresh).map_err(|e| KernelError::bpf(format!("pin {}", fresh.display()), &e))?;
+        let pinned =
+            link.pin(&fresh).map_err(|e| KernelError::bpf(format!("pin {}", fresh.display()), &e))?;
         fs::rename(&fresh, &path).map_err(|e| KernelError::io("rename", &fresh, e))?;
         // The pin holds it now; dropping a pinned link does not detach.
         drop(pinned);
@@ -156,6 +170,11 @@ impl Kernel {
     /// Members that this kernel does not have, with what is lost.
     pub fn lost_fields(&self) -> &[(&'static str, &'static str)] {
         &self.lost_fields
+    }
+
+    /// Where cgroup v2 is mounted.
+    pub fn cgroup_mount(&self) -> Option<&Path> {
+        self.options.cgroup.as_deref()
     }
 
     /// The settings the programs read.
@@ -248,7 +267,6 @@ fn load_object(
     }
     let wake = (options.ring_bytes / 8).max(4096);
     let level = u32::from(full);
-    let setattr = facts.parameter_of("bpf_lsm_inode_setattr", "dentry").unwrap_or(0);
     let pins: Vec<(&str, PathBuf)> =
         PINNED_MAPS.iter().map(|m| (*m, options.bpffs.join(format!("map_{m}")))).collect();
     let mut loader = EbpfLoader::new();
@@ -261,8 +279,7 @@ fn load_object(
         .override_global("UNATTRIBUTED", &options.unattributed, true)
         .override_global("PROGRAM_SET", &set, true)
         .override_global("WAKE_BYTES", &wake, true)
-        .override_global("LEVEL_FULL", &level, true)
-        .override_global("ARG_SETATTR", &setattr, false);
+        .override_global("LEVEL_FULL", &level, true);
     for (map, path) in &pins {
         loader.map_pin_path(map, path.as_path());
     }
@@ -276,10 +293,8 @@ fn runtime_array(ebpf: &mut Ebpf) -> Result<Array<&mut MapData, Plain<Runtime>>,
 
 /// Settings to start from: those of the pins when there are any, so that hashes stay what they are.
 fn runtime(ebpf: &mut Ebpf, taken_over: bool, options: &Options) -> Result<Runtime, KernelError> {
-    let old = runtime_array(ebpf)?
-        .get(&0, 0)
-        .map_err(|e| KernelError::bpf("read the runtime settings", &e))?
-        .0;
+    let old =
+        runtime_array(ebpf)?.get(&0, 0).map_err(|e| KernelError::bpf("read the runtime settings", &e))?.0;
     if taken_over {
         if old.abi != ABI_VERSION {
             let path = options.bpffs.display().to_string();
@@ -287,7 +302,10 @@ fn runtime(ebpf: &mut Ebpf, taken_over: bool, options: &Options) -> Result<Runti
         }
         let alive = old.daemon_tgid != std::process::id() && is_daemon(old.daemon_tgid);
         if alive {
-            return Err(KernelError::Busy { path: options.bpffs.display().to_string(), pid: old.daemon_tgid });
+            return Err(KernelError::Busy {
+                path: options.bpffs.display().to_string(),
+                pid: old.daemon_tgid,
+            });
         }
         return Ok(old);
     }

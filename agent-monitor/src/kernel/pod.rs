@@ -21,5 +21,14 @@ macro_rules! plain {
     };
 }
 plain!(
-    BackfillEntry, CgroupEntry, LossKey, LossValue, MatchEntry, MatchSet, NumKey, PathKey, ProcEntry, Runtime
+    BackfillEntry,
+    CgroupEntry,
+    LossKey,
+    LossValue,
+    MatchEntry,
+    MatchSet,
+    NumKey,
+    PathKey,
+    ProcEntry,
+    Runtime
 );

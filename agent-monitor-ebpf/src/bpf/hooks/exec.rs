@@ -21,7 +21,7 @@ use aya_ebpf::{
 };
 
 use crate::bpf::{
-    emit::{begin, body, head, lose, send, wake_flags},
+    emit::{begin, body, head, lose, send, wake_flags, zero},
     globals as g,
     maps::EVENTS,
     read::{Ptr, current, dentry_id, field, ids, leader_start, now, pointer, uid_gid},
@@ -60,11 +60,14 @@ fn note_script(bprm: Ptr) {
     let walked = walk(scratch, key, dentry, 0);
     let hash = fold(scratch, key, walked.depth);
     let (dev, ino) = dentry_id(dentry);
+    let inode = pointer(dentry, &g::O_DENTRY_INODE);
     // SAFETY: checked for null; the stash is as long as what is copied.
     unsafe {
         (*scratch).script_hash = hash;
         (*scratch).script_ino = ino;
         (*scratch).script_dev = dev;
+        (*scratch).script_ctime_sec = field(inode, &g::O_INODE_CTIME_SEC);
+        (*scratch).script_ctime_nsec = field(inode, &g::O_INODE_CTIME_NSEC);
         (*scratch).script_depth = walked.depth;
         (*scratch).script_flags = u32::from(walked.piece.flags);
         (*scratch).script_len = u32::from(walked.piece.len);
@@ -233,13 +236,12 @@ fn script_found(scratch: *mut Scratch, key: HashKey, bprm: Ptr, facts: &Facts) -
             if (*scratch).script_seen == 0 {
                 return NOBODY;
             }
-            // sha256 conditions of scripts hold by inode; the ctime is compared in user space.
             let place = Place {
                 hash: (*scratch).script_hash,
                 ino: (*scratch).script_ino,
-                ctime_sec: 0,
+                ctime_sec: (*scratch).script_ctime_sec,
                 dev: (*scratch).script_dev,
-                ctime_nsec: 0,
+                ctime_nsec: (*scratch).script_ctime_nsec,
             };
             return by_place(&place, AS_SCRIPT, facts);
         }
@@ -407,7 +409,7 @@ unsafe extern "C" fn send_chunk(i: u64, chunks: *mut Chunks) -> i64 {
     unsafe {
         (*slot).head = c.head;
         (*slot).head.total = size_of::<ChunkRecord>() as u32;
-        (*slot).body = [0; 14];
+        zero(&raw mut (*slot).body);
         let to = (&raw mut (*slot).data).cast::<u8>();
         // Whole chunks, so that the size is a constant; what lies behind the end does not count. The last page may end
         // before the chunk does, then exactly what is left is read.

@@ -211,12 +211,21 @@ fn inode_link(ctx: LsmContext) -> i32 {
     0
 }
 
-/// `inode_setattr([idmap,] dentry, attr)`: fs/attr.c `notify_change`; the idmap came in 6.9. Length, mode, owner and
-/// times all pass here, by path or by descriptor.
+/// `inode_setattr(dentry, attr)`: fs/attr.c `notify_change`, up to 6.8. Length, mode, owner and times all pass here, by
+/// path or by descriptor.
 #[lsm(hook = "inode_setattr")]
 fn inode_setattr(ctx: LsmContext) -> i32 {
-    let (dentry, attr): (Ptr, Ptr) =
-        if g::ARG_SETATTR.load() == 1 { (ctx.arg(1), ctx.arg(2)) } else { (ctx.arg(0), ctx.arg(1)) };
+    tell_setattr(ctx.arg(0), ctx.arg(1))
+}
+
+/// `inode_setattr(idmap, dentry, attr)`: since 6.9.
+#[lsm(hook = "inode_setattr")]
+fn inode_setattr_idmap(ctx: LsmContext) -> i32 {
+    tell_setattr(ctx.arg(1), ctx.arg(2))
+}
+
+#[inline(always)]
+fn tell_setattr(dentry: Ptr, attr: Ptr) -> i32 {
     let valid: u32 = field(attr, &g::O_IATTR_VALID);
     let (kind, op) = if valid & ATTR_SIZE != 0 {
         (Kind::FileTruncate, file_op::PLAIN)

@@ -165,6 +165,9 @@ fn socket_connect(ctx: LsmContext) -> i32 {
     }
     let Some(actor) = actor(Kind::NetConnect) else { return 0 };
     let sk = sock_of(socket);
+    if sk.is_null() {
+        return 0;
+    }
     if family != AF_INET && family != AF_INET6 {
         begin(&actor, Kind::NetConnect, Source::Lsm);
         describe(body(actor.scratch), sk.cast());
@@ -216,6 +219,9 @@ fn socket_sendmsg(ctx: LsmContext) -> i32 {
     }
     let socket: Ptr = ctx.arg(0);
     let sk = sock_of(socket);
+    if sk.is_null() {
+        return 0;
+    }
     let flow = flow_of(sk, &actor);
     let peer = inet_peer(name, family);
     if !flow.is_null() && !note_peer(flow, family, &peer) {
@@ -235,6 +241,9 @@ fn socket_bind(ctx: LsmContext) -> i32 {
     let len: u32 = ctx.arg(2);
     let family: u16 = value(address);
     let sk = sock_of(socket);
+    if sk.is_null() {
+        return 0;
+    }
     if family == AF_INET || family == AF_INET6 {
         tell_inet(&actor, Kind::NetBind, sk, inet_peer(address, family), false, 0);
         return 0;

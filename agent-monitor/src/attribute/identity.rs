@@ -1,0 +1,169 @@
+//! Agents by number: what stands in kernel maps is an index, what people read is an id. Pure.
+//!
+//! An index is given once and never again, also not after its agent is gone: events and bindings that are still on
+//! their way keep their name. `run` keeps the table in `agents.index.json`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{BoundBy, Mode};
+
+/// Number of an agent in kernel maps; never 0.
+pub type AgentIndex = u32;
+
+/// Indices and ids.
+#[derive(Debug, Clone, Default)]
+pub struct Agents {
+    ids: BTreeMap<Arc<str>, AgentIndex>,
+    names: BTreeMap<AgentIndex, Known>,
+    last: AgentIndex,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    id: Arc<str>,
+    /// `None` when the agent is not registered now.
+    mode: Option<Mode>,
+}
+
+/// The table as it is kept on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The highest index given so far.
+    pub last: AgentIndex,
+    /// Id → index.
+    pub agents: BTreeMap<String, AgentIndex>,
+}
+
+impl Agents {
+    /// From what was kept. Entries that contradict each other are left out, so their agents get new numbers.
+    #[must_use]
+    pub fn restore(stored: &Stored) -> Self {
+        let mut agents = Self { last: stored.last, ..Self::default() };
+        for (id, index) in &stored.agents {
+            agents.last = agents.last.max(*index);
+            if *index != 0 && !agents.names.contains_key(index) {
+                agents.insert(id, *index);
+            }
+        }
+        agents
+    }
+
+    /// What to keep.
+    #[must_use]
+    pub fn stored(&self) -> Stored {
+        let agents = self.ids.iter().map(|(id, index)| (id.to_string(), *index)).collect();
+        Stored { last: self.last, agents }
+    }
+
+    /// Makes `registered` the set of registered agents; new ids get new numbers.
+    pub fn register<'a>(&mut self, registered: impl IntoIterator<Item = (&'a str, Mode)>) {
+        for known in self.names.values_mut() {
+            known.mode = None;
+        }
+        for (id, mode) in registered {
+            let index = self.index(id).unwrap_or_else(|| {
+                self.last = self.last.saturating_add(1);
+                self.insert(id, self.last)
+            });
+            if let Some(known) = self.names.get_mut(&index) {
+                known.mode = Some(mode);
+            }
+        }
+    }
+
+    fn insert(&mut self, id: &str, index: AgentIndex) -> AgentIndex {
+        let id: Arc<str> = id.into();
+        self.ids.insert(Arc::clone(&id), index);
+        self.names.insert(index, Known { id, mode: None });
+        index
+    }
+
+    /// Number of an id.
+    #[must_use]
+    pub fn index(&self, id: &str) -> Option<AgentIndex> {
+        self.ids.get(id).copied()
+    }
+
+    /// Whether the agent is registered now.
+    #[must_use]
+    pub fn is_registered(&self, index: AgentIndex) -> bool {
+        self.mode(index).is_some()
+    }
+
+    /// Id of a number, also of an agent that is no longer registered.
+    #[must_use]
+    pub fn id(&self, index: AgentIndex) -> Option<&str> {
+        self.names.get(&index).map(|known| &*known.id)
+    }
+
+    /// Id of a number, or a text that says that it is not known.
+    #[must_use]
+    pub fn name(&self, index: AgentIndex) -> String {
+        self.id(index).map_or_else(|| format!("_index-{index}"), str::to_owned)
+    }
+
+    /// Mode of a registered agent.
+    #[must_use]
+    pub fn mode(&self, index: AgentIndex) -> Option<Mode> {
+        self.names.get(&index).and_then(|known| known.mode)
+    }
+
+    /// Numbers of the agents that are registered now.
+    pub fn registered(&self) -> impl Iterator<Item = (AgentIndex, &str)> {
+        self.names.iter().filter(|(_, known)| known.mode.is_some()).map(|(index, known)| (*index, &*known.id))
+    }
+}
+
+/// The contract's word for the kernel's number.
+#[must_use]
+pub fn bound_by(by: agent_monitor_ebpf::task::BoundBy) -> BoundBy {
+    use agent_monitor_ebpf::task::BoundBy as Kernel;
+    match by {
+        Kernel::Exe => BoundBy::Exe,
+        Kernel::Script => BoundBy::Script,
+        Kernel::Argv => BoundBy::Argv,
+        Kernel::User => BoundBy::User,
+        Kernel::Cgroup => BoundBy::Cgroup,
+        Kernel::Unit => BoundBy::Unit,
+        Kernel::Container => BoundBy::Container,
+        Kernel::Launch => BoundBy::Launch,
+        Kernel::Inherited => BoundBy::Inherited,
+        Kernel::Backfill => BoundBy::Backfill,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_never_given_twice() {
+        let mut agents = Agents::default();
+        agents.register([("a", Mode::Observe), ("b", Mode::Enforce)]);
+        let b = agents.index("b").unwrap();
+        agents.register([("a", Mode::Observe)]);
+        assert_eq!((agents.id(b), agents.mode(b)), (Some("b"), None));
+        let mut again = Agents::restore(&agents.stored());
+        again.register([("c", Mode::Observe), ("b", Mode::Observe)]);
+        assert_eq!(again.index("b"), Some(b));
+        assert_eq!(again.index("c"), Some(3));
+        assert_eq!(again.name(77), "_index-77");
+    }
+
+    #[test]
+    fn a_damaged_table_gives_new_numbers() {
+        let stored = Stored {
+            last: 1,
+            agents: [("a".to_owned(), 9), ("b".to_owned(), 9), ("c".to_owned(), 0)].into(),
+        };
+        let mut agents = Agents::restore(&stored);
+        agents.register([("a", Mode::Observe), ("b", Mode::Observe), ("c", Mode::Observe)]);
+        let numbers: std::collections::BTreeSet<_> =
+            ["a", "b", "c"].iter().filter_map(|id| agents.index(id)).collect();
+        assert_eq!(numbers.len(), 3);
+        assert!(!numbers.contains(&0));
+    }
+}

@@ -1,0 +1,125 @@
+//! The command line: arguments in, text and exit codes out.
+//!
+//! The only part that prints and that uses anyhow. Data goes to standard output, messages to standard error;
+//! a reader that goes away ends the output quietly. Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not
+//! reachable, 4 not enough privilege.
+
+mod agent;
+mod doctor;
+mod event_line;
+mod events;
+mod exec;
+mod exit;
+mod manual;
+mod output;
+mod run;
+mod status;
+mod summary;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent_monitor::config::{Config, Layer};
+use agent_monitor::control::client::Client;
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+/// Says which registered AI agent did what on this host.
+#[derive(Debug, Parser)]
+#[command(name = "agent-monitor", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not reachable, 4 not enough privilege."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    shared: Shared,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, Args)]
+struct Shared {
+    /// Configuration file [default: /etc/agent-monitor/agent-monitor.toml, where there is one]
+    #[arg(long, global = true, env = "AGENT_MONITOR_CONFIG", value_name = "FILE", help_heading = "Places")]
+    config: Option<PathBuf>,
+    /// Control socket of the daemon [default: /run/agent-monitor/control.sock]
+    #[arg(long, global = true, env = "AGENT_MONITOR_SOCKET", value_name = "PATH", help_heading = "Places")]
+    socket: Option<PathBuf>,
+    /// Directory of agent records [default: /etc/agent-monitor/agents.d]
+    #[arg(long, global = true, env = "AGENT_MONITOR_REGISTRY", value_name = "DIR", help_heading = "Places")]
+    registry: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what this host's kernel lets the monitor see, stop, hold, name and budget
+    Doctor(doctor::DoctorArgs),
+    /// Show the state of the running daemon
+    Status(status::StatusArgs),
+    /// Register, check and look at agents
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
+    /// Run a command as a registered agent
+    Exec(exec::ExecArgs),
+    /// Query or follow what was recorded
+    Events(Box<events::EventsArgs>),
+    /// Write completions for a shell
+    Completions(manual::CompletionsArgs),
+    /// Write the manual page
+    Man(manual::ManArgs),
+}
+
+/// Parses, runs, reports.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    exit::report(dispatch(cli))
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let shared = cli.shared;
+    match cli.command {
+        Command::Doctor(args) => doctor::run(&args, &shared),
+        Command::Status(args) => status::run(&args, &shared),
+        Command::Agent(command) => agent::run(&command, &shared),
+        Command::Exec(args) => exec::run(&args, &shared),
+        Command::Events(args) => events::run(&args, &shared),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
+    }
+}
+
+impl Shared {
+    /// These flags as the top layer of the settings.
+    fn layer(&self) -> anyhow::Result<Layer> {
+        Ok(Layer {
+            socket: absolute(self.socket.as_deref())?,
+            registry: absolute(self.registry.as_deref())?,
+            ..Layer::default()
+        })
+    }
+
+    /// The settings that all commands share, after file and defaults.
+    fn settings(&self) -> anyhow::Result<Config> {
+        Ok(self.layer()?.over(Layer::from_file(self.config.as_deref())?).finish()?)
+    }
+
+    /// A client of the daemon that the settings name.
+    fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(&self.settings()?.socket))
+    }
+}
+
+/// Paths on the command line are relative to where it is typed.
+fn absolute(path: Option<&std::path::Path>) -> anyhow::Result<Option<PathBuf>> {
+    path.map(|path| {
+        std::path::absolute(path).with_context(|| format!("no absolute path for {}", path.display()))
+    })
+    .transpose()
+}
+
+/// Waits for the daemon's answer. No other thread is started, so that `exec` can follow.
+fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.context("cannot start the I/O runtime")?.block_on(work))
+}

@@ -1,0 +1,77 @@
+//! `doctor`: what this host can do, asked of the running daemon.
+
+use std::process::ExitCode;
+
+use agent_monitor::health::doctor::{Ability, AbilityState, Report};
+use clap::Args;
+
+use super::output::{Format, Out, OutputArgs};
+use super::{Shared, block_on};
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn run(args: &DoctorArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
+    let client = shared.client()?;
+    let report: Report = block_on(client.get("/v1/doctor"))??;
+    let mut out = Out::new();
+    write(&mut out, &report, args.output.format)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The report in the form that was asked for.
+pub(crate) fn write(out: &mut Out, report: &Report, format: Format) -> anyhow::Result<()> {
+    if format != Format::Table {
+        out.json(report, format)?;
+        return Ok(out.flush()?);
+    }
+    out.pairs([
+        ("level", report.level.as_str().to_owned()),
+        ("kernel", format!("{} {}", report.kernel, report.machine)),
+    ])?;
+    out.line("")?;
+    let families = report.families.iter().map(|row| {
+        let cells = [&row.see, &row.stop, &row.hold, &row.name, &row.budget].map(cell);
+        std::iter::once(row.family.clone()).chain(cells).collect()
+    });
+    out.table(&["FAMILY", "SEE", "STOP", "HOLD", "NAME", "BUDGET"], families)?;
+    out.line("(* believed, not confirmed by a canary)")?;
+    let lacking = report.families.iter().flat_map(|row| {
+        let abilities = [
+            ("see", &row.see),
+            ("stop", &row.stop),
+            ("hold", &row.hold),
+            ("name", &row.name),
+            ("budget", &row.budget),
+        ];
+        let lacking = abilities.into_iter().filter(|(_, ability)| ability.state != AbilityState::Yes);
+        lacking.map(|(what, ability)| {
+            let fix = ability.fix.clone().unwrap_or_default();
+            vec![format!("{}.{what}", row.family), ability.reason.clone(), fix]
+        })
+    });
+    let lacking: Vec<_> = lacking.collect();
+    if !lacking.is_empty() {
+        out.line("")?;
+        out.table(&["LACKING", "WHY", "FIX"], lacking)?;
+    }
+    out.line("")?;
+    let checks = report.checks.iter().map(|check| {
+        let fix = check.fix.clone().unwrap_or_default();
+        vec![check.name.clone(), if check.ok { "ok" } else { "NO" }.to_owned(), check.found.clone(), fix]
+    });
+    out.table(&["CHECK", "", "FOUND", "FIX"], checks)?;
+    Ok(out.flush()?)
+}
+
+fn cell(ability: &Ability) -> String {
+    let word = match ability.state {
+        AbilityState::Yes => "yes",
+        AbilityState::Partial => "partial",
+        AbilityState::No => return "no".to_owned(),
+    };
+    format!("{word}{}", if ability.confirmed { "" } else { "*" })
+}

@@ -1,0 +1,186 @@
+//! `events`: the record, filtered, once or as it grows.
+
+use std::process::ExitCode;
+
+use agent_monitor::clock;
+use agent_monitor::control::client::{Client, Lines};
+use agent_monitor::model::{Event, Kind};
+use agent_monitor::record::FilterSpec;
+use agent_monitor::registry::diagnostic::escape;
+use clap::Args;
+
+use super::exit::{Failure, note};
+use super::output::{Format, Out, OutputArgs};
+use super::{Shared, block_on, event_line};
+
+/// Values of one option are alternatives; different options must all hold.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Times: 2026-11-21T22:36:01Z, 2026-11-21 (UTC), or back from now: 90s, 15m, 2h, 1h30m, 3d."
+)]
+pub(crate) struct EventsArgs {
+    /// Events of this agent
+    #[arg(long, value_name = "ID")]
+    agent: Vec<String>,
+    /// Events of this session
+    #[arg(long, value_name = "ID")]
+    session: Vec<String>,
+    /// A kind (file.open) or family (file, file.*)
+    #[arg(long, value_name = "KIND")]
+    kind: Vec<String>,
+    /// allow, audit, deny, hold or kill
+    #[arg(long, value_name = "VERDICT")]
+    verdict: Vec<String>,
+    /// Exact path, /dir/** for all below it, or a glob such as **/.env
+    #[arg(long, value_name = "PATTERN")]
+    path: Vec<String>,
+    /// 10.0.0.7, 10.0.0.0/8, 10.0.0.7:443, :443, *.example.com:443, /run/docker.sock or @abstract
+    #[arg(long, value_name = "PEER")]
+    peer: Vec<String>,
+    /// Process or thread id
+    #[arg(long, value_name = "PID")]
+    pid: Vec<String>,
+    /// Events of processes without an agent; with --agent, these too
+    #[arg(long)]
+    unattributed: bool,
+    /// Not before this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    since: Option<String>,
+    /// Before this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    until: Option<String>,
+    /// Go on with what happens from now; with --since, first what happened
+    #[arg(short = 'f', long)]
+    follow: bool,
+    /// The newest so many; with --follow, end after so many
+    #[arg(short = 'n', long, value_name = "N")]
+    limit: Option<u32>,
+    /// Exit with this code when anything matched
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    exit_code: u8,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn run(args: &EventsArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
+    if args.follow && args.output.format == Format::Json {
+        return Err(Failure::usage("a stream is not one JSON document", "use -o jsonl with --follow").into());
+    }
+    let spec = args.spec();
+    // Mistakes are told without a daemon too.
+    spec.compile(clock::now())?;
+    let client = shared.client()?;
+    let matched = block_on(read(args, &client, &path(args, &spec)))??;
+    Ok(if matched > 0 { ExitCode::from(args.exit_code) } else { ExitCode::SUCCESS })
+}
+
+impl EventsArgs {
+    fn spec(&self) -> FilterSpec {
+        FilterSpec {
+            agent: self.agent.clone(),
+            session: self.session.clone(),
+            kind: self.kind.clone(),
+            verdict: self.verdict.clone(),
+            path: self.path.clone(),
+            peer: self.peer.clone(),
+            pid: self.pid.clone(),
+            since: self.since.clone(),
+            until: self.until.clone(),
+            unattributed: self.unattributed,
+        }
+    }
+}
+
+fn path(args: &EventsArgs, spec: &FilterSpec) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(spec.pairs());
+    if args.follow {
+        query.append_pair("follow", "true");
+    }
+    if let Some(limit) = args.limit {
+        query.append_pair("limit", &limit.to_string());
+    }
+    format!("/v1/events?{}", query.finish())
+}
+
+/// Writes what comes; returns how many events matched.
+async fn read(args: &EventsArgs, client: &Client, path: &str) -> anyhow::Result<u64> {
+    let mut lines = client.lines(path).await?;
+    let mut out = Out::new();
+    let mut sheet = Sheet { format: args.output.format, matched: 0, written: 0 };
+    sheet.begin(&mut out)?;
+    if args.follow {
+        out.flush()?;
+    }
+    let result = copy(args.follow, &mut lines, &mut out, &mut sheet).await;
+    sheet.end(&mut out)?;
+    out.flush()?;
+    result?;
+    if args.follow && args.limit.is_none() {
+        note("the daemon ended the stream");
+    }
+    Ok(sheet.matched)
+}
+
+async fn copy(follow: bool, lines: &mut Lines, out: &mut Out, sheet: &mut Sheet) -> anyhow::Result<()> {
+    while let Some(line) = lines.next().await? {
+        sheet.row(out, &line)?;
+        if follow {
+            out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// The form of the output while it grows.
+struct Sheet {
+    format: Format,
+    matched: u64,
+    written: u64,
+}
+
+impl Sheet {
+    fn begin(&self, out: &mut Out) -> anyhow::Result<()> {
+        match self.format {
+            Format::Table => out.line(&event_line::heading())?,
+            Format::Json => out.text("[")?,
+            Format::Jsonl => {}
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, out: &mut Out, line: &str) -> anyhow::Result<()> {
+        let event = serde_json::from_str::<Event>(line).ok();
+        let kind = event.as_ref().map(|event| event.kind);
+        let about_reader = matches!(kind, Some(Kind::GapHistory | Kind::GapSubscriber));
+        self.matched += u64::from(!about_reader);
+        if let (true, Some(gap)) = (about_reader, event.as_ref().and_then(|event| event.gap.as_ref())) {
+            note(&match kind {
+                Some(Kind::GapHistory) => {
+                    format!("note: {} older events are no longer held (up to {})", gap.count, gap.last)
+                }
+                _ => format!("note: this reader was too slow and missed {} events", gap.count),
+            });
+        }
+        match (self.format, event) {
+            (Format::Table, _) if kind == Some(Kind::GapHistory) => return Ok(()),
+            (Format::Table, Some(event)) => out.line(&event_line::render(&event, out.colour()))?,
+            // From a newer daemon.
+            (Format::Table, None) => out.line(&escape(line))?,
+            (Format::Jsonl, _) => out.line(line)?,
+            (Format::Json, _) => {
+                out.text(if self.written == 0 { "\n" } else { ",\n" })?;
+                out.text(line)?;
+            }
+        }
+        self.written += 1;
+        Ok(())
+    }
+
+    fn end(&self, out: &mut Out) -> anyhow::Result<()> {
+        if self.format == Format::Json {
+            out.line(if self.written == 0 { "]" } else { "\n]" })?;
+        }
+        Ok(())
+    }
+}

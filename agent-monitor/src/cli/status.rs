@@ -1,0 +1,58 @@
+//! `status`: what the daemon says of itself.
+
+use std::process::ExitCode;
+
+use agent_monitor::control::api::Status;
+use clap::Args;
+
+use super::output::{Format, Out, OutputArgs, bytes};
+use super::{Shared, block_on, exit, summary};
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn run(args: &StatusArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
+    let client = shared.client()?;
+    let status: Status = block_on(client.get("/v1/status"))??;
+    let mut out = Out::new();
+    match args.output.format {
+        Format::Table => table(&mut out, &status)?,
+        format => out.json(&status, format)?,
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(out: &mut Out, status: &Status) -> anyhow::Result<()> {
+    let Status { daemon, record, totals, .. } = status;
+    out.pairs([
+        ("daemon", format!("{}, pid {}, since {}", daemon.version, daemon.pid, daemon.started)),
+        ("kernel", format!("{}, level {}", daemon.kernel, daemon.level.as_str())),
+        ("registry", daemon.registry.clone()),
+        ("agents", format!("{} registered, {} refused", daemon.agents, daemon.refused.len())),
+        ("bound", format!("{} processes", daemon.bound_processes)),
+        ("unattributed", daemon.unattributed.clone()),
+        (
+            "record",
+            format!(
+                "{} events held ({}), newest seq {}, {} made room",
+                record.events,
+                bytes(record.bytes),
+                record.newest_seq,
+                record.evicted
+            ),
+        ),
+        ("readers", record.subscribers.to_string()),
+    ])?;
+    out.pairs(daemon.degraded.iter().map(|lost| ("degraded", lost.clone())))?;
+    out.pairs(daemon.refused.iter().map(|bad| ("refused", format!("{}: {}", bad.file, bad.reason))))?;
+    out.line("")?;
+    out.text(&summary::render(totals))?;
+    if !daemon.refused.is_empty() {
+        exit::note("hint: agent-monitor agent check shows what is wrong with the refused records");
+    }
+    Ok(())
+}

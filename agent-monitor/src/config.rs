@@ -1,0 +1,316 @@
+//! Settings of the daemon, and of the CLI as far as it shares them (where the socket and the registry are).
+//!
+//! A setting comes from a flag, else from the environment, else from the file, else from its default. Flags and
+//! environment arrive as one [`Layer`] (clap reads both), the file as another. The file is optional only at its
+//! default place. Here nothing is checked against the host; `run` does that.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::record::Limits;
+use crate::registry::{Code, Diagnostic, Severity, source::Source};
+
+/// Where the file is looked for.
+pub const FILE: &str = "/etc/agent-monitor/agent-monitor.toml";
+/// Default of [`Config::registry`].
+pub const REGISTRY: &str = "/etc/agent-monitor/agents.d";
+/// Default of [`Config::state_dir`].
+pub const STATE_DIR: &str = "/var/lib/agent-monitor";
+/// Default of [`Config::socket`].
+pub const SOCKET: &str = "/run/agent-monitor/control.sock";
+/// Default of [`Config::ring_bytes`], in KiB.
+pub const RING_KIB: usize = 8192;
+/// Default of [`Config::bpffs`].
+pub const BPFFS: &str = "/sys/fs/bpf/agent-monitor";
+
+/// What is reported of processes without an agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unattributed {
+    /// Nothing.
+    None,
+    /// That they start.
+    #[default]
+    Exec,
+    /// All they do, as for agents.
+    All,
+}
+
+impl Unattributed {
+    /// The contract name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Exec => "exec",
+            Self::All => "all",
+        }
+    }
+}
+
+/// What `run` writes to its standard output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// One readable line per event.
+    #[default]
+    Text,
+    /// The JSON contract, one event per line.
+    Jsonl,
+    /// No events.
+    None,
+}
+
+/// Checked settings of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The directory of records.
+    pub registry: PathBuf,
+    /// What the daemon keeps.
+    pub state_dir: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Group that may call the socket, by name or number; `None` leaves the daemon's group.
+    pub socket_group: Option<String>,
+    /// Where links and maps are pinned.
+    pub bpffs: PathBuf,
+    /// What is reported of processes without an agent.
+    pub unattributed: Unattributed,
+    /// A throw-away state directory, an example registry and a scripted agent.
+    pub demo: bool,
+    /// One bad record refuses the start, instead of only itself.
+    pub strict: bool,
+    /// What is written to standard output.
+    pub stream: Stream,
+    /// Bounds of the record in memory.
+    pub limits: Limits,
+    /// Bytes of the event ring: a power of two, 4 KiB to 1 GiB.
+    pub ring_bytes: u32,
+    /// Works as on a host without BPF LSM.
+    pub force_partial: bool,
+}
+
+/// Some of the settings, from one place. As TOML it is the configuration file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Layer {
+    /// See [`Config::registry`].
+    pub registry: Option<PathBuf>,
+    /// See [`Config::state_dir`].
+    pub state_dir: Option<PathBuf>,
+    /// See [`Config::socket`].
+    pub socket: Option<PathBuf>,
+    /// See [`Config::socket_group`].
+    pub socket_group: Option<String>,
+    /// See [`Config::bpffs`].
+    pub bpffs: Option<PathBuf>,
+    /// See [`Config::unattributed`].
+    pub unattributed: Option<Unattributed>,
+    /// See [`Config::strict`].
+    pub strict: Option<bool>,
+    /// See [`Config::stream`].
+    pub stream: Option<Stream>,
+    /// KiB of the event ring, a power of two.
+    pub ring_kib: Option<usize>,
+    /// See [`Config::force_partial`].
+    pub force_partial: Option<bool>,
+    /// Table `[record]`.
+    pub record: RecordLayer,
+    /// Flag only.
+    #[serde(skip)]
+    pub demo: bool,
+}
+
+/// Bounds of the record in memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RecordLayer {
+    /// Events held at most, 1 … 16 777 216.
+    pub events: Option<usize>,
+    /// MiB held at most, 1 … 65 536.
+    pub mebibytes: Option<usize>,
+}
+
+/// Why the settings do not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The text is wrong at a place.
+    #[error("{}", .0.message)]
+    Text(Box<Diagnostic>),
+    /// A value is out of its range.
+    #[error("{key} = {value} is out of range: {range}")]
+    Range {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: usize,
+        /// What is possible.
+        range: &'static str,
+    },
+    /// A path must be absolute, for a daemon has no place of its own.
+    #[error("{key}: {} is not absolute", path.display())]
+    Relative {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+    },
+}
+
+impl Layer {
+    /// Reads `explicit`, or the default file if there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is wrong.
+    pub fn from_file(explicit: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = explicit.unwrap_or(Path::new(FILE));
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(path, &text),
+            Err(error) if explicit.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                Ok(Self::default())
+            }
+            Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Reads the text of a configuration file; `path` is for messages.
+    ///
+    /// # Errors
+    /// With the place, for unknown keys too.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let source = Source::new(path, text);
+            let at = source.position(error.span().unwrap_or(0..0));
+            let code =
+                if error.message().starts_with("unknown field") { Code::UnknownKey } else { Code::Syntax };
+            let diagnostic = Diagnostic::new(&source, Severity::Error, code, at, error.message());
+            ConfigError::Text(Box::new(diagnostic.hint("the keys are those of `agent-monitor run --help`")))
+        })
+    }
+
+    /// This layer, with `below` where it says nothing.
+    #[must_use]
+    pub fn over(self, below: Self) -> Self {
+        Self {
+            registry: self.registry.or(below.registry),
+            state_dir: self.state_dir.or(below.state_dir),
+            socket: self.socket.or(below.socket),
+            socket_group: self.socket_group.or(below.socket_group),
+            bpffs: self.bpffs.or(below.bpffs),
+            unattributed: self.unattributed.or(below.unattributed),
+            strict: self.strict.or(below.strict),
+            stream: self.stream.or(below.stream),
+            record: RecordLayer {
+                events: self.record.events.or(below.record.events),
+                mebibytes: self.record.mebibytes.or(below.record.mebibytes),
+            },
+            ring_kib: self.ring_kib.or(below.ring_kib),
+            force_partial: self.force_partial.or(below.force_partial),
+            demo: self.demo || below.demo,
+        }
+    }
+
+    /// Fills in the defaults and checks the ranges.
+    ///
+    /// # Errors
+    /// Names the first value that does not hold.
+    pub fn finish(self) -> Result<Config, ConfigError> {
+        let Limits { events, bytes, subscribers, queue } = Limits::default();
+        let events = self.record.events.unwrap_or(events);
+        let mebibytes = self.record.mebibytes.unwrap_or(bytes >> 20);
+        in_range("record.events", events, 1..=1 << 24, "1 to 16777216 events")?;
+        in_range("record.mebibytes", mebibytes, 1..=1 << 16, "1 to 65536 MiB")?;
+        let ring_kib = self.ring_kib.unwrap_or(RING_KIB);
+        in_range("ring-kib", ring_kib, 4..=1 << 20, "a power of two from 4 to 1048576 KiB")?;
+        if !ring_kib.is_power_of_two() {
+            let range = "a power of two from 4 to 1048576 KiB";
+            return Err(ConfigError::Range { key: "ring-kib", value: ring_kib, range });
+        }
+        Ok(Config {
+            registry: absolute("registry", self.registry, REGISTRY)?,
+            state_dir: absolute("state-dir", self.state_dir, STATE_DIR)?,
+            socket: absolute("socket", self.socket, SOCKET)?,
+            socket_group: self.socket_group,
+            bpffs: absolute("bpffs", self.bpffs, BPFFS)?,
+            unattributed: self.unattributed.unwrap_or_default(),
+            demo: self.demo,
+            strict: self.strict.unwrap_or(false),
+            stream: self.stream.unwrap_or_default(),
+            limits: Limits { events, bytes: mebibytes << 20, subscribers, queue },
+            ring_bytes: u32::try_from(ring_kib << 10).unwrap_or(1 << 30),
+            force_partial: self.force_partial.unwrap_or(false),
+        })
+    }
+}
+
+fn in_range(
+    key: &'static str,
+    value: usize,
+    range: std::ops::RangeInclusive<usize>,
+    words: &'static str,
+) -> Result<(), ConfigError> {
+    if range.contains(&value) { Ok(()) } else { Err(ConfigError::Range { key, value, range: words }) }
+}
+
+fn absolute(key: &'static str, path: Option<PathBuf>, default: &str) -> Result<PathBuf, ConfigError> {
+    let path = path.unwrap_or_else(|| PathBuf::from(default));
+    if path.is_absolute() { Ok(path) } else { Err(ConfigError::Relative { key, path }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Layer, ConfigError> {
+        Layer::parse(Path::new("a.toml"), text)
+    }
+
+    #[test]
+    fn upper_layers_win_and_defaults_fill() {
+        let file = parse("socket = \"/a\"\nunattributed = \"all\"\n[record]\nevents = 5\n").unwrap();
+        let flags = Layer { socket: Some("/b".into()), demo: true, ..Layer::default() };
+        let config = flags.over(file).finish().unwrap();
+        assert_eq!((config.socket, config.unattributed), (PathBuf::from("/b"), Unattributed::All));
+        assert_eq!((config.limits.events, config.limits.bytes), (5, Limits::default().bytes));
+        assert!(config.demo && !config.strict && config.registry == Path::new(REGISTRY));
+    }
+
+    #[test]
+    fn mistakes_have_a_place() {
+        for (text, code, line, column) in [
+            ("\n  sockets = \"/a\"", Code::UnknownKey, 2, 3),
+            ("socket = 7", Code::Syntax, 1, 10),
+            ("strict = \n", Code::Syntax, 1, 10),
+            ("[record]\nevents = -1", Code::Syntax, 2, 10),
+        ] {
+            match parse(text) {
+                Err(ConfigError::Text(diagnostic)) => {
+                    assert_eq!((diagnostic.at.line, diagnostic.at.column), (line, column), "{text}");
+                    assert_eq!(diagnostic.code, code, "{}", diagnostic.message);
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_and_relative_paths_are_refused() {
+        let none = Layer::default();
+        let record = RecordLayer { events: Some(0), mebibytes: None };
+        assert!(matches!(Layer { record, ..none.clone() }.finish(), Err(ConfigError::Range { .. })));
+        let relative = Layer { registry: Some("agents".into()), ..none };
+        assert!(matches!(relative.finish(), Err(ConfigError::Relative { key: "registry", .. })));
+        assert!(matches!(Layer::from_file(Some(Path::new("/nonexistent"))), Err(ConfigError::Read { .. })));
+    }
+}

@@ -1,0 +1,296 @@
+//! The engine: what comes from the kernel → events of the contract, and what must be done about it.
+//!
+//! Composes `decode` and `attribute`. Does no I/O and reads no clock: what it must know of the host it asks of a
+//! [`Host`], what must be done comes back in [`Output`]. Over the same inputs it gives the same events. Everything it
+//! holds is bounded, and what it could not make sense of becomes a gap record.
+
+pub mod args;
+pub mod bind;
+pub mod file;
+pub mod gaps;
+pub mod host;
+pub mod names;
+pub mod network;
+pub mod privilege;
+pub mod process;
+mod view;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use agent_monitor_ebpf::header::Kind as RawKind;
+
+pub use bind::{BindOutcome, BindRequest};
+pub use gaps::LossBook;
+pub use host::Host;
+
+pub use crate::config::Unattributed;
+
+use crate::attribute::paths;
+use crate::attribute::tree::{Binding, Limits, Proc};
+use crate::attribute::{Agents, Matcher, MountTable, TaskKey, Tree};
+use crate::clock::Clock;
+use crate::decode::file::Place;
+use crate::decode::{self, Body, FsPath, Head, Raw};
+use crate::model::{Event, Kind};
+
+/// What one or more inputs gave.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// For the record, in order.
+    pub events: Vec<Event>,
+    /// Processes that were recognised in user space and must be bound; each holds back the event that it is part of.
+    pub binds: Vec<BindRequest>,
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Engine {
+    clock: Arc<Clock>,
+    unattributed: Unattributed,
+    tree: Tree,
+    agents: Agents,
+    mounts: MountTable,
+    /// Devices that were looked for in this mount table and are not in it.
+    unmounted: BTreeSet<u32>,
+    matcher: Matcher,
+    args: args::Assembly,
+    gaps: LossBook,
+    /// Latest kernel time that was seen.
+    latest: u64,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet. `clock` only translates kernel time.
+    #[must_use]
+    pub fn new(clock: Arc<Clock>, unattributed: Unattributed, limits: Limits) -> Self {
+        Self {
+            clock,
+            unattributed,
+            tree: Tree::new(limits),
+            agents: Agents::default(),
+            mounts: MountTable::default(),
+            unmounted: BTreeSet::new(),
+            matcher: Matcher::default(),
+            args: args::Assembly::default(),
+            gaps: LossBook::default(),
+            latest: 0,
+        }
+    }
+
+    /// Takes a new mount table.
+    pub fn set_mounts(&mut self, mounts: MountTable) {
+        self.mounts = mounts;
+        self.unmounted.clear();
+    }
+
+    /// Takes a new set of agents and rules. Processes of agents that are gone are no longer theirs.
+    pub fn set_agents(&mut self, agents: Agents, matcher: Matcher) {
+        (self.agents, self.matcher) = (agents, matcher);
+        let gone: Vec<TaskKey> = self
+            .tree
+            .living()
+            .filter(|proc| proc.binding.is_some_and(|b| !self.agents.is_registered(b.agent)))
+            .map(|proc| proc.key)
+            .collect();
+        gone.into_iter().for_each(|key| self.tree.bind(key, None));
+    }
+
+    /// Names of agents.
+    #[must_use]
+    pub fn agents(&self) -> &Agents {
+        &self.agents
+    }
+
+    /// Rules.
+    #[must_use]
+    pub fn matcher(&self) -> &Matcher {
+        &self.matcher
+    }
+
+    /// Mounts.
+    #[must_use]
+    pub fn mounts(&self) -> &MountTable {
+        &self.mounts
+    }
+
+    /// Processes.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// What was lost.
+    pub fn gaps(&mut self) -> &mut LossBook {
+        &mut self.gaps
+    }
+
+    /// Takes one record from a ring.
+    pub fn record(&mut self, bytes: &[u8], host: &mut dyn Host, out: &mut Output) {
+        match decode::decode(bytes) {
+            Ok(raw) => {
+                self.latest = self.latest.max(raw.head.ktime);
+                self.raw(raw, host, out);
+            }
+            Err(error) => self.gaps.undecoded(decode::claimed_kind(bytes), error, self.latest),
+        }
+    }
+
+    fn raw(&mut self, raw: Raw, host: &mut dyn Host, out: &mut Output) {
+        let Raw { head, body } = raw;
+        match body {
+            Body::Canary => {}
+            Body::ArgChunk(chunk) => self.args.add(head.key, head.ktime, chunk),
+            Body::Exec(exec) => self.exec(&head, *exec, host, out),
+            Body::Fork { child, new_ns } => self.fork(&head, child, new_ns, host, out),
+            Body::Exit { status } => self.exit(&head, status, host, out),
+            Body::Bound { before } => self.bound(&head, before, host, out),
+            Body::File(facts) => {
+                let file = self.file(&head, &facts, host);
+                let event = self.action(&head, host);
+                self.tell(Event { file: Some(file), ..event }, out);
+            }
+            Body::Net(facts) => {
+                let (network, detail) = self.network(&head, &facts, host);
+                let event = self.action(&head, host);
+                self.tell(Event { network: Some(network), detail, ..event }, out);
+            }
+            Body::Priv(facts) => {
+                let (privilege, file) = self.privilege(&facts, host);
+                let event = self.action(&head, host);
+                self.tell(Event { privilege: Some(privilege), file, ..event }, out);
+            }
+        }
+    }
+
+    /// Hands an event on, unless it is of a process without an agent that nobody asked about.
+    fn tell(&self, event: Event, out: &mut Output) {
+        let wanted = match self.unattributed {
+            Unattributed::All => true,
+            Unattributed::Exec => event.kind == Kind::ProcessExec,
+            Unattributed::None => false,
+        };
+        if event.agent.is_some() || wanted {
+            out.events.push(event);
+        }
+    }
+
+    /// The event of an act of `head`'s process, without what it acted on.
+    fn action(&mut self, head: &Head, host: &mut dyn Host) -> Event {
+        self.settle(head, host);
+        self.event_of(head, head.key, host)
+    }
+
+    /// Makes sure that the acting process is in the table, with what the head says of it.
+    fn settle(&mut self, head: &Head, host: &mut dyn Host) {
+        if self.tree.get(head.key).is_none() {
+            let proc = self.look_up(head.key, host);
+            self.tree.insert(proc);
+        }
+        let Some(proc) = self.tree.touch(head.key) else { return };
+        if (proc.uid, proc.gid) != (Some(head.uid), Some(head.gid)) || proc.cgroup != head.cgroup {
+            (proc.uid, proc.gid, proc.cgroup) = (Some(head.uid), Some(head.gid), head.cgroup);
+            proc.view = None;
+        }
+        let binding = binding_now(proc, head);
+        self.tree.bind(head.key, binding);
+    }
+
+    /// What the host says of a process that the table does not hold.
+    fn look_up(&mut self, key: TaskKey, host: &mut dyn Host) -> Proc {
+        let mut proc = Proc { inferred: true, ..Proc::new(key) };
+        if let Some(seed) = host.process(key) {
+            process::plant(&mut proc, &seed);
+            if let Some(parent) = self.tree.latest(seed.ppid).map(|parent| parent.key)
+                && parent.start <= key.start
+            {
+                proc.parent = Some(parent);
+                proc.ancestry = self.tree.ancestry_below(parent);
+            }
+        }
+        proc
+    }
+
+    /// The host path of a place; asks for the mounts again when its file system is not among them.
+    fn host_path(&mut self, place: &Place, host: &mut dyn Host) -> crate::attribute::mounts::HostPath {
+        let dev = match place {
+            Place::Path(path) => Some(path),
+            Place::Text { base, .. } => base.as_ref(),
+        };
+        if let Some(FsPath { dev, anon: false, .. }) = dev {
+            self.know_device(*dev, host);
+        }
+        paths::of_place(&self.mounts, place)
+    }
+
+    fn know_device(&mut self, dev: u32, host: &mut dyn Host) {
+        if self.mounts.knows(dev) || self.unmounted.contains(&dev) {
+            return;
+        }
+        if let Some(mountinfo) = host.mountinfo() {
+            self.mounts = MountTable::parse(&mountinfo);
+        }
+        if !self.mounts.knows(dev) {
+            // A device number is small and reused, so this set is too; a new mount table clears it.
+            self.unmounted.insert(dev);
+        }
+    }
+}
+
+/// The binding of a process after an act of which `head` tells.
+fn binding_now(proc: &Proc, head: &Head) -> Option<Binding> {
+    let by = head.bound_by.unwrap_or(agent_monitor_ebpf::task::BoundBy::Inherited);
+    match proc.binding {
+        // Bound from user space while the record was on its way.
+        Some(binding) if head.agent == 0 => (head.ktime < binding.known_from).then_some(binding),
+        Some(binding) if (binding.agent, binding.delegator) == (head.agent, head.delegator) => {
+            Some(Binding { session: head.session, by, ..binding })
+        }
+        // Bound to another agent from user space meanwhile.
+        Some(binding) if head.ktime < binding.known_from => Some(binding),
+        _ if head.agent == 0 => None,
+        _ => Some(Binding {
+            agent: head.agent,
+            delegator: head.delegator,
+            by,
+            session: head.session,
+            delay_ms: None,
+            known_from: 0,
+        }),
+    }
+}
+
+/// The contract's kind of a record.
+fn kind(kind: RawKind) -> Kind {
+    match kind {
+        RawKind::Fork => Kind::ProcessFork,
+        RawKind::Exec | RawKind::ArgChunk => Kind::ProcessExec,
+        RawKind::Exit => Kind::ProcessExit,
+        RawKind::Bound | RawKind::Canary => Kind::AgentBound,
+        RawKind::FileOpen => Kind::FileOpen,
+        RawKind::FileCreate => Kind::FileCreate,
+        RawKind::FileDelete => Kind::FileDelete,
+        RawKind::FileRename => Kind::FileRename,
+        RawKind::FileLink => Kind::FileLink,
+        RawKind::FileTruncate => Kind::FileTruncate,
+        RawKind::FileSetattr => Kind::FileSetattr,
+        RawKind::FileMmapExec => Kind::FileMmapExec,
+        RawKind::NetConnect => Kind::NetworkConnect,
+        RawKind::NetBind => Kind::NetworkBind,
+        RawKind::NetListen => Kind::NetworkListen,
+        RawKind::NetAccept => Kind::NetworkAccept,
+        RawKind::NetSend => Kind::NetworkSend,
+        RawKind::NetFlow => Kind::NetworkFlow,
+        RawKind::PrivSetuid => Kind::PrivilegeSetuid,
+        RawKind::PrivCapability => Kind::PrivilegeCapability,
+        RawKind::PrivPtrace => Kind::PrivilegePtrace,
+        RawKind::PrivSignal => Kind::PrivilegeSignal,
+        RawKind::PrivMount => Kind::PrivilegeMount,
+        RawKind::PrivNamespace => Kind::PrivilegeNamespace,
+        RawKind::PrivModule => Kind::PrivilegeModule,
+        RawKind::PrivBpf => Kind::PrivilegeBpf,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! What this host's kernel lets the monitor do: the report that `doctor` prints and `status` sums up.
+//!
+//! Data only. `kernel` fills it from probes and canaries.
+
+use serde::{Deserialize, Serialize};
+
+/// How much of the monitor works here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// No BPF: registry, sweep, export and verify only.
+    None,
+    /// Tracepoints and cgroup programs, no LSM.
+    Partial,
+    /// BPF LSM and BTF.
+    Full,
+}
+
+impl Level {
+    /// The contract name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Partial => "partial",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// The whole report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`crate::model::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Overall.
+    pub level: Level,
+    /// `uname -r`.
+    pub kernel: String,
+    /// Machine (`x86_64`).
+    pub machine: String,
+    /// One row per action family.
+    pub families: Vec<FamilyReport>,
+    /// What was looked at, in the order of looking.
+    pub checks: Vec<Check>,
+}
+
+/// What holds for one action family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FamilyReport {
+    /// `process`, `file`, `network`, `privilege`, `tamper`.
+    pub family: String,
+    /// Actions are seen.
+    pub see: Ability,
+    /// Actions can be refused.
+    pub stop: Ability,
+    /// Actions can be suspended for a person.
+    pub hold: Ability,
+    /// Objects are named (whole paths, peer names).
+    pub name: Ability,
+    /// Budgets are counted in the kernel.
+    pub budget: Ability,
+}
+
+/// Whether something can be done here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ability {
+    /// Yes, in part, or no.
+    pub state: AbilityState,
+    /// A canary was seen to work; without it `state` is a belief.
+    pub confirmed: bool,
+    /// By what, or why not.
+    pub reason: String,
+    /// What would change it (the kernel command line to set).
+    pub fix: Option<String>,
+}
+
+/// See [`Ability::state`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AbilityState {
+    /// All of it.
+    Yes,
+    /// Some of it; the reason says what not.
+    Partial,
+    /// None.
+    No,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Short name (`btf`, `lsm`, `bpffs`).
+    pub name: String,
+    /// It is as it should be.
+    pub ok: bool,
+    /// What was found.
+    pub found: String,
+    /// What to do about it, where it is not.
+    pub fix: Option<String>,
+}

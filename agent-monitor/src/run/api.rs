@@ -1,0 +1,231 @@
+//! What the control API asks of the daemon.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, ProcEntry, TAG_LAUNCH, TaskTag};
+
+use super::core::{Core, Live, lock};
+use super::reload::{mode, refused};
+use crate::attribute::backfill::Plan;
+use crate::attribute::boot::same_start;
+use crate::attribute::tree::Binding;
+use crate::attribute::{TaskKey, identity};
+use crate::control::api::{
+    AgentDetail, AgentSummary, DaemonStatus, ExecReply, ExecRequest, ProcessRow, Reloaded,
+};
+use crate::control::{ApiError, Daemon, Peer};
+use crate::engine::{Host as _, Output};
+use crate::health::Health;
+use crate::health::doctor::{AbilityState, Report};
+use crate::model::{SCHEMA_VERSION, Source, Time};
+use crate::record::Store;
+use crate::registry::Record;
+
+impl Daemon for Core {
+    fn binding_of(&self, peer: &Peer) -> Result<Option<String>, String> {
+        let entry = lock(&self.port).proc(peer.pid()).map_err(|error| error.to_string())?;
+        let entry = entry.filter(|entry| same_start(entry.start, peer.start_ticks()));
+        Ok(entry.map(|entry| lock(&self.live).engine.agents().name(entry.tag.agent)))
+    }
+
+    fn status(&self) -> DaemonStatus {
+        let (agents, refused_records) = {
+            let book = lock(&self.book);
+            (book.loaded.records.len() as u64, book.loaded.refused.iter().map(refused).collect())
+        };
+        DaemonStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: self.started,
+            kernel: self.report.kernel.clone(),
+            level: self.report.level,
+            degraded: degraded(&self.report),
+            unattributed: self.config.unattributed.as_str().to_owned(),
+            registry: self.config.registry.display().to_string(),
+            agents,
+            refused: refused_records,
+            bound_processes: self.bound().len() as u64,
+        }
+    }
+
+    fn doctor(&self) -> Report {
+        self.report.clone()
+    }
+
+    fn agents(&self) -> Vec<AgentSummary> {
+        let bound = self.bound();
+        let book = lock(&self.book);
+        let count = |id: &str| {
+            let index = book.agents.index(id);
+            bound.iter().filter(|(_, entry)| Some(entry.tag.agent) == index).count() as u64
+        };
+        book.loaded
+            .records
+            .iter()
+            .map(|record| self.summary_of(record, count(record.id.value.as_str())))
+            .collect()
+    }
+
+    fn agent(&self, id: &str) -> Option<AgentDetail> {
+        let (record, index) = {
+            let book = lock(&self.book);
+            (book.loaded.get(id)?.clone(), book.agents.index(id)?)
+        };
+        let tree = self.tree_of(index);
+        Some(AgentDetail {
+            schema_version: SCHEMA_VERSION,
+            summary: self.summary_of(&record, tree.len() as u64),
+            record: serde_json::to_value(&record).unwrap_or_default(),
+            tree,
+        })
+    }
+
+    fn reload(&self) -> Result<Reloaded, ApiError> {
+        self.load().map_err(|error| {
+            ApiError::new(409, error.to_string(), "the records in force stay; agent-monitor agent check DIR")
+        })
+    }
+
+    fn bind_caller(&self, peer: &Peer, request: &ExecRequest) -> Result<ExecReply, ApiError> {
+        let index = {
+            let book = lock(&self.book);
+            let registered = book.loaded.get(&request.agent).is_some();
+            book.agents.index(&request.agent).filter(|_| registered)
+        };
+        let agent = index.ok_or_else(|| ApiError::no_agent(&request.agent))?;
+        let key = self.launch(peer, agent)?;
+        let binding =
+            Binding { agent, delegator: 0, by: BoundBy::Launch, session: 0, delay_ms: None, known_from: 0 };
+        let mut out = Output::default();
+        let mut live = lock(&self.live);
+        let Live { engine, host } = &mut *live;
+        engine.backfilled(&[(key, binding)], Source::Daemon, self.clock.boot_nanos(), host, &mut out);
+        if let (Some(task), Some(event)) = (&request.task, out.events.last_mut()) {
+            let detail = event.detail.get_or_insert_default();
+            detail.insert("task".to_owned(), task.as_str().into());
+        }
+        self.append(&mut out);
+        Ok(ExecReply { agent: request.agent.clone(), session: None })
+    }
+
+    fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+}
+
+impl Core {
+    /// The bound processes as the kernel has them.
+    fn bound(&self) -> Vec<(u32, ProcEntry)> {
+        let bound = lock(&self.port).procs();
+        bound.map_err(|error| tracing::warn!(%error, "cannot list the bound processes")).unwrap_or_default()
+    }
+
+    /// Binds the caller for a launch: its next exec keeps the identity whatever it runs.
+    fn launch(&self, peer: &Peer, agent: u32) -> Result<TaskKey, ApiError> {
+        let failed = |error: String| {
+            ApiError::new(500, format!("cannot bind pid {}: {error}", peer.pid()), "agent-monitor doctor")
+        };
+        let mut port = lock(&self.port);
+        let tasks = port.backfill(&Plan::new()).map_err(|error| failed(error.to_string()))?;
+        let task = tasks.iter().find(|task| task.tgid == peer.pid());
+        let task = task.filter(|task| same_start(task.start, peer.start_ticks()) && peer.is_alive());
+        let task = *task.ok_or_else(|| failed("it has ended".to_owned()))?;
+        let tag = TaskTag {
+            agent,
+            since: self.clock.boot_nanos(),
+            bound_by: BoundBy::Launch as u8,
+            root_by: BoundBy::Launch as u8,
+            flags: TAG_LAUNCH,
+            euid: task.tag.euid,
+            ..TaskTag::NONE
+        };
+        let entry = BackfillEntry { start: task.start, tag, replace: 1, tagged: 0 };
+        let tasks =
+            port.backfill(&Plan::from([(task.tgid, entry)])).map_err(|error| failed(error.to_string()))?;
+        let bound = tasks.iter().any(|now| now.key() == task.key() && now.tag.agent == agent && !now.mixed);
+        if bound { Ok(task.key()) } else { Err(failed("the kernel did not take the binding".to_owned())) }
+    }
+
+    fn summary_of(&self, record: &Record, processes: u64) -> AgentSummary {
+        let expired = record.is_expired(self.clock.now().timestamp());
+        AgentSummary {
+            id: record.id.value.as_str().to_owned(),
+            owner: record.owner.value.clone(),
+            purpose: record.purpose.value.clone(),
+            mode: mode(record),
+            state: if expired { "expired" } else { "active" }.to_owned(),
+            expires: Some(Time::from(record.expires.value)),
+            file: Some(record.file().display().to_string()),
+            processes: Some(processes),
+        }
+    }
+
+    /// The live processes of an agent: each tree from its root down.
+    fn tree_of(&self, agent: u32) -> Vec<ProcessRow> {
+        let bound = self.bound();
+        let mine = bound.iter().filter(|(_, entry)| entry.tag.agent == agent);
+        let entries: BTreeMap<u32, ProcEntry> = mine.copied().collect();
+        let mut live = lock(&self.live);
+        let Live { engine, host } = &mut *live;
+        let mut rows: BTreeMap<u32, ProcessRow> = BTreeMap::new();
+        for (tgid, entry) in &entries {
+            let key = TaskKey { tgid: *tgid, start: entry.start };
+            let process = engine.show(key, host);
+            let by = BoundBy::from_u8(entry.tag.bound_by).unwrap_or(BoundBy::Inherited);
+            let known = engine.tree().get(key).and_then(|proc| proc.binding);
+            let user = process.uid.and_then(|uid| host.user(uid)).map(|name| name.to_string());
+            rows.insert(
+                *tgid,
+                ProcessRow {
+                    pid: *tgid,
+                    ppid: process.ppid,
+                    depth: 0,
+                    start_time: process.start_time,
+                    exe: process.exe.clone(),
+                    args: process.args.clone(),
+                    user: user.or_else(|| process.uid.map(|uid| uid.to_string())),
+                    bound_by: identity::bound_by(by),
+                    bound_delay_ms: known.and_then(|binding| binding.delay_ms),
+                    session: None,
+                    delegator: (entry.tag.delegator != 0).then(|| engine.agents().name(entry.tag.delegator)),
+                },
+            );
+        }
+        in_tree_order(rows)
+    }
+}
+
+/// Children after their parent, with their depth.
+fn in_tree_order(mut rows: BTreeMap<u32, ProcessRow>) -> Vec<ProcessRow> {
+    let mut children: BTreeMap<Option<u32>, BTreeSet<u32>> = BTreeMap::new();
+    for (pid, row) in &rows {
+        let parent = row.ppid.filter(|ppid| rows.contains_key(ppid) && ppid != pid);
+        children.entry(parent).or_default().insert(*pid);
+    }
+    let mut order = Vec::with_capacity(rows.len());
+    let roots = children.remove(&None).unwrap_or_default();
+    let mut waiting: Vec<(u32, u32)> = roots.into_iter().rev().map(|pid| (pid, 0)).collect();
+    while let Some((pid, depth)) = waiting.pop() {
+        if let Some(mut row) = rows.remove(&pid) {
+            row.depth = depth;
+            order.push(row);
+        }
+        let below = children.remove(&Some(pid)).unwrap_or_default();
+        waiting.extend(below.into_iter().rev().map(|pid| (pid, depth.saturating_add(1))));
+    }
+    // What is left has parents in a circle, which only a reused pid can make.
+    order.extend(rows.into_values());
+    order
+}
+
+fn degraded(report: &Report) -> Vec<String> {
+    let families = report.families.iter().filter(|family| family.see.state != AbilityState::Yes);
+    let families = families.map(|family| format!("{}: {}", family.family, family.see.reason));
+    let checks = report.checks.iter().filter(|check| !check.ok);
+    families.chain(checks.map(|check| format!("{}: {}", check.name, check.found))).collect()
+}

@@ -1,0 +1,293 @@
+//! The running daemon: engine, kernel side and registry behind their locks, and what moves between them.
+//!
+//! Locks are taken in this order and never the other way: `book` (registry), `live` (engine), `port` (kernel side).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, TaskTag};
+
+use super::host::{Hashes, LiveHost};
+use super::port::{Port, PortError, RingReader};
+use super::state::{LastSeen, State, boot_id, kept};
+use crate::attribute::backfill::{self, Plan, Root};
+use crate::attribute::tree::Limits;
+use crate::attribute::{Agents, Compiled, MountTable, TaskKey};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::{BindOutcome, BindRequest, Engine, Output, gaps};
+use crate::health::Health;
+use crate::health::doctor::Report;
+use crate::model::{Event, Kind, Time};
+use crate::record::Store;
+use crate::registry::Loaded;
+
+/// Records that are taken from the rings under one lock.
+const BATCH: usize = 512;
+/// Runs of the iterator for one binding: each mends what was forked during the one before.
+const ROUNDS: usize = 8;
+
+/// What the engine needs, under one lock.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) engine: Engine,
+    pub(super) host: LiveHost,
+}
+
+/// The registry in force.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pub(super) loaded: Loaded,
+    pub(super) agents: Agents,
+    pub(super) compiled: Compiled,
+    pub(super) hashes: Hashes,
+}
+
+/// The daemon.
+pub struct Core {
+    pub(super) config: Config,
+    pub(super) clock: Arc<Clock>,
+    pub(super) started: Time,
+    pub(super) store: Arc<Store>,
+    pub(super) health: Arc<Health>,
+    pub(super) state: State,
+    pub(super) report: Report,
+    pub(super) book: Mutex<Book>,
+    pub(super) live: Mutex<Live>,
+    pub(super) port: Mutex<Box<dyn Port>>,
+    stop: (Mutex<bool>, Condvar),
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic in a thread ends the daemon's work anyway; what is left must still be counted and written.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Core {
+    /// A daemon over a loaded kernel side. Nothing is in force yet.
+    #[must_use]
+    pub fn new(config: Config, state: State, mut port: Box<dyn Port>) -> Self {
+        let clock = Arc::new(Clock::start());
+        let started = clock.now();
+        let health = Arc::new(Health::new(started));
+        let mut engine = Engine::new(Arc::clone(&clock), config.unattributed, Limits::default());
+        engine.set_mounts(MountTable::parse(&super::host::mountinfo().unwrap_or_default()));
+        let book = Book { agents: Agents::restore(&state.agents()), ..Book::default() };
+        Self {
+            clock,
+            started,
+            store: Arc::new(Store::new(config.limits, Arc::clone(&health))),
+            health,
+            state,
+            report: port.support(),
+            book: Mutex::new(book),
+            live: Mutex::new(Live { engine, host: LiveHost::default() }),
+            port: Mutex::new(port),
+            stop: (Mutex::new(false), Condvar::new()),
+            config,
+        }
+    }
+
+    /// The record.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// What this host can do.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Asks all threads to end.
+    pub fn stop(&self) {
+        *lock(&self.stop.0) = true;
+        self.stop.1.notify_all();
+    }
+
+    /// Waits for the given time, or until the daemon is to end. Whether it is.
+    pub fn wait(&self, time: Duration) -> bool {
+        let guard = lock(&self.stop.0);
+        let waited = self.stop.1.wait_timeout_while(guard, time, |stop| !*stop);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Takes a batch of records from the rings; how many.
+    pub fn read(&self, reader: &mut dyn RingReader) -> usize {
+        let mut out = Output::default();
+        let mut live = lock(&self.live);
+        let count = reader.drain(BATCH, &mut |bytes| {
+            let Live { engine, host } = &mut *live;
+            engine.record(bytes, host, &mut out);
+            while let Some(request) = out.binds.pop() {
+                self.bind(&mut live, request, &mut out);
+            }
+        });
+        // Under the lock, so that the order of the record is the order of the engine.
+        self.append(&mut out);
+        count
+    }
+
+    pub(super) fn append(&self, out: &mut Output) {
+        out.events.drain(..).for_each(|event| drop(self.store.append(event)));
+    }
+
+    /// Binds a process that was recognised in user space, with what it has forked meanwhile.
+    fn bind(&self, live: &mut Live, request: BindRequest, out: &mut Output) {
+        let outcome = self.bind_tree(&request);
+        let outcome =
+            outcome.map_err(|error| tracing::warn!(pid = request.key.tgid, %error, "cannot bind")).ok();
+        live.engine.bind_done(request, outcome, &mut live.host, out);
+    }
+
+    fn bind_tree(&self, request: &BindRequest) -> Result<BindOutcome, PortError> {
+        let BindRequest { key, agent, before, by, .. } = *request;
+        let now = self.clock.boot_nanos();
+        let root = Root { agent, bound_by: by, root_by: by, nests: true };
+        let tag = TaskTag {
+            agent,
+            delegator: before,
+            since: now,
+            bound_by: by as u8,
+            root_by: by as u8,
+            ..TaskTag::NONE
+        };
+        // The process itself first: from then on its children are bound at fork.
+        let mut plan =
+            Plan::from([(key.tgid, BackfillEntry { start: key.start, tag, replace: 1, tagged: 0 })]);
+        let roots = BTreeMap::from([(key, root)]);
+        let mut outcome = BindOutcome { at: now, bound: Vec::new() };
+        let mut port = lock(&self.port);
+        for round in 0..ROUNDS {
+            let tasks = port.backfill(&plan)?;
+            if round == 0 {
+                outcome.at = self.clock.boot_nanos();
+            }
+            let done = tasks.iter().filter(|task| plan.contains_key(&task.tgid) && task.tag.agent == agent);
+            outcome.bound.extend(
+                done.map(|task| {
+                    (task.key(), BoundBy::from_u8(task.tag.bound_by).unwrap_or(BoundBy::Inherited))
+                }),
+            );
+            plan = backfill::bind(&tasks, &roots, now);
+            if plan.is_empty() {
+                break;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Writes what was lost since the last time as gap records, and notes that the daemon is alive.
+    pub fn poll(&self, clean: bool) {
+        let (losses, overflow, procs) = {
+            let mut port = lock(&self.port);
+            (port.losses(), port.overflow(), port.procs())
+        };
+        let now = self.clock.boot_nanos();
+        let (losses, overflow) = match (losses, overflow) {
+            (Ok(losses), Ok(overflow)) => (losses, overflow),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "cannot read the losses");
+                let time = self.clock.now();
+                self.store.append(gaps::gap(Kind::GapLookup, "losses_unreadable", 0, time, time));
+                return;
+            }
+        };
+        let mut out = Output::default();
+        {
+            let mut live = lock(&self.live);
+            let agents = live.engine.agents().clone();
+            out.events = live.engine.gaps().poll(&losses, overflow, now, &agents, &self.clock);
+            if let Ok(procs) = &procs {
+                let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+                for (_, entry) in procs {
+                    *counts.entry(agents.id(entry.tag.agent).unwrap_or("_unknown")).or_default() += 1;
+                }
+                self.health.bound_processes(counts);
+            }
+            self.append(&mut out);
+        }
+        let last = LastSeen {
+            boot_id: boot_id(),
+            time: self.clock.now(),
+            boot_nanos: now,
+            clean,
+            losses: kept(&losses),
+            overflow,
+        };
+        if let Err(error) = self.state.keep_last_seen(&last) {
+            tracing::warn!(%error, "cannot note that the daemon is alive");
+        }
+    }
+
+    /// Ends in the table what has ended in the kernel without a record: its exit was lost.
+    pub fn reconcile(&self) {
+        let Ok(procs) = lock(&self.port).procs() else { return };
+        let alive: std::collections::BTreeSet<TaskKey> =
+            procs.iter().map(|(tgid, entry)| TaskKey { tgid: *tgid, start: entry.start }).collect();
+        // What was bound in this very moment is not in the list yet.
+        let now = self.clock.boot_nanos();
+        lock(&self.live).engine.reconcile(&alive, now.saturating_sub(5_000_000_000), now);
+    }
+
+    /// Says what was missed while no daemon ran, and goes on from what the last one told.
+    pub(super) fn resume(&self) {
+        let taken_over = lock(&self.port).taken_over();
+        let Some(last) = self.state.last_seen() else { return };
+        let now = self.clock.now();
+        let reason = if last.clean { "daemon_stopped" } else { "daemon_down" };
+        self.store.append(gaps::gap(Kind::GapDaemon, reason, 0, last.time, now));
+        if taken_over && last.boot_id == boot_id() {
+            lock(&self.live).engine.gaps().resume(&last.losses(), last.overflow);
+            self.store.append(gaps::gap(Kind::GapDaemon, "takeover", 0, last.time, now));
+        }
+    }
+
+    /// Measures anew how far kernel time and wall clock are apart.
+    pub fn clock_moved(&self) {
+        let moved = self.clock.resample();
+        if moved.unsigned_abs() > 1_000_000_000 {
+            tracing::warn!(nanoseconds = moved, "the wall clock was set");
+        }
+    }
+
+    pub(super) fn take_reader(&self) -> Result<Box<dyn RingReader>, PortError> {
+        lock(&self.port).take_reader()
+    }
+
+    /// Takes a new mount table.
+    pub fn mounts_changed(&self) {
+        if let Some(mountinfo) = super::host::mountinfo() {
+            lock(&self.live).engine.set_mounts(MountTable::parse(&mountinfo));
+        }
+    }
+
+    /// An event about an agent, of the daemon itself.
+    pub(super) fn about(&self, kind: Kind, fields: &[(&str, &str)]) -> Event {
+        let detail = fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+        let event = Event::new(self.clock.now(), kind, crate::model::Source::Daemon);
+        Event { detail: Some(detail), ..event }
+    }
+
+    /// Detaches everything.
+    ///
+    /// # Errors
+    /// When something is left.
+    pub fn detach(&self) -> Result<(), PortError> {
+        lock(&self.port).detach()
+    }
+}

@@ -1,0 +1,17 @@
+#!/bin/sh
+# The demo's agent: what it does here is what the stream shows.
+set -e
+port=$1
+cat /etc/hostname > host.txt
+echo "draft" > plan.txt
+chmod 600 plan.txt
+mv plan.txt done.txt
+mkdir -p out && cp done.txt out/copy.txt
+if command -v bash > /dev/null; then
+    bash -c "exec 3<>/dev/tcp/127.0.0.1/$port && echo hello >&3" || true
+fi
+# A second registered agent, started by this one: it gets its own identity.
+"$(dirname "$0")/demo-helper.sh"
+# A child that leaves the process group is still the agent's.
+(setsid sh -c 'id -u > out/whoami.txt') || true
+rm -r out done.txt host.txt

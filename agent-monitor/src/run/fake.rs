@@ -1,0 +1,129 @@
+//! A kernel side for tests: records are fed in, bindings are kept in a list.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use agent_monitor_ebpf::loss::{LossKey, LossValue};
+use agent_monitor_ebpf::task::{ProcEntry, TaskTag};
+
+use super::port::{Port, PortError, RingReader};
+use crate::attribute::MatchImage;
+use crate::attribute::backfill::{Plan, TaskInfo};
+use crate::health::doctor::{Level, Report};
+
+/// What the fake holds; shared with the test.
+#[derive(Debug, Default)]
+pub(crate) struct Inner {
+    pub(crate) records: VecDeque<Vec<u8>>,
+    pub(crate) tasks: BTreeMap<u32, TaskInfo>,
+    pub(crate) losses: Vec<(LossKey, LossValue)>,
+    pub(crate) overflow: u64,
+    pub(crate) applied: Vec<MatchImage>,
+    pub(crate) taken_over: bool,
+    pub(crate) refuse: bool,
+    pub(crate) detached: bool,
+    pub(crate) backfills: usize,
+}
+
+/// The fake.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FakeKernel(Arc<Mutex<Inner>>);
+
+impl FakeKernel {
+    pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn feed(&self, record: Vec<u8>) {
+        self.inner().records.push_back(record);
+    }
+
+    pub(crate) fn task(&self, tgid: u32, start: u64, ppid: u32, tag: TaskTag) {
+        self.inner().tasks.insert(tgid, TaskInfo { tgid, start, ppid, tag, mixed: false });
+    }
+
+    fn ready(&self) -> Result<MutexGuard<'_, Inner>, PortError> {
+        let inner = self.inner();
+        if inner.refuse { Err(PortError("refused by the test".to_owned())) } else { Ok(inner) }
+    }
+}
+
+impl Port for FakeKernel {
+    fn support(&mut self) -> Report {
+        Report {
+            schema_version: 1,
+            level: Level::Full,
+            kernel: "6.0-fake".to_owned(),
+            machine: "fake".to_owned(),
+            families: Vec::new(),
+            checks: Vec::new(),
+        }
+    }
+
+    fn taken_over(&self) -> bool {
+        self.inner().taken_over
+    }
+
+    fn apply(&mut self, image: &MatchImage) -> Result<(), PortError> {
+        self.ready()?.applied.push(image.clone());
+        Ok(())
+    }
+
+    fn backfill(&mut self, plan: &Plan) -> Result<Vec<TaskInfo>, PortError> {
+        let mut inner = self.ready()?;
+        inner.backfills += 1;
+        for (tgid, entry) in plan {
+            if let Some(task) = inner.tasks.get_mut(tgid).filter(|task| task.start == entry.start) {
+                task.tag = entry.tag;
+            }
+        }
+        Ok(inner.tasks.values().copied().collect())
+    }
+
+    fn procs(&mut self) -> Result<Vec<(u32, ProcEntry)>, PortError> {
+        let inner = self.ready()?;
+        let bound = inner.tasks.values().filter(|task| task.tag.agent != 0);
+        Ok(bound.map(|task| (task.tgid, ProcEntry { start: task.start, tag: task.tag })).collect())
+    }
+
+    fn proc(&mut self, tgid: u32) -> Result<Option<ProcEntry>, PortError> {
+        Ok(self.procs()?.into_iter().find(|(of, _)| *of == tgid).map(|(_, entry)| entry))
+    }
+
+    fn losses(&mut self) -> Result<Vec<(LossKey, LossValue)>, PortError> {
+        Ok(self.ready()?.losses.clone())
+    }
+
+    fn overflow(&mut self) -> Result<u64, PortError> {
+        Ok(self.ready()?.overflow)
+    }
+
+    fn take_reader(&mut self) -> Result<Box<dyn RingReader>, PortError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn detach(&mut self) -> Result<(), PortError> {
+        self.inner().detached = true;
+        Ok(())
+    }
+}
+
+impl RingReader for FakeKernel {
+    fn wait(&mut self, time: Duration) -> Result<(), PortError> {
+        if self.inner().records.is_empty() {
+            std::thread::park_timeout(time.min(Duration::from_millis(2)));
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, limit: usize, each: &mut dyn FnMut(&[u8])) -> usize {
+        let mut count = 0;
+        while count < limit {
+            let Some(record) = self.inner().records.pop_front() else { break };
+            each(&record);
+            count += 1;
+        }
+        count
+    }
+}

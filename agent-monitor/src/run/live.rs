@@ -1,0 +1,148 @@
+//! The real kernel side behind [`Port`]: `kernel` in the daemon's words.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use agent_monitor_ebpf::config::{UNATTRIBUTED_ALL, UNATTRIBUTED_EXEC, UNATTRIBUTED_NONE};
+use agent_monitor_ebpf::loss::{LossKey, LossValue};
+use agent_monitor_ebpf::task::ProcEntry;
+
+use super::port::{Port, PortError, RingReader};
+use super::report;
+use crate::attribute::MatchImage;
+use crate::attribute::backfill::{Plan, TaskInfo};
+use crate::attribute::image::CgroupName;
+use crate::config::{Config, Unattributed};
+use crate::health::doctor::Report;
+use crate::kernel::object::Kernel;
+use crate::kernel::rings::Rings;
+use crate::kernel::tables::Tables;
+use crate::kernel::{KernelError, Options, bpffs};
+
+impl From<KernelError> for PortError {
+    fn from(error: KernelError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// The loaded kernel side.
+pub struct Live {
+    kernel: Option<Kernel>,
+    report: Report,
+}
+
+impl Live {
+    /// Loads the programs as the settings ask and sees which of them run.
+    ///
+    /// # Errors
+    /// When the daemon cannot do its work on this host.
+    pub fn load(config: &Config) -> Result<Self, KernelError> {
+        let mut kernel = Kernel::load(Options {
+            bpffs: config.bpffs.clone(),
+            cgroup: bpffs::cgroup_mount(),
+            unattributed: match config.unattributed {
+                Unattributed::None => UNATTRIBUTED_NONE,
+                Unattributed::Exec => UNATTRIBUTED_EXEC,
+                Unattributed::All => UNATTRIBUTED_ALL,
+            },
+            ring_bytes: config.ring_bytes,
+            force_partial: config.force_partial,
+        })?;
+        let runs = kernel.canary().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the canaries could not be run; what doctor says is unconfirmed");
+            BTreeMap::new()
+        });
+        let report = report::of(&kernel, &runs);
+        Ok(Self { kernel: Some(kernel), report })
+    }
+
+    /// What the canaries saw.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Detaches and removes the pins.
+    ///
+    /// # Errors
+    /// When something is left.
+    pub fn unload(mut self) -> Result<(), KernelError> {
+        self.kernel.take().map_or(Ok(()), Kernel::detach)
+    }
+
+    fn kernel(&mut self) -> Result<&mut Kernel, PortError> {
+        self.kernel.as_mut().ok_or_else(|| PortError("the programs are detached already".to_owned()))
+    }
+}
+
+impl Port for Live {
+    fn support(&mut self) -> Report {
+        self.report.clone()
+    }
+
+    fn taken_over(&self) -> bool {
+        self.kernel.as_ref().is_some_and(Kernel::taken_over)
+    }
+
+    fn apply(&mut self, image: &MatchImage) -> Result<(), PortError> {
+        Ok(self.kernel()?.apply(&tables(image))?)
+    }
+
+    fn backfill(&mut self, plan: &Plan) -> Result<Vec<TaskInfo>, PortError> {
+        Ok(TaskInfo::of_threads(&self.kernel()?.backfill(plan)?))
+    }
+
+    fn procs(&mut self) -> Result<Vec<(u32, ProcEntry)>, PortError> {
+        Ok(self.kernel()?.procs()?)
+    }
+
+    fn proc(&mut self, tgid: u32) -> Result<Option<ProcEntry>, PortError> {
+        Ok(self.kernel()?.proc(tgid)?)
+    }
+
+    fn losses(&mut self) -> Result<Vec<(LossKey, LossValue)>, PortError> {
+        Ok(self.kernel()?.losses()?)
+    }
+
+    fn overflow(&mut self) -> Result<u64, PortError> {
+        Ok(self.kernel()?.overflow()?)
+    }
+
+    fn take_reader(&mut self) -> Result<Box<dyn RingReader>, PortError> {
+        Ok(Box::new(Reader(self.kernel()?.take_rings()?)))
+    }
+
+    fn detach(&mut self) -> Result<(), PortError> {
+        Ok(self.kernel.take().map_or(Ok(()), Kernel::detach)?)
+    }
+}
+
+/// The rings as the daemon's reader thread wants them.
+struct Reader(Rings);
+
+impl RingReader for Reader {
+    fn wait(&mut self, time: Duration) -> Result<(), PortError> {
+        Ok(self.0.wait(time)?)
+    }
+
+    fn drain(&mut self, limit: usize, each: &mut dyn FnMut(&[u8])) -> usize {
+        self.0.drain(limit, &mut |_, bytes| each(bytes))
+    }
+}
+
+fn tables(image: &MatchImage) -> Tables {
+    let mut tables = Tables {
+        paths: image.paths.iter().map(|(at, e)| (at.dev, at.inner.clone(), e.clone())).collect(),
+        texts: image.exec_texts.iter().map(|(text, e)| (text.clone(), e.clone())).collect(),
+        users: image.users.iter().filter_map(|(uid, e)| Some((*uid, *e.first()?))).collect(),
+        flags: image.flags,
+        ..Tables::default()
+    };
+    for (name, entry) in &image.cgroups {
+        match name {
+            CgroupName::Path(path) => tables.cgroup_paths.insert(path.clone(), *entry),
+            CgroupName::Leaf(leaf) => tables.cgroup_leaves.insert(leaf.clone(), *entry),
+        };
+    }
+    tables
+}

@@ -1,0 +1,287 @@
+//! The registry: loaded, compiled, put in force at once, and the processes that run already bound or freed.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use agent_monitor_ebpf::task::BoundBy;
+
+use super::core::{Book, Core, Live, lock};
+use super::host::LiveResolve;
+use super::port::PortError;
+use crate::attribute::backfill::{self, Root, TaskInfo};
+use crate::attribute::boot::{self, Seed};
+use crate::attribute::image::compile;
+use crate::attribute::matcher::{Facts, FileId, Matcher};
+use crate::attribute::tree::Binding;
+use crate::attribute::{Agents, Compiled, TaskKey, argv};
+use crate::control::api::{RefusedRecord, Reloaded};
+use crate::engine::{Host as _, Output, args};
+use crate::model::{Kind, Mode, Source};
+use crate::registry::{LinuxFacts, LoadError, Loaded, Record, Refused, load_dir};
+
+/// Runs of the iterator for one back-fill.
+const ROUNDS: usize = 8;
+
+/// The registry could not be put in force. The old one stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The kernel did not take it.
+    #[error("cannot put the registry in force: {0}")]
+    Kernel(#[from] PortError),
+}
+
+impl Core {
+    /// Loads the registry and puts it in force: all of it, or the old one stays.
+    ///
+    /// # Errors
+    /// When it cannot be loaded, or the kernel does not take it.
+    pub fn load(&self) -> Result<Reloaded, ReloadError> {
+        let mut book = lock(&self.book);
+        let loaded = match self.read_registry() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.health.reload_refused();
+                return Err(error.into());
+            }
+        };
+        let mut agents = book.agents.clone();
+        agents.register(loaded.records.iter().map(|record| (record.id.value.as_str(), mode(record))));
+        // Numbers are on disk before any binding carries them.
+        if let Err(error) = self.state.keep_agents(&agents.stored()) {
+            tracing::warn!(%error, "numbers of agents are not kept; they may change at the next start");
+        }
+        lock(&self.live).host.forget();
+        let compiled = self.compile(&loaded.records, &agents, &mut book);
+        if let Err(error) = self.put_in_force(&book, &agents, &compiled) {
+            self.health.reload_refused();
+            return Err(error.into());
+        }
+        let changes = changes(&book.loaded, &loaded);
+        let first = book.loaded.records.is_empty() && book.compiled == Compiled::default();
+        (book.loaded, book.agents, book.compiled) = (loaded, agents, compiled);
+        self.health.registry(book.loaded.records.len() as u64, book.loaded.refused.len() as u64);
+        self.tell_changes(&book, &changes, first);
+        // The new set is in force from here on; what ran before is bound now.
+        if let Err(error) = self.backfill() {
+            tracing::error!(%error, "processes that run already could not be bound");
+        }
+        Ok(changes)
+    }
+
+    /// Compiles the records again, for paths, users, hashes and mounts may have changed, and puts the result in force if
+    /// it differs.
+    pub fn refresh(&self) {
+        let mut book = lock(&self.book);
+        let (records, agents) = (book.loaded.records.clone(), book.agents.clone());
+        let compiled = self.compile(&records, &agents, &mut book);
+        if compiled == book.compiled {
+            return;
+        }
+        match self.put_in_force(&book, &agents, &compiled) {
+            Ok(()) => book.compiled = compiled,
+            Err(error) => tracing::error!(%error, "a change on the host could not be put in force"),
+        }
+    }
+
+    fn read_registry(&self) -> Result<Loaded, LoadError> {
+        let dir = &self.config.registry;
+        match load_dir(dir, &LinuxFacts, self.clock.now().timestamp(), self.config.strict) {
+            Err(LoadError::Directory { source, .. })
+                if source.kind() == io::ErrorKind::NotFound
+                    && dir.as_path() == std::path::Path::new(crate::config::REGISTRY) =>
+            {
+                tracing::info!(path = %dir.display(), "no registry yet: no agents");
+                Ok(Loaded::default())
+            }
+            result => result,
+        }
+    }
+
+    fn compile(&self, records: &[Record], agents: &Agents, book: &mut Book) -> Compiled {
+        let mounts = lock(&self.live).engine.mounts().clone();
+        let compiled = compile(records, agents, &mut LiveResolve::new(&mounts, &mut book.hashes));
+        for note in compiled.notes.iter().filter(|note| !book.compiled.notes.contains(note)) {
+            tracing::warn!("{note}");
+        }
+        compiled
+    }
+
+    /// Engine first, so that every name is known when the first record carries its number.
+    fn put_in_force(&self, book: &Book, agents: &Agents, compiled: &Compiled) -> Result<(), PortError> {
+        lock(&self.live).engine.set_agents(agents.clone(), compiled.matcher.clone());
+        if compiled.image == book.compiled.image && book.compiled != Compiled::default() {
+            return Ok(());
+        }
+        let applied = lock(&self.port).apply(&compiled.image);
+        if applied.is_err() {
+            lock(&self.live).engine.set_agents(book.agents.clone(), book.compiled.matcher.clone());
+        }
+        applied
+    }
+
+    fn tell_changes(&self, book: &Book, changes: &Reloaded, first: bool) {
+        let file = |id: &str| {
+            book.loaded.get(id).map(|record| record.file().display().to_string()).unwrap_or_default()
+        };
+        let kinds = [
+            (Kind::AgentRegistered, &changes.added),
+            (Kind::AgentChanged, &changes.changed),
+            (Kind::AgentRemoved, &changes.removed),
+        ];
+        for (kind, ids) in kinds {
+            // At the start the records are what they were; only changes are news.
+            for id in ids.iter().filter(|_| !first) {
+                self.store.append(self.about(kind, &[("agent", id), ("file", &file(id))]));
+            }
+        }
+        for refused in &changes.refused {
+            let fields = [("file", refused.file.as_str()), ("reason", refused.reason.as_str())];
+            self.store.append(self.about(Kind::AgentRefused, &fields));
+        }
+    }
+
+    /// Frees the processes of agents that are gone, and binds those of agents that are there, with their trees.
+    ///
+    /// # Errors
+    /// When the kernel side fails.
+    pub fn backfill(&self) -> Result<(), PortError> {
+        let (agents, matcher) = {
+            let live = lock(&self.live);
+            (live.engine.agents().clone(), live.engine.matcher().clone())
+        };
+        let now = self.clock.boot_nanos();
+        let tasks = lock(&self.port).backfill(&BTreeMap::new())?;
+        let gone = backfill::free(&tasks, |agent| agents.is_registered(agent));
+        let tasks = if gone.is_empty() { tasks } else { lock(&self.port).backfill(&gone)? };
+        let seeds = boot::read_all();
+        let roots = self.roots(&tasks, &seeds, &matcher);
+        let (tasks, bound) = self.carry_out(tasks, &roots, now)?;
+        let mut out = Output::default();
+        let mut live = lock(&self.live);
+        let Live { engine, host } = &mut *live;
+        engine.freed(gone.iter().map(|(tgid, entry)| TaskKey { tgid: *tgid, start: entry.start }));
+        engine.seed(&seeds, &tasks);
+        engine.backfilled(&bound, Source::Backfill, self.clock.boot_nanos(), host, &mut out);
+        self.append(&mut out);
+        Ok(())
+    }
+
+    /// Runs the plan until nothing is left to do: what was forked during one run is bound by the next.
+    fn carry_out(
+        &self,
+        mut tasks: Vec<TaskInfo>,
+        roots: &BTreeMap<TaskKey, Root>,
+        now: u64,
+    ) -> Result<(Vec<TaskInfo>, Vec<(TaskKey, Binding)>), PortError> {
+        let mut bound = Vec::new();
+        for _ in 0..ROUNDS {
+            let plan = backfill::bind(&tasks, roots, now);
+            if plan.is_empty() {
+                break;
+            }
+            tasks = lock(&self.port).backfill(&plan)?;
+            let done =
+                tasks.iter().filter(|task| plan.get(&task.tgid).is_some_and(|e| e.start == task.start));
+            bound.extend(done.filter(|task| task.tag.agent != 0).map(|task| (task.key(), binding(task))));
+        }
+        Ok((tasks, bound))
+    }
+
+    /// The processes that a rule fits.
+    fn roots(&self, tasks: &[TaskInfo], seeds: &[Seed], matcher: &Matcher) -> BTreeMap<TaskKey, Root> {
+        let keys: BTreeMap<u32, TaskKey> = tasks.iter().map(|task| (task.tgid, task.key())).collect();
+        let mut roots = BTreeMap::new();
+        let own = std::process::id();
+        for seed in seeds.iter().filter(|seed| seed.tgid != own && seed.exe.is_some()) {
+            let Some(key) = keys.get(&seed.tgid).copied().filter(|key| seed.is(*key)) else { continue };
+            if let Some(root) = self.recognise(seed, matcher) {
+                roots.insert(key, root);
+            }
+        }
+        roots
+    }
+
+    fn recognise(&self, seed: &Seed, matcher: &Matcher) -> Option<Root> {
+        let arguments = args::split(&seed.args);
+        let exe = seed.exe.as_deref();
+        let cwd = seed.cwd.as_deref().unwrap_or_default();
+        let script = match argv::program(exe.unwrap_or_default(), &arguments, cwd) {
+            Some(argv::Program::Script(script)) => {
+                let canonical = lock(&self.live).host.canonical(&script);
+                Some(canonical.unwrap_or(script))
+            }
+            _ => None,
+        };
+        let file = |path: Option<&[u8]>| -> Option<FileId> {
+            path.filter(|_| matcher.needs_files()).and_then(|path| lock(&self.live).host.file(path))
+        };
+        let image = format!("/proc/{}/exe", seed.tgid);
+        let facts = Facts {
+            exe,
+            script: script.as_deref(),
+            args: &arguments,
+            uid: seed.uid,
+            cgroup: seed.cgroup.as_deref(),
+            exe_id: file(Some(image.as_bytes())),
+            script_id: file(script.as_deref()),
+        };
+        let rule = matcher.find(&facts)?;
+        Some(Root {
+            agent: rule.agent,
+            bound_by: BoundBy::Backfill,
+            root_by: rule.by(),
+            nests: rule.names_program(),
+        })
+    }
+}
+
+fn binding(task: &TaskInfo) -> Binding {
+    Binding {
+        agent: task.tag.agent,
+        delegator: task.tag.delegator,
+        by: BoundBy::from_u8(task.tag.bound_by).unwrap_or(BoundBy::Backfill),
+        session: task.tag.session,
+        delay_ms: None,
+        known_from: 0,
+    }
+}
+
+/// The mode of a record in the words of the contract.
+pub(super) fn mode(record: &Record) -> Mode {
+    match record.mode.value {
+        crate::registry::Mode::Enforce => Mode::Enforce,
+        crate::registry::Mode::Observe => Mode::Observe,
+    }
+}
+
+fn changes(old: &Loaded, new: &Loaded) -> Reloaded {
+    let id = |record: &Record| record.id.value.as_str().to_owned();
+    let added = new.records.iter().filter(|record| old.get(record.id.value.as_str()).is_none());
+    let changed = new
+        .records
+        .iter()
+        .filter(|record| old.get(record.id.value.as_str()).is_some_and(|before| before != *record));
+    let removed = old.records.iter().filter(|record| new.get(record.id.value.as_str()).is_none());
+    Reloaded {
+        agents: new.records.len() as u64,
+        added: added.map(id).collect(),
+        changed: changed.map(id).collect(),
+        removed: removed.map(id).collect(),
+        refused: new.refused.iter().map(refused).collect(),
+    }
+}
+
+/// A refused record in one line.
+pub(super) fn refused(refused: &Refused) -> RefusedRecord {
+    let reasons = refused.diagnostics.iter().filter(|problem| problem.is_error());
+    let reasons: Vec<String> = reasons
+        .map(|problem| match problem.at.line {
+            0 => problem.message.clone(),
+            _ => format!("{}: {}", problem.at, problem.message),
+        })
+        .collect();
+    RefusedRecord { file: refused.path.display().to_string(), reason: reasons.join("; ") }
+}

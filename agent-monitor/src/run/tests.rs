@@ -1,0 +1,239 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use agent_monitor_ebpf::event::{ExecBody, FileBody};
+use agent_monitor_ebpf::header::Kind as RawKind;
+use agent_monitor_ebpf::loss::{LossKey, LossReason, LossValue};
+use agent_monitor_ebpf::task::{BoundBy, TaskTag};
+use zerocopy::FromZeros as _;
+
+use super::fake::FakeKernel;
+use super::*;
+use crate::control::Daemon as _;
+use crate::decode::encode::{dentry, head, record, text};
+use crate::model::{Event, Kind};
+use crate::record::Filter;
+
+struct Bench {
+    dir: tempfile::TempDir,
+    kernel: FakeKernel,
+    core: Core,
+}
+
+fn config(dir: &std::path::Path) -> Config {
+    let layer = crate::config::Layer {
+        registry: Some(dir.join("agents.d")),
+        state_dir: Some(dir.join("state")),
+        socket: Some(dir.join("control.sock")),
+        ..crate::config::Layer::default()
+    };
+    layer.finish().unwrap()
+}
+
+fn write_record(dir: &std::path::Path, id: &str, found: &str) {
+    let text = format!(
+        "[agent]\nid = \"{id}\"\nowner = \"o@example.com\"\npurpose = \"p\"\nexpires = 2099-01-01T00:00:00Z\n\n[[match]]\n{found}\n"
+    );
+    let path = dir.join("agents.d").join(format!("{id}.toml"));
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+}
+
+fn bench() -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let agents = dir.path().join("agents.d");
+    fs::create_dir(&agents).unwrap();
+    fs::set_permissions(&agents, fs::Permissions::from_mode(0o755)).unwrap();
+    let kernel = FakeKernel::default();
+    let state = State::open(&dir.path().join("state")).unwrap();
+    let core = Core::new(config(dir.path()), state, Box::new(kernel.clone()));
+    Bench { dir, kernel, core }
+}
+
+impl Bench {
+    fn record(&self, id: &str, found: &str) {
+        write_record(self.dir.path(), id, found);
+    }
+
+    fn index(&self, id: &str) -> u32 {
+        core::lock(&self.core.book).agents.index(id).unwrap()
+    }
+
+    fn events(&self) -> Vec<Event> {
+        let page = self.core.store().query(&Filter::default(), None);
+        page.events.iter().map(|event| (**event).clone()).collect()
+    }
+
+    fn kinds(&self) -> Vec<Kind> {
+        self.events().iter().map(|event| event.kind).collect()
+    }
+
+    fn feed(&self, record: Vec<u8>) {
+        self.kernel.feed(record);
+        let mut reader = self.kernel.clone();
+        while self.core.read(&mut reader) > 0 {}
+    }
+}
+
+fn exec(tgid: u32, args: &[u8]) -> Vec<u8> {
+    let (exe, exe_bytes) = dentry("/usr/bin/python3");
+    let (args_piece, args_bytes) = text(args);
+    let body = ExecBody { exe, args: args_piece, args_total: args.len() as u32, ..ExecBody::new_zeroed() };
+    record(head(RawKind::Exec, 5, tgid, 7, 0), &body, &[exe_bytes, args_bytes])
+}
+
+#[test]
+fn records_take_force_at_once_and_changes_are_told() {
+    let bench = bench();
+    bench.record("a", "user = 4242");
+    bench.core.load().unwrap();
+    assert_eq!(bench.kernel.inner().applied.len(), 1);
+    assert_eq!(bench.kinds(), [], "what was there at the start is no news");
+    let a = bench.index("a");
+    bench.record("b", "user = 4243");
+    fs::write(bench.dir.path().join("agents.d/c.toml"), "nonsense").unwrap();
+    let changes = bench.core.load().unwrap();
+    assert_eq!((changes.added, changes.removed.len(), changes.refused.len()), (vec!["b".to_owned()], 0, 1));
+    fs::remove_file(bench.dir.path().join("agents.d/a.toml")).unwrap();
+    bench.core.load().unwrap();
+    let kinds = [Kind::AgentRegistered, Kind::AgentRefused, Kind::AgentRemoved, Kind::AgentRefused];
+    assert_eq!(bench.kinds(), kinds);
+    let image = bench.kernel.inner().applied.last().cloned().unwrap();
+    assert_eq!(image.users.keys().copied().collect::<Vec<_>>(), [4243]);
+    bench.record("a", "user = 4242");
+    bench.core.load().unwrap();
+    assert_eq!(bench.index("a"), a, "an agent that comes back has its old number");
+}
+
+#[test]
+fn a_kernel_that_refuses_leaves_the_old_set() {
+    let bench = bench();
+    bench.record("a", "user = 4242");
+    bench.core.load().unwrap();
+    bench.record("b", "user = 4243");
+    bench.kernel.inner().refuse = true;
+    assert!(bench.core.load().is_err());
+    assert!(bench.core.reload().is_err());
+    bench.kernel.inner().refuse = false;
+    assert_eq!(bench.core.agents().iter().map(|agent| agent.id.clone()).collect::<Vec<_>>(), ["a"]);
+    let live = core::lock(&bench.core.live);
+    assert_eq!(live.engine.agents().registered().count(), 1);
+}
+
+#[test]
+fn a_tree_that_runs_is_bound_and_freed_again() {
+    let bench = bench();
+    let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+    let pid = child.id();
+    let ticks = crate::attribute::boot::start_ticks(pid).unwrap();
+    let start = ticks * 10_000_000 + 5;
+    bench.kernel.task(pid, start, std::process::id(), TaskTag::NONE);
+    bench.kernel.task(pid + 4_000_000, start + 9, pid, TaskTag::NONE);
+    let exe = fs::canonicalize("/bin/sleep").unwrap();
+    bench.record("sleeper", &format!("exe = \"{}\"\nargv = [\"*sleep\", \"60\"]", exe.display()));
+    bench.core.load().unwrap();
+    let index = bench.index("sleeper");
+    let tags = |bench: &Bench| -> Vec<(u32, u8)> {
+        bench.kernel.inner().tasks.values().map(|task| (task.tag.agent, task.tag.bound_by)).collect()
+    };
+    assert_eq!(tags(&bench), [(index, BoundBy::Backfill as u8), (index, BoundBy::Inherited as u8)]);
+    let events = bench.events();
+    assert_eq!(bench.kinds(), [Kind::AgentBound]);
+    assert_eq!(events[0].process.as_ref().map(|process| process.pid), Some(pid));
+    let detail = bench.core.agent("sleeper").unwrap();
+    assert_eq!(detail.tree.iter().map(|row| (row.pid, row.depth)).collect::<Vec<_>>()[0], (pid, 0));
+    assert_eq!(detail.summary.processes, Some(2));
+    bench.core.load().unwrap();
+    assert_eq!(bench.events().len(), 1, "a second load changes nothing");
+    fs::remove_file(bench.dir.path().join("agents.d/sleeper.toml")).unwrap();
+    bench.core.load().unwrap();
+    assert_eq!(tags(&bench), [(0, 0), (0, 0)]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn arguments_bind_a_process_with_what_it_forked_meanwhile() {
+    let bench = bench();
+    bench.record("bot", "argv = [\"python3\", \"/srv/bot.py\"]");
+    bench.core.load().unwrap();
+    let index = bench.index("bot");
+    bench.kernel.task(4_100_000, 7, 1, TaskTag::NONE);
+    bench.kernel.task(4_100_001, 9, 4_100_000, TaskTag::NONE);
+    bench.feed(exec(4_100_000, b"python3\0/srv/bot.py\0"));
+    let agents: Vec<u32> = bench.kernel.inner().tasks.values().map(|task| task.tag.agent).collect();
+    assert_eq!(agents, [index, index]);
+    let events = bench.events();
+    assert_eq!(bench.kinds(), [Kind::ProcessExec, Kind::AgentBound]);
+    let agent = events[0].agent.clone().unwrap();
+    assert_eq!((agent.id.as_str(), agent.bound_by), ("bot", crate::model::BoundBy::Argv));
+    assert!(agent.bound_delay_ms.is_some());
+    // One that has ended before it could be bound is told, and so is what was missed.
+    bench.feed(exec(4_200_000, b"python3\0/srv/bot.py\0"));
+    assert_eq!(bench.kinds()[2..], [Kind::ProcessExec, Kind::GapLate]);
+    assert!(bench.events()[2].agent.is_some());
+}
+
+#[test]
+fn losses_and_absences_become_gaps() {
+    let bench = bench();
+    let key = LossKey { agent: 0, kind: RawKind::FileOpen as u16, reason: LossReason::RingFull as u16 };
+    bench.kernel.inner().losses = vec![(key, LossValue { count: 3, first: 1, last: 2 })];
+    bench.core.poll(false);
+    bench.core.poll(false);
+    bench.feed(vec![0; 7]);
+    bench.core.poll(false);
+    assert_eq!(bench.kinds(), [Kind::GapRing, Kind::GapDecode]);
+    // A second daemon over the same pins does not tell them again, and says that nobody was there.
+    bench.kernel.inner().taken_over = true;
+    let state = State::open(&bench.dir.path().join("state")).unwrap();
+    let again = Core::new(config(bench.dir.path()), state, Box::new(bench.kernel.clone()));
+    again.resume();
+    again.poll(true);
+    let page = again.store().query(&Filter::default(), None);
+    let reasons: Vec<_> = page
+        .events
+        .iter()
+        .map(|event| (event.kind, event.gap.as_ref().map(|gap| gap.reason.clone())))
+        .collect();
+    let gap = |reason: &str| (Kind::GapDaemon, Some(reason.to_owned()));
+    assert_eq!(reasons, [gap("daemon_down"), gap("takeover")]);
+}
+
+#[test]
+fn the_daemon_starts_serves_and_ends() {
+    let bench = bench();
+    bench.record("a", "user = 4242");
+    let kernel = FakeKernel::default();
+    let prepared = Prepared::new(config(bench.dir.path())).unwrap();
+    assert!(
+        matches!(Prepared::new(config(bench.dir.path())), Err(RunError::Socket(_))),
+        "one daemon at a time"
+    );
+    let mut running = prepared.start(Box::new(kernel.clone())).unwrap();
+    let body = FileBody { ..FileBody::new_zeroed() };
+    let agent = core::lock(&running.core().book).agents.index("a").unwrap();
+    kernel.feed(record(head(RawKind::FileOpen, 5, 4_300_000, 7, agent), &body, &[]));
+    let ender = running.ender();
+    let core = std::sync::Arc::clone(running.core());
+    let waiter = std::thread::spawn(move || {
+        for _ in 0..500 {
+            if core.store().extent().newest_seq > 0 || core.wait(Duration::from_millis(10)) {
+                break;
+            }
+        }
+        // What comes in the last moment is read too.
+        kernel.feed(record(head(RawKind::FileDelete, 6, 4_300_000, 7, agent), &body, &[]));
+        ender.close();
+        kernel
+    });
+    running.wait();
+    let summary = running.shutdown().unwrap();
+    let kernel = waiter.join().unwrap();
+    assert!(kernel.inner().detached);
+    assert_eq!(summary.by_kind.get("file.open"), Some(&1));
+    assert_eq!(summary.by_kind.get("file.delete"), Some(&1));
+    assert!(!bench.dir.path().join("control.sock").exists());
+    assert!(State::open(&bench.dir.path().join("state")).unwrap().last_seen().unwrap().clean);
+}

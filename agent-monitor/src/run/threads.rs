@@ -1,0 +1,95 @@
+//! The threads of the daemon. Each ends within a second of [`Core::stop`].
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll as poll_fds};
+
+use super::core::Core;
+use super::notify;
+use super::port::{PortError, RingReader};
+
+/// Longest time that a record waits in a ring.
+const READ_WAIT: Duration = Duration::from_millis(100);
+/// Between two looks at the losses.
+const POLL: Duration = Duration::from_secs(1);
+/// Looks at the losses between two looks at what records refer to.
+const REFRESH_EVERY: u32 = 10;
+/// Batches that are still taken at the end: more than any ring holds.
+const LAST_BATCHES: usize = 65_536;
+
+/// Reads the rings until the daemon ends, and then what is still in them. Its failure ends the daemon.
+pub(super) fn reader(
+    core: Arc<Core>,
+    mut rings: Box<dyn RingReader>,
+    ending: signal_hook::iterator::Handle,
+) -> io::Result<JoinHandle<Result<(), PortError>>> {
+    Builder::new().name("rings".to_owned()).spawn(move || {
+        let result = read(&core, &mut *rings);
+        if let Err(error) = &result {
+            tracing::error!(%error, "the rings cannot be read any more");
+        }
+        ending.close();
+        result
+    })
+}
+
+fn read(core: &Core, rings: &mut dyn RingReader) -> Result<(), PortError> {
+    loop {
+        rings.wait(READ_WAIT)?;
+        while core.read(rings) > 0 {}
+        if core.wait(Duration::ZERO) {
+            break;
+        }
+    }
+    for _ in 0..LAST_BATCHES {
+        if core.read(rings) == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Losses, last-seen and watchdog each second; what records refer to now and then.
+pub(super) fn poll(core: Arc<Core>) -> io::Result<JoinHandle<()>> {
+    Builder::new().name("health".to_owned()).spawn(move || {
+        let mut round = 0u32;
+        while !core.wait(POLL) {
+            core.poll(false);
+            notify::alive();
+            round = round.wrapping_add(1);
+            if round.is_multiple_of(REFRESH_EVERY) {
+                core.clock_moved();
+                core.reconcile();
+                core.refresh();
+            }
+        }
+    })
+}
+
+/// Follows the mount table: the kernel marks mountinfo when it changes.
+pub(super) fn mounts(core: Arc<Core>) -> io::Result<JoinHandle<()>> {
+    let file = std::fs::File::open("/proc/self/mountinfo")?;
+    Builder::new().name("mounts".to_owned()).spawn(move || {
+        while !core.wait(Duration::ZERO) {
+            let mut fds = [PollFd::from_borrowed_fd(file.as_fd(), PollFlags::PRI)];
+            let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+            match poll_fds(&mut fds, Some(&second)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => {
+                    core.mounts_changed();
+                    core.refresh();
+                    // A storm of mounts is taken together.
+                    core.wait(Duration::from_millis(50));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot follow the mount table; it is read again when a file needs it");
+                    return;
+                }
+            }
+        }
+    })
+}

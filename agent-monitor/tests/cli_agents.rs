@@ -1,0 +1,154 @@
+//! `agent …` of the built binary, without root: files in, diagnostics and exit codes out.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use agent_monitor::control::fake::FakeDaemon;
+use agent_monitor::control::{Server, SocketConfig};
+use agent_monitor::record::Limits;
+use tempfile::TempDir;
+
+const RECORD: &str = r#"[agent]
+id = "bot"
+owner = "team@example.com"
+purpose = "tests"
+expires = 2099-01-01T00:00:00Z
+
+[[match]]
+exe = "/bin/sh"
+
+[scope]
+default = "audit"
+"#;
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn run(directory: &Path, args: &[&str]) -> Ran {
+    fs::OpenOptions::new().create(true).append(true).open(directory.join("c.toml")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_agent-monitor"))
+        .args(args)
+        .env_clear()
+        .env("AGENT_MONITOR_SOCKET", directory.join("c.sock"))
+        .env("AGENT_MONITOR_REGISTRY", directory.join("agents.d"))
+        .env("AGENT_MONITOR_CONFIG", directory.join("c.toml"))
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn host(text: &str) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("r.toml"), text).unwrap();
+    directory
+}
+
+#[test]
+fn check_names_the_place_and_the_code_is_one() {
+    let good = host(RECORD);
+    let ran = run(good.path(), &["agent", "check", "r.toml"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let bad = host(&RECORD.replace("owner", "ownr"));
+    let ran = run(bad.path(), &["agent", "check", "r.toml"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.out.contains("r.toml:3:1") && ran.out.contains("ownr") && ran.out.contains("hint"),
+        "{}",
+        ran.out
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&run(bad.path(), &["agent", "check", "r.toml", "-o", "json"]).out).unwrap();
+    assert_eq!((&json["ok"], &json["schema_version"]), (&false.into(), &1.into()));
+    for line in run(bad.path(), &["agent", "check", "r.toml", "-o", "jsonl"]).out.lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).unwrap()["message"].is_string());
+    }
+    assert_eq!(run(bad.path(), &["agent", "check", "missing.toml"]).code, 1);
+    assert_eq!(run(bad.path(), &["agent", "check"]).code, 1, "there is no registry");
+}
+
+#[test]
+fn register_list_and_show_work_without_a_daemon() {
+    let host = host(RECORD);
+    let empty = run(host.path(), &["agent", "list"]);
+    assert!(empty.code == 0 && empty.err.contains("no registry"), "{} {}", empty.code, empty.err);
+    let ran = run(host.path(), &["agent", "register", "r.toml"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(
+        ran.out.contains("registered agent bot") && ran.err.contains("no daemon"),
+        "{} {}",
+        ran.out,
+        ran.err
+    );
+    assert!(host.path().join("agents.d/bot.toml").is_file());
+    assert!(run(host.path(), &["agent", "list"]).out.contains("team@example.com"));
+    let json: serde_json::Value =
+        serde_json::from_str(&run(host.path(), &["agent", "list", "-o", "json"]).out).unwrap();
+    assert_eq!(json["agents"][0]["id"], "bot");
+    let again = run(host.path(), &["agent", "register", "r.toml"]);
+    assert!(again.code == 0 && again.out.contains("unchanged"), "{}", again.out);
+    fs::write(host.path().join("r.toml"), RECORD.replace("tests", "other")).unwrap();
+    let clash = run(host.path(), &["agent", "register", "r.toml"]);
+    assert!(clash.code == 1 && clash.err.contains("--replace"), "{}", clash.err);
+    assert_eq!(run(host.path(), &["agent", "register", "--replace", "r.toml"]).code, 0);
+    let show = run(host.path(), &["agent", "show", "bot"]);
+    assert!(
+        show.code == 3 && show.out.contains("other") && show.err.contains("live processes"),
+        "{}",
+        show.err
+    );
+    assert_eq!(run(host.path(), &["agent", "show", "No Id"]).code, 2);
+    assert_eq!(run(host.path(), &["agent", "show", "nobody"]).code, 3);
+}
+
+#[test]
+fn a_refused_record_changes_nothing() {
+    let host = host(&RECORD.replace("owner", "ownr"));
+    let ran = run(host.path(), &["agent", "register", "r.toml"]);
+    assert!(ran.code == 1 && ran.err.contains("r.toml:3:1"), "{} {}", ran.code, ran.err);
+    assert!(!host.path().join("agents.d/bot.toml").exists());
+}
+
+#[test]
+fn the_schema_is_json() {
+    let host = host(RECORD);
+    let schema: serde_json::Value =
+        serde_json::from_str(&run(host.path(), &["agent", "schema"]).out).unwrap();
+    assert_eq!(schema["type"], "object");
+}
+
+#[test]
+fn with_a_daemon_the_tree_is_shown_and_a_refused_reload_is_told() {
+    let host = host(RECORD);
+    let server = Server::bind(&SocketConfig { path: host.path().join("c.sock"), group: None }).unwrap();
+    let handle = server.spawn(FakeDaemon::new(Limits::default())).unwrap();
+    let show = run(host.path(), &["agent", "show", "bot"]);
+    assert_eq!(show.code, 0, "{}", show.err);
+    assert!(
+        show.out.contains("4121") && show.out.contains("\\u{1b}[2J") && !show.out.contains('\u{1b}'),
+        "{}",
+        show.out
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&run(host.path(), &["agent", "show", "bot", "-o", "json"]).out).unwrap();
+    assert_eq!(json["tree"][0]["bound_by"], "exe");
+    let nobody = run(host.path(), &["agent", "show", "nobody"]);
+    assert!(nobody.code == 1 && nobody.err.contains("nobody"), "{}", nobody.err);
+    let register = run(host.path(), &["agent", "register", "r.toml"]);
+    assert!(
+        register.code == 1 && register.err.contains("agents.d/a.toml:3:1"),
+        "{} {}",
+        register.code,
+        register.err
+    );
+    handle.shutdown().unwrap();
+}
