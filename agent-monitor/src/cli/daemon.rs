@@ -5,16 +5,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use agent_monitor::config::{Config, Stream, Unattributed};
+use agent_monitor::config::{Config, Stream};
 use agent_monitor::control::Daemon as _;
 use agent_monitor::health::Summary;
 use agent_monitor::health::doctor::Report;
-use agent_monitor::kernel::object::Kernel;
-use agent_monitor::kernel::{Options, bpffs};
 use agent_monitor::record::{Filter, Subscription};
 use agent_monitor::run::demo::Demo;
+use agent_monitor::run::live::Live;
 use agent_monitor::run::{Core, Port, Prepared};
-use agent_monitor_ebpf::config::{UNATTRIBUTED_ALL, UNATTRIBUTED_EXEC, UNATTRIBUTED_NONE};
 use anyhow::Context as _;
 
 use super::exit::note;
@@ -22,8 +20,6 @@ use super::output::{Format, Out};
 use super::run::RunArgs;
 use super::{Shared, block_on, doctor, event_line, summary};
 
-/// Size of the ring of ordinary events.
-const RING_BYTES: u32 = 16 << 20;
 /// How long the demo's last events may take to come in.
 const DEMO_REST: Duration = Duration::from_millis(1500);
 
@@ -63,20 +59,7 @@ pub(crate) fn run(
 
 /// Loads the kernel side.
 pub(crate) fn open(config: &Config) -> anyhow::Result<Box<dyn Port>> {
-    let options = Options {
-        bpffs: config.bpffs.clone(),
-        cgroup: bpffs::cgroup_mount(),
-        unattributed: match config.unattributed {
-            Unattributed::None => UNATTRIBUTED_NONE,
-            Unattributed::Exec => UNATTRIBUTED_EXEC,
-            Unattributed::All => UNATTRIBUTED_ALL,
-        },
-        ring_bytes: RING_BYTES,
-        force_partial: false,
-    };
-    let kernel = Kernel::load(options)?;
-    drop(kernel);
-    anyhow::bail!("the kernel side does not implement `run::Port` yet")
+    Ok(Box::new(Live::load(config)?))
 }
 
 /// Messages of the daemon go to standard error, as journald wants them.

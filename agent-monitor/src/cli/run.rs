@@ -68,10 +68,6 @@ enum StreamArg {
 }
 
 impl RunArgs {
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "called by the `run` subcommand once `run.rs` is there")
-    )]
     /// The settings of the daemon: flags over environment over file over defaults.
     pub(crate) fn config(&self, shared: &Shared) -> anyhow::Result<Config> {
         let stream = match (self.json, self.output) {

@@ -64,12 +64,6 @@ impl Kernel {
         }
         let facts = btf::Btf::read(Path::new(VMLINUX))?;
         let aya_btf = Btf::from_sys_fs().map_err(|e| KernelError::bpf("read the kernel's BTF", &e))?;
-        let without_lsm = if options.force_partial {
-            Some("level partial was asked for".into())
-        } else {
-            lsm_loads(&aya_btf).err()
-        };
-        let full = without_lsm.is_none();
         bpffs::prepare(&options.bpffs)?;
         let taken_over = options.bpffs.join("map_RUNTIME").exists();
         let set = std::process::id();
