@@ -16,6 +16,7 @@ fn main() {
     eprintln!("{:?}", k.lost_fields());
     let t = k.tasks().unwrap();
     eprintln!("tasks {} {:?}", t.len(), t.last());
+    eprintln!("{:?}", k.canary());
     let mut r = k.take_rings().unwrap();
     let end = std::time::Instant::now() + std::time::Duration::from_secs(secs);
     let mut n = std::collections::BTreeMap::<u16, u32>::new();

@@ -25,7 +25,3 @@ pub(crate) static PROGRAM_SET: Global<u32> = Global::new(0);
 /// Ring fill in bytes from which a record wakes the reader at once.
 #[unsafe(no_mangle)]
 pub(crate) static WAKE_BYTES: Global<u32> = Global::new(1 << 20);
-
-/// 1 at level full: LSM programs tell files, sockets and privileges.
-#[unsafe(no_mangle)]
-pub(crate) static LEVEL_FULL: Global<u32> = Global::new(0);

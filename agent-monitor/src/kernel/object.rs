@@ -64,17 +64,16 @@ impl Kernel {
         }
         let facts = btf::Btf::read(Path::new(VMLINUX))?;
         let aya_btf = Btf::from_sys_fs().map_err(|e| KernelError::bpf("read the kernel's BTF", &e))?;
-        let without_lsm = if options.force_partial {
-            Some("level partial was asked for".into())
-        } else {
-            lsm_loads(&aya_btf).err()
-        };
-        let full = without_lsm.is_none();
         bpffs::prepare(&options.bpffs)?;
         let taken_over = options.bpffs.join("map_RUNTIME").exists();
         let set = std::process::id();
         let mut lost_fields = Vec::new();
-        let mut ebpf = load_object(&options, &facts, &aya_btf, full, set, &mut lost_fields)?;
+        let mut ebpf = load_object(&options, &facts, &aya_btf, set, &mut lost_fields)?;
+        let without_lsm = if options.force_partial {
+            Some("level partial was asked for".into())
+        } else {
+            lsm_loads(&mut ebpf, &aya_btf).err()
+        };
         let runtime = runtime(&mut ebpf, taken_over, &options)?;
         let mut kernel = Kernel {
             ebpf,
@@ -233,13 +232,11 @@ fn lsm_active() -> bool {
 }
 
 /// Whether the kernel takes an LSM program at all; the list of active modules alone does not say so. `Err` says why not.
-fn lsm_loads(btf: &Btf) -> Result<(), String> {
+fn lsm_loads(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
     if !lsm_active() {
         return Err("`bpf` is not in the list of active security modules (/sys/kernel/security/lsm)".into());
     }
     let why = |e: &dyn std::error::Error| KernelError::bpf("load an LSM program", e).to_string();
-    let mut ebpf =
-        EbpfLoader::new().btf(Some(btf)).allow_unsupported_maps().load(OBJECT).map_err(|e| why(&e))?;
     let program = ebpf.program_mut("lsm_probe").ok_or("the object has no program lsm_probe")?;
     let lsm: &mut aya::programs::Lsm = program.try_into().map_err(|e| why(&e))?;
     lsm.load("bprm_check_security", btf).map_err(|e| why(&e))
@@ -249,7 +246,6 @@ fn load_object(
     options: &Options,
     facts: &btf::Btf,
     aya_btf: &Btf,
-    full: bool,
     set: u32,
     lost: &mut Vec<(&'static str, &'static str)>,
 ) -> Result<Ebpf, KernelError> {
@@ -266,7 +262,6 @@ fn load_object(
         offsets.push((field.symbol, offset.unwrap_or(ABSENT)));
     }
     let wake = (options.ring_bytes / 8).max(4096);
-    let level = u32::from(full);
     let pins: Vec<(&str, PathBuf)> =
         PINNED_MAPS.iter().map(|m| (*m, options.bpffs.join(format!("map_{m}")))).collect();
     let mut loader = EbpfLoader::new();
@@ -278,8 +273,7 @@ fn load_object(
     loader
         .override_global("UNATTRIBUTED", &options.unattributed, true)
         .override_global("PROGRAM_SET", &set, true)
-        .override_global("WAKE_BYTES", &wake, true)
-        .override_global("LEVEL_FULL", &level, true);
+        .override_global("WAKE_BYTES", &wake, true);
     for (map, path) in &pins {
         loader.map_pin_path(map, path.as_path());
     }

@@ -230,12 +230,9 @@ fn note_euid(actor: &Actor, old: &TaskTag) {
 
 #[inline(always)]
 fn script_found(scratch: *mut Scratch, key: HashKey, bprm: Ptr, facts: &Facts) -> Found {
-    if g::LEVEL_FULL.load() == 1 {
-        // SAFETY: checked for null by the caller.
-        unsafe {
-            if (*scratch).script_seen == 0 {
-                return NOBODY;
-            }
+    // SAFETY: checked for null by the caller.
+    unsafe {
+        if (*scratch).script_seen == 1 {
             let place = Place {
                 hash: (*scratch).script_hash,
                 ino: (*scratch).script_ino,
@@ -246,6 +243,7 @@ fn script_found(scratch: *mut Scratch, key: HashKey, bprm: Ptr, facts: &Facts) -
             return by_place(&place, AS_SCRIPT, facts);
         }
     }
+    // No LSM hook showed the file: level partial.
     // SAFETY: the tail is longer than TEXT_MAX + 1.
     let n = unsafe {
         let to = (&raw mut (*scratch).rec.tail).cast::<u8>();
@@ -290,7 +288,9 @@ fn tell_exec(actor: &Actor, key: HashKey, bprm: Ptr, end: u32, is_script: bool) 
     let (filename, end) = text_piece(scratch, cwd.end, pointer(bprm, &g::O_BPRM_FILENAME));
     // SAFETY: as above.
     unsafe { (*b).filename = filename };
-    let end = if is_script && g::LEVEL_FULL.load() == 1 { script_piece(scratch, end) } else { end };
+    // SAFETY: as above.
+    let shown = unsafe { (*scratch).script_seen } == 1;
+    let end = if is_script && shown { script_piece(scratch, end) } else { end };
     // SAFETY: as above.
     unsafe { (*scratch).script_seen = 0 };
     let end = args(actor, end);

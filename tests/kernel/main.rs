@@ -1,0 +1,52 @@
+//! The kernel tests: the daemon on a real kernel, watched through its command line only.
+//!
+//! One file per family, each with a table of cases (`family::case`). Cases run one after another: they count
+//! events and loaded programs, and the machines are small.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
+
+mod actors;
+mod agents;
+mod bad_input;
+mod binding;
+mod file;
+mod lifecycle;
+mod load;
+mod loss;
+mod network;
+mod privilege;
+mod process;
+
+use agent_monitor_tests::harness::case::Case;
+use agent_monitor_tests::harness::world;
+use libtest_mimic::Arguments;
+
+/// Families in the order they run: what everything else rests on comes first.
+const FAMILIES: &[(&str, &[Case])] = &[
+    ("actor", actors::CASES),
+    ("load", load::CASES),
+    ("process", process::CASES),
+    ("file", file::CASES),
+    ("network", network::CASES),
+    ("privilege", privilege::CASES),
+    ("binding", binding::CASES),
+    ("lifecycle", lifecycle::CASES),
+    ("loss", loss::CASES),
+    ("bad_input", bad_input::CASES),
+    ("agents", agents::CASES),
+];
+
+fn main() {
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    let families = FAMILIES.iter().flat_map(|(family, cases)| cases.iter().filter_map(|c| c.trial(family)));
+    let mut trials: Vec<_> = families.collect();
+    // Asked for by name only: listed otherwise, it would be a skip that no lane can avoid.
+    if args.ignored || args.include_ignored {
+        trials.extend(
+            loss::LONG.iter().filter_map(|case| case.trial("loss")).map(|t| t.with_ignored_flag(true)),
+        );
+    }
+    let conclusion = libtest_mimic::run(&args, trials);
+    world::close();
+    conclusion.exit();
+}

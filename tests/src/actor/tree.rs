@@ -1,0 +1,83 @@
+//! Combinators and acts on the process tree: children, threads, daemons, names, waiting, ending.
+
+use super::exec::reap;
+use super::{Act, Facts, Failure, Outcome, after, number, then, wait_for_go, word};
+use crate::sys::{self, Arg, Forked, call, cstr, num};
+use std::os::fd::AsRawFd;
+
+pub(crate) const ACTS: &[Act] = &[
+    Act::new("fork", "ACT…", fork),
+    Act::new("thread", "ACT…", thread),
+    Act::new("setsid", "ACT…", setsid),
+    Act::new("daemonise", "ACT…", daemonise),
+    Act::new("prctl-name", "NAME ACT…", prctl_name),
+    Act::new("pause", "ACT…", pause),
+    Act::new("noop", "", |_| Ok(Facts::new())),
+    Act::new("exit", "CODE", |args| sys::exit_now(number(args, 0)? as i32)),
+    Act::new("die", "SIGNAL", die),
+];
+
+/// Performs the rest in a child that was made by `forked`, and waits for it.
+pub(super) fn in_child(forked: Forked, rest: &[String]) -> Outcome {
+    match forked {
+        Forked::Child => sys::exit_now(i32::from(then(rest).is_err())),
+        Forked::Parent { child } => reap(child),
+    }
+}
+
+fn fork(args: &[String]) -> Outcome {
+    in_child(sys::fork()?, args)
+}
+
+fn thread(args: &[String]) -> Outcome {
+    let args = args.to_vec();
+    let performed = std::thread::spawn(move || then(&args).is_ok()).join();
+    Ok(vec![("performed", performed.is_ok_and(|ok| ok).to_string())])
+}
+
+fn setsid(args: &[String]) -> Outcome {
+    // A group leader may not; the caller sees EPERM and has to fork first.
+    call(libc::SYS_setsid, &mut [])?;
+    then(args)
+}
+
+/// Double fork with a session in between; the rest is performed by the grandchild, once it is an orphan.
+fn daemonise(args: &[String]) -> Outcome {
+    match sys::fork()? {
+        Forked::Parent { child } => reap(child),
+        Forked::Child => {
+            let between = || -> Result<(), Failure> {
+                call(libc::SYS_setsid, &mut [])?;
+                let (orphaned, alive) = sys::pipe()?;
+                if let Forked::Child = sys::fork()? {
+                    drop(alive);
+                    // Comes back when the process in between is gone.
+                    let mut byte = [0_u8; 1];
+                    call(libc::SYS_read, &mut [num(orphaned.as_raw_fd()), Arg::Out(&mut byte), num(1)])?;
+                    sys::exit_now(i32::from(then(args).is_err()));
+                }
+                Ok(())
+            };
+            sys::exit_now(i32::from(between().is_err()))
+        }
+    }
+}
+
+fn prctl_name(args: &[String]) -> Outcome {
+    let name = cstr(word(args, 0)?);
+    call(libc::SYS_prctl, &mut [num(libc::PR_SET_NAME), Arg::Str(&name)])?;
+    then(after(args, 1))
+}
+
+/// Says that it waits, waits for a line on standard input, then performs the rest.
+fn pause(args: &[String]) -> Outcome {
+    let pid = sys::host_pid();
+    super::say(&format!("PAUSED pid={pid} start={}", sys::start_ticks(pid)));
+    if wait_for_go() { then(args) } else { sys::exit_now(0) }
+}
+
+fn die(args: &[String]) -> Outcome {
+    let own = call(libc::SYS_getpid, &mut [])? as i32;
+    sys::kill(own, number(args, 0)? as i32)?;
+    Ok(Facts::new())
+}

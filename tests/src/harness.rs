@@ -1,0 +1,23 @@
+//! What the kernel tests stand on: a daemon of their own, an actor, a feed of events, and words to say what is
+//! expected. Everything started here ends when its value is dropped.
+
+pub mod actor;
+pub mod case;
+pub mod cgroup;
+pub mod client;
+pub mod event;
+pub mod expect;
+pub mod feed;
+pub mod lane;
+pub mod meter;
+pub mod monitor;
+pub mod peer;
+pub mod registry;
+pub mod scratch;
+pub mod world;
+
+use std::time::Duration;
+
+/// How long anything may take to show up. Generous, because the VM lane is emulated; a test that waits this
+/// long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,97 @@
+//! Records as a test writes them.
+
+use std::fmt::Write;
+use std::path::Path;
+
+/// One `[[match]]`: `key = value` lines, all of which must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Match {
+    lines: Vec<String>,
+}
+
+impl Match {
+    fn with(mut self, key: &str, value: &str) -> Self {
+        self.lines.push(format!("{key} = {value}"));
+        self
+    }
+
+    pub fn exe(path: &str) -> Self {
+        Self::default().with("exe", &quote(path))
+    }
+
+    pub fn script(path: &str) -> Self {
+        Self::default().with("script", &quote(path))
+    }
+
+    pub fn argv(words: &[&str]) -> Self {
+        let words: Vec<String> = words.iter().map(|w| quote(w)).collect();
+        Self::default().with("argv", &format!("[{}]", words.join(", ")))
+    }
+
+    pub fn user(name: &str) -> Self {
+        Self::default().with("user", &quote(name))
+    }
+
+    pub fn cgroup(path: &str) -> Self {
+        Self::default().with("cgroup", &quote(path))
+    }
+
+    pub fn unit(name: &str) -> Self {
+        Self::default().with("unit", &quote(name))
+    }
+
+    pub fn container(id: &str) -> Self {
+        Self::default().with("container", &quote(id))
+    }
+
+    pub fn sha256(self, digest: &str) -> Self {
+        self.with("sha256", &quote(digest))
+    }
+
+    pub fn and_user(self, name: &str) -> Self {
+        self.with("user", &quote(name))
+    }
+}
+
+/// A TOML string. Test paths and names hold nothing that would need more.
+fn quote(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A record that observes and is good for years.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub id: String,
+    matches: Vec<Match>,
+}
+
+impl Record {
+    pub fn new(id: &str) -> Self {
+        Self { id: id.to_owned(), matches: Vec::new() }
+    }
+
+    pub fn on(mut self, rule: Match) -> Self {
+        self.matches.push(rule);
+        self
+    }
+
+    pub fn toml(&self) -> String {
+        let mut text = format!(
+            "[agent]\nid = {id}\nowner = \"tests@example.com\"\npurpose = \"a test\"\n\
+             expires = 2099-12-31T00:00:00Z\nmode = \"observe\"\n",
+            id = quote(&self.id)
+        );
+        for rule in &self.matches {
+            write!(text, "\n[[match]]\n{}\n", rule.lines.join("\n")).unwrap();
+        }
+        text
+    }
+
+    /// Writes `ID.toml` by rename, as a careful operator would.
+    pub fn write(&self, registry: &Path) {
+        let (new, path) =
+            (registry.join(format!(".{}.new", self.id)), registry.join(format!("{}.toml", self.id)));
+        std::fs::write(&new, self.toml()).unwrap();
+        std::fs::rename(&new, &path).unwrap();
+    }
+}
