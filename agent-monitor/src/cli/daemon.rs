@@ -67,7 +67,9 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Box<dyn Port>> {
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_MONITOR_LOG")
         .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
     // Set already only in tests.
     subscriber.without_time().with_target(false).try_init().ok();
 }
