@@ -157,11 +157,12 @@ impl Running {
     fn start(core: Arc<Core>, server: Server, signals: Signals) -> Result<Self, RunError> {
         let thread = |what| move |source| RunError::Thread { what, source };
         core.resume();
-        // Read from the first moment on: recognition is in force before the back-fill ends.
+        // Recognition first, then the reader, so that nothing waits while what runs already is bound.
+        core.load_records()?;
         let reader = core.take_reader()?;
         let ending = signals.handle();
         let reader = threads::reader(Arc::clone(&core), reader, ending).map_err(thread("the ring reader"))?;
-        core.load()?;
+        core.backfill()?;
         let others = vec![
             threads::poll(Arc::clone(&core)).map_err(thread("the health thread"))?,
             threads::mounts(Arc::clone(&core)).map_err(thread("the mount thread"))?,
