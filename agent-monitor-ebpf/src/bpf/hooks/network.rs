@@ -108,12 +108,33 @@ fn flow_of(sk: *mut u8, actor: &Actor) -> *mut Flow {
     let flow: *mut Flow =
         unsafe { bpf_sk_storage_get((&raw const FLOWS).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 1).cast() };
     if flow.is_null() {
-        lose(actor.tag.agent, Kind::NetFlow as u16, LossReason::FlowFull);
+        lose(actor.agent(), Kind::NetFlow as u16, LossReason::FlowFull);
     } else {
-        let head = crate::bpf::emit::head(actor, Kind::NetFlow, Source::Lsm);
-        own(flow, &actor.tag, &head);
+        own_flow(flow, actor);
     }
     flow
+}
+
+/// Names the actor as the owner of a flow that has none.
+#[inline(always)]
+fn own_flow(flow: *mut Flow, actor: &Actor) {
+    // SAFETY: checked for null by the caller.
+    unsafe {
+        if (*flow).tgid != 0 {
+            return;
+        }
+        let (tgid, tid) = ids();
+        let (uid, gid) = uid_gid();
+        (*flow).tag = *actor.tag();
+        (*flow).start = leader_start(actor.task);
+        (*flow).cgroup = cgroup_id();
+        (*flow).first = now();
+        (*flow).tgid = tgid;
+        (*flow).tid = tid;
+        (*flow).uid = uid;
+        (*flow).gid = gid;
+        (*flow).euid = field(pointer(actor.task.cast_const().cast(), &g::O_TASK_CRED), &g::O_CRED_EUID);
+    }
 }
 
 /// Names the owner of a flow that has none.
