@@ -36,6 +36,9 @@ const IPPROTO_TCP: u32 = 6;
 const SOCK_DONE: u64 = 1;
 const MSG_FASTOPEN: u32 = 0x2000_0000;
 
+/// Bit of [`Flow::told`]: the peer was told as a connection.
+const TOLD_CONNECT: u32 = 2;
+
 /// An address as records hold it.
 #[derive(Clone, Copy)]
 struct Peer {
@@ -200,7 +203,15 @@ fn socket_connect(ctx: LsmContext) -> i32 {
     let peer = inet_peer(address, family);
     let flow = flow_of(sk, &actor);
     if !flow.is_null() {
-        note_peer(flow, family, &peer);
+        // SAFETY: checked for null.
+        let before = unsafe { (*flow).told };
+        let same = !note_peer(flow, family, &peer);
+        if same && before & TOLD_CONNECT != 0 {
+            // `io_uring` and non-blocking callers come here again for the same connection; a failed one has no flow.
+            return 0;
+        }
+        // SAFETY: as above.
+        unsafe { (*flow).told = 1 | TOLD_CONNECT };
     }
     tell_inet(&actor, Kind::NetConnect, sk, peer, true, 0);
     0
@@ -221,7 +232,7 @@ fn note_peer(flow: *mut Flow, family: u16, peer: &Peer) -> bool {
     unsafe {
         let other = (*flow).peer[0] != a || (*flow).peer[1] != b || (*flow).peer[2] != c;
         (*flow).peer = [a, b, c];
-        (*flow).told = 1;
+        (*flow).told |= 1;
         other
     }
 }
