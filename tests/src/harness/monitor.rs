@@ -60,8 +60,9 @@ impl Setup {
         self.scratch.path("run/control.sock")
     }
 
+    /// Below the root of a bpffs of its own, as on a host it is below `/sys/fs/bpf`.
     pub fn bpffs(&self) -> PathBuf {
-        self.scratch.path("bpf")
+        self.scratch.path("bpf/agent-monitor")
     }
 
     /// The command that runs the daemon in the foreground.
@@ -75,12 +76,13 @@ impl Setup {
             .arg(self.scratch.path("state"))
             .arg("--socket")
             .arg(self.socket())
-            .arg("--bpffs")
-            .arg(self.bpffs())
             .args(["--unattributed", self.unattributed])
             .args(&self.extra)
             .env_remove("RUST_LOG")
             .env_remove("NOTIFY_SOCKET");
+        if !self.extra.iter().any(|arg| arg == "--bpffs") {
+            command.arg("--bpffs").arg(self.bpffs());
+        }
         command
     }
 
