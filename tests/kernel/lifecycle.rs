@@ -140,11 +140,7 @@ fn kill9_restart_finds_agents() -> Verdict {
     let child = actor.mark("PAUSED").pid();
     daemon.restart();
     let feed = daemon.feed();
-    let shown = |pid: u32| {
-        let shown = daemon.cli_json(&["agent", "show", AGENT, "-o", "json"]);
-        let rows = shown["processes"].as_array().cloned().unwrap_or_default();
-        rows.iter().any(|row| row["pid"] == pid)
-    };
+    let shown = |pid: u32| daemon.tree(AGENT).contains(&pid);
     assert!(
         wait::until(PATIENCE, || shown(actor.pid()) && shown(child)),
         "agent show misses {} or {child}",

@@ -10,21 +10,13 @@ use agent_monitor_tests::harness::registry::{Match, Record};
 use agent_monitor_tests::harness::world::{self, World};
 use agent_monitor_tests::sys::wait;
 
-/// Pids of the live tree that `agent show` lists.
-fn tree(daemon: &Daemon, id: &str) -> Vec<u64> {
-    let output = daemon.cli(&["agent", "show", id, "-o", "json"]);
-    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let rows = shown["processes"].as_array().cloned().unwrap_or_default();
-    rows.iter().filter_map(|row| row["pid"].as_u64()).collect()
-}
-
 #[track_caller]
 fn wait_bound(daemon: &Daemon, id: &str, pids: &[u32]) {
     let all = || {
-        let tree = tree(daemon, id);
-        pids.iter().all(|pid| tree.contains(&u64::from(*pid)))
+        let tree = daemon.tree(id);
+        pids.iter().all(|pid| tree.contains(pid))
     };
-    assert!(wait::until(PATIENCE, all), "agent show {id} lists {:?}, not {pids:?}", tree(daemon, id));
+    assert!(wait::until(PATIENCE, all), "agent show {id} lists {:?}, not {pids:?}", daemon.tree(id));
 }
 
 fn setup() -> (Setup, String) {
@@ -108,7 +100,7 @@ pub(super) fn leaves_others_alone() -> Verdict {
     let world =
         World::start(setup.unattributed("all").record(&Record::new("running").on(Match::exe(&program))));
     wait_bound(&world.daemon, "running", &[agent.pid()]);
-    assert!(!tree(&world.daemon, "running").contains(&u64::from(child)));
+    assert!(!world.daemon.tree("running").contains(&child));
     actor.go();
     actor.finish().all_ok();
     world.settle_now();

@@ -161,8 +161,16 @@ impl Daemon {
 
     /// Runs another subcommand against it: `cli(&["agent", "list", "-o", "json"])`.
     pub fn cli(&self, args: &[&str]) -> Output {
-        let socket = self.socket();
-        client::run(&[args, &["--socket", &socket]].concat())
+        let (socket, registry) = (self.socket(), self.setup.scratch.text("registry"));
+        client::run(&[args, &["--socket", &socket, "--registry", &registry]].concat())
+    }
+
+    /// Pids of the live tree that `agent show` lists; empty while there is none.
+    pub fn tree(&self, id: &str) -> Vec<u32> {
+        let output = self.cli(&["agent", "show", id, "-o", "json"]);
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let rows = shown["tree"].as_array().cloned().unwrap_or_default();
+        rows.iter().filter_map(|row| u32::try_from(row["pid"].as_u64()?).ok()).collect()
     }
 
     /// Like [`cli`](Self::cli); must succeed, and its output must be JSON.
