@@ -235,7 +235,7 @@ fn strict_refuses_all() -> Verdict {
 fn agent_may_not_ask() -> Verdict {
     let world = world::shared();
     let (monitor, socket) = (monitor_program(), world.daemon.socket());
-    let run = world.act(&["run", monitor.to_str().unwrap(), "agent", "list", "--socket", &socket]);
+    let run = world.act(&["run", monitor.to_str().unwrap(), "status", "--socket", &socket]);
     let mark = run.mark("run");
     assert_ne!(mark.number("status"), 0, "an agent was answered");
     world.expect("the attempt").kind("tamper.control").at_least_once();
