@@ -141,7 +141,8 @@ pod! {
     ///
     /// From LSM hooks and from file descriptors `a` is the object's dentry path and `b` the second path of a rename or
     /// link. At level partial acts that name a path without leaving a descriptor carry the directory that the text
-    /// starts from in `a`/`b` ([`FILE_TEXT`] set) and the two texts, NUL-terminated each, in `c`.
+    /// starts from in `a`/`b` ([`FILE_TEXT`] set) and the two texts, NUL-terminated each, in `c`. The name of an extended
+    /// attribute and what a symbolic link says are a text in `c` as well: the only one, or the second after a path.
     pub struct FileBody {
         /// Inode number of the object, 0 when not known.
         pub ino: u64,

@@ -94,7 +94,9 @@ macro_rules! for_each_field {
             O_SK_LADDR6: "sock_common" ["skc_v6_rcv_saddr"] "IPv6 addresses of accepted connections are not told";
             O_SK_PROTOCOL: "sock" ["sk_protocol"] "";
             O_SK_TYPE: "sock" ["sk_type"] "";
-            O_TCP_SENT: "tcp_sock" ["bytes_acked"] "TCP byte counts are not told";
+            O_SK_FLAGS: "sock_common" ["skc_flags"] "";
+            O_TCP_SENT: "tcp_sock" ["bytes_sent"] "TCP byte counts are not told";
+            O_TCP_AGAIN: "tcp_sock" ["bytes_retrans"] "TCP byte counts include what was sent again";
             O_TCP_RECEIVED: "tcp_sock" ["bytes_received"] "TCP byte counts are not told";
             O_UNIX_ADDR: "unix_sock" ["addr"] "names of UNIX sockets are not told";
             O_UNIX_DENTRY: "unix_sock" ["path.dentry"] "paths of UNIX sockets are not told";
@@ -122,7 +124,7 @@ macro_rules! for_each_field {
             O_REGS_DX: "pt_regs" ["dx"] "";
             O_REGS_R10: "pt_regs" ["r10"] "";
             O_REGS_R8: "pt_regs" ["r8"] "";
-            O_REGS_CS: "pt_regs" ["cs"] "";
+            O_REGS_R9: "pt_regs" ["r9"] "";
         }
     };
 }

@@ -17,8 +17,16 @@ pod! {
         pub root_by: u8,
         /// `TAG_*` bits.
         pub flags: u16,
-        /// euid last seen at an exec, to notice set-user-ID images.
+        /// Real uid last seen: what a record of a change shows as the old one.
+        pub uid: u32,
+        /// euid last seen; differs after the exec of a set-user-ID image.
         pub euid: u32,
+        /// Real gid last seen.
+        pub gid: u32,
+        /// egid last seen.
+        pub egid: u32,
+        /// Always 0.
+        pub reserved: u32,
     }
 }
 
@@ -28,8 +36,20 @@ pub const TAG_LAUNCH: u16 = 1;
 
 impl TaskTag {
     /// No binding.
-    pub const NONE: TaskTag =
-        TaskTag { session: 0, since: 0, agent: 0, delegator: 0, bound_by: 0, root_by: 0, flags: 0, euid: 0 };
+    pub const NONE: TaskTag = TaskTag {
+        session: 0,
+        since: 0,
+        agent: 0,
+        delegator: 0,
+        bound_by: 0,
+        root_by: 0,
+        flags: 0,
+        uid: 0,
+        euid: 0,
+        gid: 0,
+        egid: 0,
+        reserved: 0,
+    };
 }
 
 /// By what a process was recognised as an agent.

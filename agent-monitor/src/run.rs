@@ -96,6 +96,8 @@ pub struct Prepared {
     config: Config,
     server: Server,
     state: State,
+    /// Taken first: from then on a signal is a request, also while the programs load.
+    signals: Signals,
 }
 
 impl Prepared {
@@ -104,10 +106,12 @@ impl Prepared {
     /// # Errors
     /// When another daemon runs, or one of them cannot be had.
     pub fn new(config: Config) -> Result<Self, RunError> {
+        let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]);
+        let signals = signals.map_err(|source| RunError::Thread { what: "signal handling", source })?;
         let group = config.socket_group.as_deref().map(group).transpose()?;
         let server = Server::bind(&SocketConfig { path: config.socket.clone(), group })?;
         let state = State::open(&config.state_dir)?;
-        Ok(Self { config, server, state })
+        Ok(Self { config, server, state, signals })
     }
 
     /// Starts the daemon over a loaded kernel side: registry in force, what runs already bound, threads at work.
@@ -115,9 +119,9 @@ impl Prepared {
     /// # Errors
     /// When any part does not start; what was attached is detached again.
     pub fn start(self, port: Box<dyn Port>) -> Result<Running, RunError> {
-        let Self { config, server, state } = self;
+        let Self { config, server, state, signals } = self;
         let core = Arc::new(Core::new(config, state, port));
-        let started = Running::start(Arc::clone(&core), server);
+        let started = Running::start(Arc::clone(&core), server, signals);
         if started.is_err() {
             core.stop();
             if let Err(error) = core.detach() {
@@ -150,16 +154,15 @@ pub struct Running {
 }
 
 impl Running {
-    fn start(core: Arc<Core>, server: Server) -> Result<Self, RunError> {
+    fn start(core: Arc<Core>, server: Server, signals: Signals) -> Result<Self, RunError> {
         let thread = |what| move |source| RunError::Thread { what, source };
-        // From here on a signal is a request, not the end.
-        let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(thread("signal handling"))?;
         core.resume();
-        // Read from the first moment on: recognition is in force before the back-fill ends.
+        // Recognition first, then the reader, so that nothing waits while what runs already is bound.
+        core.load_records()?;
         let reader = core.take_reader()?;
         let ending = signals.handle();
         let reader = threads::reader(Arc::clone(&core), reader, ending).map_err(thread("the ring reader"))?;
-        core.load()?;
+        core.backfill()?;
         let others = vec![
             threads::poll(Arc::clone(&core)).map_err(thread("the health thread"))?,
             threads::mounts(Arc::clone(&core)).map_err(thread("the mount thread"))?,

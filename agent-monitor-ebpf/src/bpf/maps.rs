@@ -83,6 +83,9 @@ pub(crate) struct Flow {
     pub(crate) euid: u32,
     /// 1 when the peer in `peer` was told as a connection, so that the flow's end is told.
     pub(crate) told: u32,
+    /// Local port, seen while the connection was alive.
+    pub(crate) local_port: u32,
+    pub(crate) reserved: u32,
 }
 
 /// Flows; freed with the socket.

@@ -15,7 +15,7 @@ use super::{
     emit::lose,
     globals as g,
     maps::{PROCS, RUNTIME, SCRATCH, TASKS},
-    read::{current, ids},
+    read::{current, field, ids, pointer},
     scratch::Scratch,
 };
 
@@ -26,6 +26,16 @@ const CREATE: u64 = 1;
 pub(crate) fn tag_of(task: *mut task_struct) -> *mut TaskTag {
     // SAFETY: the map is task storage and the task comes from the verifier's hand.
     unsafe { bpf_task_storage_get((&raw const TASKS).cast_mut().cast(), task, core::ptr::null_mut(), 0).cast() }
+}
+
+/// Notes a task's present ids in its binding.
+#[inline(always)]
+pub(crate) fn note_ids(task: *const task_struct, tag: &mut TaskTag) {
+    let cred = pointer(task.cast(), &g::O_TASK_CRED);
+    tag.uid = field(cred, &g::O_CRED_UID);
+    tag.euid = field(cred, &g::O_CRED_EUID);
+    tag.gid = field(cred, &g::O_CRED_GID);
+    tag.egid = field(cred, &g::O_CRED_EGID);
 }
 
 /// Gives a task its binding, replacing an older one. False when there was no memory.

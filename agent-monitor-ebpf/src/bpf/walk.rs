@@ -219,3 +219,19 @@ pub(crate) fn fold(scratch: *mut Scratch, key: HashKey, depth: u32) -> u64 {
 pub(crate) fn text_hash_at(scratch: *mut Scratch, key: HashKey, len: u32) -> u64 {
     name_hash(scratch, key, 0, len)
 }
+
+/// A kernel string of up to 256 bytes as a text piece.
+#[inline(always)]
+pub(crate) fn kernel_text(scratch: *mut Scratch, off: u32, at: Ptr) -> (Piece, u32) {
+    let Some(to) = tail_at(scratch, off, 256) else {
+        return (Piece { len: 0, depth: 0, flags: PIECE_TRUNCATED }, off);
+    };
+    // SAFETY: 256 bytes are there.
+    let n = unsafe { bpf_probe_read_kernel_str(to.cast(), 256, at.cast()) };
+    if n <= 0 {
+        return (Piece { len: 0, depth: 0, flags: PIECE_FAILED }, off);
+    }
+    let len = (n & 0x1ff) as u32;
+    let flags = if len == 256 { PIECE_TRUNCATED } else { 0 };
+    (Piece { len: len as u16, depth: 0, flags }, off + len)
+}

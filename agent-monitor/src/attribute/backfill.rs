@@ -133,22 +133,28 @@ fn tag_of(task: &TaskInfo, root: Option<&Root>, above: TaskTag, now: u64) -> Tas
     // A process that is bound on its own account (not by inheritance) keeps that, unless a rule says otherwise.
     let own = current.agent != 0 && current.bound_by != BoundBy::Inherited as u8;
     let current =
-        if own || above.agent == 0 { current } else { TaskTag { euid: current.euid, ..inherited(above) } };
+        if own || above.agent == 0 { current } else { with_ids(current, inherited(above)) };
     match root {
         Some(root) if root.agent == current.agent => current,
         Some(_) if own && task.tag.bound_by == BoundBy::Launch as u8 => current,
-        Some(root) if current.agent == 0 || root.nests => TaskTag {
-            session: 0,
-            since: now,
-            agent: root.agent,
-            delegator: current.agent,
-            bound_by: root.bound_by as u8,
-            root_by: root.root_by as u8,
-            flags: 0,
-            euid: task.tag.euid,
-        },
+        Some(root) if current.agent == 0 || root.nests => with_ids(
+            task.tag,
+            TaskTag {
+                since: now,
+                agent: root.agent,
+                delegator: current.agent,
+                bound_by: root.bound_by as u8,
+                root_by: root.root_by as u8,
+                ..TaskTag::NONE
+            },
+        ),
         _ => current,
     }
+}
+
+/// The user and group ids stay those of the task itself; the iterator notes them.
+fn with_ids(of: TaskTag, tag: TaskTag) -> TaskTag {
+    TaskTag { uid: of.uid, euid: of.euid, gid: of.gid, egid: of.egid, ..tag }
 }
 
 fn inherited(above: TaskTag) -> TaskTag {

@@ -10,13 +10,14 @@ use agent_monitor::control::Daemon as _;
 use agent_monitor::health::Summary;
 use agent_monitor::health::doctor::Report;
 use agent_monitor::record::{Filter, Subscription};
+use agent_monitor::registry::diagnostic::escape;
 use agent_monitor::run::demo::Demo;
 use agent_monitor::run::live::Live;
 use agent_monitor::run::{Core, Port, Prepared};
 use anyhow::Context as _;
 
 use super::exit::note;
-use super::output::{Format, Out};
+use super::output::Out;
 use super::run::RunArgs;
 use super::{Shared, block_on, doctor, event_line, summary};
 
@@ -66,7 +67,9 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Box<dyn Port>> {
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_MONITOR_LOG")
         .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
     // Set already only in tests.
     subscriber.without_time().with_target(false).try_init().ok();
 }
@@ -92,11 +95,7 @@ fn banner(core: &Core, config: &Config, demo: Option<&Demo>) -> anyhow::Result<(
     }
     let status = core.status();
     for refused in &status.refused {
-        out.line(&format!(
-            "refused: {}: {}",
-            agent_monitor::registry::diagnostic::escape(&refused.file),
-            agent_monitor::registry::diagnostic::escape(&refused.reason)
-        ))?;
+        out.line(&format!("refused: {}: {}", escape(&refused.file), escape(&refused.reason)))?;
     }
     out.line("")?;
     if let Some(demo) = demo {
@@ -112,7 +111,16 @@ fn banner(core: &Core, config: &Config, demo: Option<&Demo>) -> anyhow::Result<(
 }
 
 fn level(out: &mut Out, report: &Report) -> anyhow::Result<()> {
-    doctor::write(out, report, Format::Table)?;
+    out.line(&format!("level {} on kernel {}", report.level.as_str(), report.kernel))?;
+    let families = report.families.iter().map(|row| {
+        let cells = [&row.see, &row.stop, &row.hold, &row.name, &row.budget].map(doctor::cell);
+        std::iter::once(row.family.clone()).chain(cells).collect()
+    });
+    out.table(&["FAMILY", "SEE", "STOP", "HOLD", "NAME", "BUDGET"], families)?;
+    for check in report.checks.iter().filter(|check| !check.ok) {
+        out.line(&format!("{}: {}", check.name, escape(&check.found)))?;
+    }
+    out.line("`agent-monitor doctor` says why and what to do about it.")?;
     Ok(out.line("")?)
 }
 

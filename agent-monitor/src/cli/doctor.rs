@@ -67,7 +67,7 @@ pub(crate) fn write(out: &mut Out, report: &Report, format: Format) -> anyhow::R
     Ok(out.flush()?)
 }
 
-fn cell(ability: &Ability) -> String {
+pub(super) fn cell(ability: &Ability) -> String {
     let word = match ability.state {
         AbilityState::Yes => "yes",
         AbilityState::Partial => "partial",

@@ -1,6 +1,6 @@
 //! File family.
 
-use agent_monitor_ebpf::event::{FILE_CREATED, FILE_TEXT, FileBody};
+use agent_monitor_ebpf::event::{FILE_CREATED, FILE_TEXT, FileBody, file_op};
 
 use super::{Body, DecodeError, FsPath, Tail, Text, fixed};
 
@@ -54,7 +54,11 @@ pub(super) fn decode(rest: &[u8], mut tail: Tail<'_>) -> Result<Body, DecodeErro
     let a = tail.path(body.a, body.dev, "a")?;
     let b = tail.path(body.b, body.dev_b, "b")?;
     let (first, second) = tail.two_texts(body.c, "c")?;
-    let (a, b, text) = if body.how & FILE_TEXT != 0 {
+    let named = matches!(body.op, file_op::SYMLINK | file_op::XATTR | file_op::XATTR_REMOVE);
+    let (a, b, text) = if body.how & FILE_TEXT != 0 && named {
+        // The second text is not a path: what the link says, or the attribute's name.
+        (first.map(|text| Place::Text { base: a, text }), None, second)
+    } else if body.how & FILE_TEXT != 0 {
         // A single text belongs to the only path there is; two texts to the two directories in order.
         let second_place = second.map(|text| Place::Text { base: b, text });
         (first.map(|text| Place::Text { base: a, text }), second_place, None)

@@ -149,7 +149,7 @@ impl Engine {
         let process = Some(self.process_view(key, host));
         let agent = self.agent_view(key);
         let event = Event::new(self.clock.wall(boot_nanos), Kind::AgentBound, source);
-        let detail = self.before(before);
+        let detail = self.before(before, binding.delegator);
         out.events.push(Event { process, agent, detail, mode: self.agents.mode(binding.agent), ..event });
     }
 }

@@ -72,11 +72,12 @@ impl Engine {
             proc.announced = head.agent;
         }
         let event = self.event_of(head, head.key, host);
-        out.events.push(Event { verdict: None, detail: self.before(before), ..event });
+        out.events.push(Event { verdict: None, detail: self.before(before, head.delegator), ..event });
     }
 
-    pub(super) fn before(&self, before: u32) -> Option<crate::model::Detail> {
-        let name = (before != 0).then(|| self.agents.name(before))?;
+    /// The agent before, where it is not the delegator, which the event names anyway.
+    pub(super) fn before(&self, before: u32, delegator: u32) -> Option<crate::model::Detail> {
+        let name = (before != 0 && before != delegator).then(|| self.agents.name(before))?;
         Some([("before".to_owned(), name.into())].into_iter().collect())
     }
 

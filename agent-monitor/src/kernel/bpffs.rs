@@ -52,12 +52,19 @@ pub fn remove(dir: &Path) -> Result<(), KernelError> {
     // Links first: a program must not run over maps that are going away.
     for links in [true, false] {
         for entry in fs::read_dir(dir).map_err(|e| KernelError::io("read", dir, e))?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("link_") == links {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ours = if links { &["link_", "new_"][..] } else { &["map_"][..] };
+            if ours.iter().any(|start| name.starts_with(start)) {
                 fs::remove_file(entry.path()).map_err(|e| KernelError::io("remove", entry.path(), e))?;
             }
         }
     }
-    fs::remove_dir(dir).map_err(|e| KernelError::io("remove", dir, e))
+    match fs::remove_dir(dir) {
+        Ok(()) => Ok(()),
+        // A mount point, or a place where somebody else pins too: what was ours is gone.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY | libc::EPERM)) => Ok(()),
+        Err(e) => Err(KernelError::io("remove", dir, e)),
+    }
 }
 
 /// cgroup v2 mount of this host: unified, or beside the v1 hierarchies.

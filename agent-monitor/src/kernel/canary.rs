@@ -28,7 +28,8 @@ impl Kernel {
     /// # Errors
     /// When the kernel does not count, or the directory for the acts cannot be made.
     pub fn canary(&mut self) -> Result<BTreeMap<&'static str, u64>, KernelError> {
-        let counting = enable_stats(Stats::RunTime).map_err(|e| KernelError::bpf("count program runs", &e))?;
+        let counting =
+            enable_stats(Stats::RunTime).map_err(|e| KernelError::bpf("count program runs", &e))?;
         let before = self.runs();
         let dir = std::env::temp_dir().join(format!("agent-monitor-canary-{}", std::process::id()));
         fs::create_dir(&dir).map_err(|e| KernelError::io("make", &dir, e))?;
@@ -36,7 +37,10 @@ impl Kernel {
         fs::remove_dir_all(&dir).map_err(|e| KernelError::io("remove", &dir, e))?;
         let after = self.runs();
         drop(counting);
-        Ok(after.into_iter().map(|(name, n)| (name, n - before.get(name).copied().unwrap_or(0).min(n))).collect())
+        Ok(after
+            .into_iter()
+            .map(|(name, n)| (name, n - before.get(name).copied().unwrap_or(0).min(n)))
+            .collect())
     }
 
     fn runs(&self) -> BTreeMap<&'static str, u64> {

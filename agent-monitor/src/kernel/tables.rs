@@ -9,8 +9,8 @@ use std::{
 
 use agent_monitor_ebpf::{
     bind::{
-        CgroupEntry, MATCHES, MatchEntry, MatchSet, NAME_CGROUP_LEAF, NAME_CGROUP_PATH, NAME_EXEC_TEXT, NumKey,
-        PathKey,
+        CgroupEntry, MATCHES, MatchEntry, MatchSet, NAME_CGROUP_LEAF, NAME_CGROUP_PATH, NAME_EXEC_TEXT,
+        NumKey, PathKey,
     },
     loss::{LossKey, LossValue, OVERFLOW_SLOTS},
     path::{HashKey, text_hash, text_path_hash},
@@ -40,8 +40,16 @@ pub struct Tables {
 type Table<'a, K, V> = HashMap<&'a mut MapData, Plain<K>, Plain<V>>;
 
 /// An alternative that fits nobody.
-const EMPTY: MatchEntry =
-    MatchEntry { ino: 0, ctime_sec: 0, ctime_nsec: 0, agent: 0, uid: 0, cgroup_rule: 0, flags: 0, bound_by: 0 };
+const EMPTY: MatchEntry = MatchEntry {
+    ino: 0,
+    ctime_sec: 0,
+    ctime_nsec: 0,
+    agent: 0,
+    uid: 0,
+    cgroup_rule: 0,
+    flags: 0,
+    bound_by: 0,
+};
 
 fn set_of(entries: &[MatchEntry]) -> MatchSet {
     let mut set = MatchSet { entries: [EMPTY; MATCHES] };
@@ -110,8 +118,10 @@ impl Kernel {
             (PathKey { hash: text_path_hash(key, inner), dev: *dev, generation }, set_of(entries))
         });
         self.insert("PATHS", paths.collect())?;
-        let texts =
-            tables.texts.iter().map(|(text, entries)| (num(text_hash(key, text), NAME_EXEC_TEXT), set_of(entries)));
+        let texts = tables
+            .texts
+            .iter()
+            .map(|(text, entries)| (num(text_hash(key, text), NAME_EXEC_TEXT), set_of(entries)));
         self.insert("TEXTS", texts.collect())?;
         self.insert("USERS", tables.users.iter().map(|(uid, e)| (num(u64::from(*uid), 0), *e)).collect())?;
         let names = |entries: &BTreeMap<String, CgroupEntry>, space| -> Vec<(NumKey, CgroupEntry)> {
@@ -160,7 +170,8 @@ impl Kernel {
         let lines = self.tasks();
         let mut table = self.by_tgid::<BackfillEntry>("BACKFILL")?;
         for tgid in plan.keys() {
-            ignore_absent(table.remove(tgid)).map_err(|e| KernelError::bpf("clear the back-fill plan", &e))?;
+            ignore_absent(table.remove(tgid))
+                .map_err(|e| KernelError::bpf("clear the back-fill plan", &e))?;
         }
         lines
     }

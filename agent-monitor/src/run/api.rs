@@ -141,7 +141,6 @@ impl Core {
             bound_by: BoundBy::Launch as u8,
             root_by: BoundBy::Launch as u8,
             flags: TAG_LAUNCH,
-            euid: task.tag.euid,
             ..TaskTag::NONE
         };
         let entry = BackfillEntry { start: task.start, tag, replace: 1, tagged: 0 };

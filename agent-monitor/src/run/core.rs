@@ -13,7 +13,7 @@ use super::port::{Port, PortError, RingReader};
 use super::state::{LastSeen, State, boot_id, kept};
 use crate::attribute::backfill::{self, Plan, Root};
 use crate::attribute::tree::Limits;
-use crate::attribute::{Agents, Compiled, MountTable, TaskKey};
+use crate::attribute::{Agents, Compiled, Matcher, MountTable, TaskKey};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{BindOutcome, BindRequest, Engine, Output, gaps};
@@ -80,6 +80,8 @@ impl Core {
         let mut engine = Engine::new(Arc::clone(&clock), config.unattributed, Limits::default());
         engine.set_mounts(MountTable::parse(&super::host::mountinfo().unwrap_or_default()));
         let book = Book { agents: Agents::restore(&state.agents()), ..Book::default() };
+        // What an earlier daemon's programs put into the rings carries its numbers.
+        engine.set_agents(book.agents.clone(), Matcher::default());
         Self {
             clock,
             started,
@@ -124,6 +126,13 @@ impl Core {
         let guard = lock(&self.stop.0);
         let waited = self.stop.1.wait_timeout_while(guard, time, |stop| !*stop);
         *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// How long a record may wait in a ring: recognition in user space should not.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        let late = lock(&self.live).engine.matcher().has_late();
+        Duration::from_millis(if late { 10 } else { 100 })
     }
 
     /// Takes a batch of records from the rings; how many.

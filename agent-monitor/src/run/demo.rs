@@ -9,6 +9,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 
 use crate::config::Config;
 
@@ -27,6 +28,8 @@ const SCRIPTS: &[(&str, &str)] = &[
 #[derive(Debug)]
 pub struct Demo {
     dir: PathBuf,
+    /// Where its pins go. Left behind only when the programs did not load.
+    pins: OnceLock<PathBuf>,
 }
 
 impl Demo {
@@ -37,7 +40,7 @@ impl Demo {
     pub fn new() -> io::Result<Self> {
         let dir = std::env::temp_dir().join(format!("agent-monitor-demo-{}", std::process::id()));
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        let demo = Self { dir: fs::canonicalize(dir)? };
+        let demo = Self { dir: fs::canonicalize(dir)?, pins: OnceLock::new() };
         for name in ["agents.d", "bin", "work", "state"] {
             fs::DirBuilder::new().mode(0o755).create(demo.dir.join(name))?;
         }
@@ -61,11 +64,13 @@ impl Demo {
     /// The settings, with every place inside the directory.
     #[must_use]
     pub fn config(&self, config: Config) -> Config {
+        let pins = config.bpffs.with_file_name(format!("agent-monitor-demo-{}", std::process::id()));
+        let pins = self.pins.get_or_init(|| pins).clone();
         Config {
             registry: self.dir.join("agents.d"),
             state_dir: self.dir.join("state"),
             socket: self.dir.join("control.sock"),
-            bpffs: config.bpffs.with_file_name(format!("agent-monitor-demo-{}", std::process::id())),
+            bpffs: pins,
             ..config
         }
     }
@@ -109,6 +114,12 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
+        if let Some(pins) = self.pins.get()
+            && pins.is_dir()
+            && let Err(error) = fs::remove_dir(pins)
+        {
+            tracing::warn!(path = %pins.display(), %error, "pins are left");
+        }
         if let Err(error) = fs::remove_dir_all(&self.dir) {
             tracing::warn!(path = %self.dir.display(), %error, "cannot remove the demo's directory");
         }

@@ -15,7 +15,7 @@ use crate::attribute::matcher::{Facts, FileId, Matcher};
 use crate::attribute::tree::Binding;
 use crate::attribute::{Agents, Compiled, TaskKey, argv};
 use crate::control::api::{RefusedRecord, Reloaded};
-use crate::engine::{Host as _, Output, args};
+use crate::engine::{Host as _, Output, args, gaps};
 use crate::model::{Kind, Mode, Source};
 use crate::registry::{LinuxFacts, LoadError, Loaded, Record, Refused, load_dir};
 
@@ -37,11 +37,23 @@ pub enum ReloadError {
 }
 
 impl Core {
-    /// Loads the registry and puts it in force: all of it, or the old one stays.
+    /// Loads the registry, puts it in force and binds what runs already: all of the new set, or the old one stays.
     ///
     /// # Errors
     /// When it cannot be loaded, or the kernel does not take it.
     pub fn load(&self) -> Result<Reloaded, ReloadError> {
+        let changes = self.load_records()?;
+        // The new set is in force from here on; what ran before is bound now.
+        if let Err(error) = self.backfill() {
+            tracing::error!(%error, "processes that run already could not be bound");
+            let now = self.clock.now();
+            self.store.append(gaps::gap(Kind::GapLookup, "backfill_failed", 0, now, now));
+        }
+        Ok(changes)
+    }
+
+    /// Loads the registry and puts it in force, without binding what runs already.
+    pub(super) fn load_records(&self) -> Result<Reloaded, ReloadError> {
         let mut book = lock(&self.book);
         let loaded = match self.read_registry() {
             Ok(loaded) => loaded,
@@ -64,13 +76,10 @@ impl Core {
         }
         let changes = changes(&book.loaded, &loaded);
         let first = book.loaded.records.is_empty() && book.compiled == Compiled::default();
-        (book.loaded, book.agents, book.compiled) = (loaded, agents, compiled);
+        let before = std::mem::replace(&mut book.loaded, loaded);
+        (book.agents, book.compiled) = (agents, compiled);
         self.health.registry(book.loaded.records.len() as u64, book.loaded.refused.len() as u64);
-        self.tell_changes(&book, &changes, first);
-        // The new set is in force from here on; what ran before is bound now.
-        if let Err(error) = self.backfill() {
-            tracing::error!(%error, "processes that run already could not be bound");
-        }
+        self.tell_changes(&book.loaded, &before, &changes, first);
         Ok(changes)
     }
 
@@ -125,9 +134,13 @@ impl Core {
         applied
     }
 
-    fn tell_changes(&self, book: &Book, changes: &Reloaded, first: bool) {
+    fn tell_changes(&self, loaded: &Loaded, before: &Loaded, changes: &Reloaded, first: bool) {
         let file = |id: &str| {
-            book.loaded.get(id).map(|record| record.file().display().to_string()).unwrap_or_default()
+            loaded
+                .get(id)
+                .or_else(|| before.get(id))
+                .map(|record| record.file().display().to_string())
+                .unwrap_or_default()
         };
         let kinds = [
             (Kind::AgentRegistered, &changes.added),

@@ -59,7 +59,9 @@ fn name_reason(family: &str, full: bool) -> &'static str {
     match (family, full) {
         ("network", _) => "addresses, ports and UNIX names; no host names",
         ("file", true) => "whole paths from the dentry, whatever the process sees",
-        ("file", false) => "opens by dentry; other acts by the text the process gave and where it started from",
+        ("file", false) => {
+            "opens by dentry; other acts by the text the process gave and where it started from"
+        }
         ("process", _) => "image, script, arguments and working directory",
         _ => "processes and places acted on",
     }
@@ -84,7 +86,9 @@ fn see(family: &str, kernel: &Kernel, runs: &BTreeMap<&'static str, u64>) -> Abi
                     silent.push(program.name);
                 }
             }
-            Outcome::Absent(_) | Outcome::Refused(_) if !program.without.is_empty() => missing.push(program.without),
+            Outcome::Absent(_) | Outcome::Refused(_) if !program.without.is_empty() => {
+                missing.push(program.without)
+            }
             Outcome::Absent(_) | Outcome::Refused(_) => {}
         }
     }

@@ -12,8 +12,6 @@ use super::core::Core;
 use super::notify;
 use super::port::{PortError, RingReader};
 
-/// Longest time that a record waits in a ring.
-const READ_WAIT: Duration = Duration::from_millis(100);
 /// Between two looks at the losses.
 const POLL: Duration = Duration::from_secs(1);
 /// Looks at the losses between two looks at what records refer to.
@@ -39,7 +37,7 @@ pub(super) fn reader(
 
 fn read(core: &Core, rings: &mut dyn RingReader) -> Result<(), PortError> {
     loop {
-        rings.wait(READ_WAIT)?;
+        rings.wait(core.patience())?;
         while core.read(rings) > 0 {}
         if core.wait(Duration::ZERO) {
             break;

@@ -23,7 +23,7 @@ use crate::bpf::{
     read::{Ptr, current, field, leader_start, now, pointer},
     recognise::by_cgroup,
     scratch::Scratch,
-    tag::{enter_proc, runtime, scratch_of, set_tag, tag_of, telling},
+    tag::{enter_proc, note_ids, runtime, scratch_of, set_tag, tag_of, telling},
     walk::text_hash_at,
 };
 
@@ -147,7 +147,8 @@ fn cgroup_attach(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let by = found.bound_by as u8;
-    let tag = TaskTag { agent: found.agent, bound_by: by, root_by: by, since: now(), euid: uid, ..TaskTag::NONE };
+    let mut tag = TaskTag { agent: found.agent, bound_by: by, root_by: by, since: now(), ..TaskTag::NONE };
+    note_ids(task, &mut tag);
     if !set_tag(task, &tag) {
         lose(tag.agent, Kind::Bound as u16, LossReason::TagFailed);
         return 0;

@@ -5,7 +5,7 @@ use agent_monitor_ebpf::{
     bind::{AS_EXE, AS_SCRIPT},
     config::{RUN_ARGV_RULES, RUN_PATH_RULES, Runtime, UNATTRIBUTED_EXEC},
     event::{
-        ARGS_CHUNK, ARGS_CHUNKS, ARGS_INLINE, ArgChunkBody, ExecBody, PIECE_FAILED, PIECE_TRUNCATED, Piece, PrivBody,
+        ARGS_CHUNK, ARGS_CHUNKS, ARGS_INLINE, ArgChunkBody, ExecBody, PIECE_TRUNCATED, Piece, PrivBody,
         priv_op,
     },
     header::{FLAG_ARGS_CHUNKED, FLAG_ARGS_FAILED, FLAG_ARGS_LOST, FLAG_ARGS_TRUNCATED},
@@ -27,8 +27,8 @@ use crate::bpf::{
     read::{Ptr, current, dentry_id, field, ids, leader_start, now, pointer, uid_gid},
     recognise::{Facts, Found, NOBODY, Place, by_cgroup, by_place, by_text, by_user, cgroup_entry, condition_bits},
     scratch::{SCRIPT_STASH, Scratch, tail_at},
-    tag::{Actor, enter_proc, runtime, scratch_of, set_tag, tag_of, telling},
-    walk::{fold, text_hash_at, walk},
+    tag::{Actor, enter_proc, note_ids, runtime, scratch_of, set_tag, tag_of, telling},
+    walk::{fold, kernel_text, text_hash_at, walk},
 };
 
 /// `bprm_check_security(bprm)`: fs/exec.c, once for the file itself and once more for each interpreter. The first file
@@ -133,16 +133,10 @@ fn plain(
 /// Gives the task the identity found; the agent it had becomes the delegator.
 #[inline(always)]
 fn bind(task: *mut task_struct, old: &TaskTag, found: Found) -> TaskTag {
-    let tag = TaskTag {
-        session: 0,
-        since: now(),
-        agent: found.agent,
-        delegator: old.agent,
-        bound_by: found.bound_by as u8,
-        root_by: found.bound_by as u8,
-        flags: 0,
-        euid: 0,
-    };
+    let by = found.bound_by as u8;
+    let (agent, delegator) = (found.agent, old.agent);
+    let mut tag = TaskTag { since: now(), agent, delegator, bound_by: by, root_by: by, ..TaskTag::NONE };
+    note_ids(task, &mut tag);
     if !set_tag(task, &tag) {
         lose(tag.agent, Kind::Exec as u16, LossReason::TagFailed);
         return *old;
@@ -186,6 +180,7 @@ fn recognise_and_tell(task: *mut task_struct, scratch: *mut Scratch, runtime: &R
     if !telling(runtime)
         || (tag.agent == 0
             && (ids().0 == runtime.daemon_tgid
+                || parent_tgid(task) == runtime.daemon_tgid
                 || (g::UNATTRIBUTED.load() < UNATTRIBUTED_EXEC && runtime.flags & RUN_ARGV_RULES == 0)))
     {
         return;
@@ -207,23 +202,30 @@ fn recognise_and_tell(task: *mut task_struct, scratch: *mut Scratch, runtime: &R
     note_euid(&actor, old);
 }
 
+/// The daemon's own children (its canaries) are not told while they belong to nobody.
+#[inline(always)]
+fn parent_tgid(task: *const task_struct) -> u32 {
+    field(pointer(task.cast(), &g::O_TASK_PARENT), &g::O_TASK_TGID)
+}
+
 /// A set-user-ID image changes the euid at its exec.
 #[inline(always)]
 fn note_euid(actor: &Actor, old: &TaskTag) {
-    let euid = field(pointer(actor.task.cast_const().cast(), &g::O_TASK_CRED), &g::O_CRED_EUID);
-    if actor.tag.agent != 0 && euid != uid_gid().0 && euid != old.euid {
+    let euid: u32 = field(pointer(actor.task.cast_const().cast(), &g::O_TASK_CRED), &g::O_CRED_EUID);
+    if old.agent != 0 && euid != old.euid {
         begin(actor, Kind::PrivSetuid, Source::TpBtf);
         let b: *mut PrivBody = body(actor.scratch);
         // SAFETY: the body belongs to the record under construction.
         unsafe {
             (*b).op = priv_op::SUID_EXEC;
-            (*b).args[0] = u64::from(uid_gid().0);
+            (*b).args[0] = u64::from(old.euid);
             (*b).args[1] = u64::from(euid);
         }
         send(actor, 0);
     }
     if actor.tag.agent != 0 && euid != actor.tag.euid {
-        let tag = TaskTag { euid, ..actor.tag };
+        let mut tag = actor.tag;
+        note_ids(actor.task, &mut tag);
         let _kept = set_tag(actor.task, &tag);
     }
 }
@@ -285,7 +287,7 @@ fn tell_exec(actor: &Actor, key: HashKey, bprm: Ptr, end: u32, is_script: bool) 
         (*b).parent_start = leader_start(parent.cast());
         (*b).euid_before = actor.tag.euid;
     }
-    let (filename, end) = text_piece(scratch, cwd.end, pointer(bprm, &g::O_BPRM_FILENAME));
+    let (filename, end) = kernel_text(scratch, cwd.end, pointer(bprm, &g::O_BPRM_FILENAME));
     // SAFETY: as above.
     unsafe { (*b).filename = filename };
     // SAFETY: as above.
@@ -295,22 +297,6 @@ fn tell_exec(actor: &Actor, key: HashKey, bprm: Ptr, end: u32, is_script: bool) 
     unsafe { (*scratch).script_seen = 0 };
     let end = args(actor, end);
     send(actor, end);
-}
-
-/// A kernel string of up to 256 bytes as a text piece.
-#[inline(always)]
-fn text_piece(scratch: *mut Scratch, off: u32, at: Ptr) -> (Piece, u32) {
-    let Some(to) = tail_at(scratch, off, 256) else {
-        return (Piece { len: 0, depth: 0, flags: PIECE_TRUNCATED }, off);
-    };
-    // SAFETY: 256 bytes are there.
-    let n = unsafe { bpf_probe_read_kernel_str(to.cast(), 256, at.cast()) };
-    if n <= 0 {
-        return (Piece { len: 0, depth: 0, flags: PIECE_FAILED }, off);
-    }
-    let len = (n & 0x1ff) as u32;
-    let flags = if len == 256 { PIECE_TRUNCATED } else { 0 };
-    (Piece { len: len as u16, depth: 0, flags }, off + len)
 }
 
 /// The stashed script path as a piece.

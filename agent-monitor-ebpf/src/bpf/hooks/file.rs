@@ -16,7 +16,7 @@ use crate::bpf::{
     globals as g,
     read::{Ptr, dentry_id, field, pointer, value},
     tag::{Actor, actor, runtime},
-    walk::walk,
+    walk::{kernel_text, walk},
 };
 
 const FMODE_READ: u32 = 1;
@@ -89,6 +89,23 @@ fn tell(kind: Kind, dentry: Ptr, op: u8, access: u16) {
     unsafe {
         (*b).op = op;
         (*b).access = access;
+    }
+    send(&actor, end);
+}
+
+/// Sends a record about one dentry with a text: an attribute's name, what a symbolic link says.
+#[inline(always)]
+fn tell_named(kind: Kind, dentry: Ptr, op: u8, access: u16, text: Ptr) {
+    let Some(actor) = actor(kind) else { return };
+    begin(&actor, kind, Source::Lsm);
+    let end = first_path(&actor, dentry);
+    let (piece, end) = kernel_text(actor.scratch, end, text);
+    let b: *mut FileBody = body(actor.scratch);
+    // SAFETY: as above.
+    unsafe {
+        (*b).op = op;
+        (*b).access = access;
+        (*b).c = piece;
     }
     send(&actor, end);
 }
@@ -166,7 +183,7 @@ fn inode_mknod(ctx: LsmContext) -> i32 {
 /// `inode_symlink(dir, dentry, old_name)`: fs/namei.c.
 #[lsm(hook = "inode_symlink")]
 fn inode_symlink(ctx: LsmContext) -> i32 {
-    tell(Kind::FileCreate, ctx.arg(1), file_op::SYMLINK, ACCESS_CREATE);
+    tell_named(Kind::FileCreate, ctx.arg(1), file_op::SYMLINK, ACCESS_CREATE, ctx.arg(2));
     0
 }
 
@@ -267,14 +284,14 @@ fn tell_setattr(dentry: Ptr, attr: Ptr) -> i32 {
 /// `inode_setxattr(idmap, dentry, name, value, size, flags)`: fs/xattr.c.
 #[lsm(hook = "inode_setxattr")]
 fn inode_setxattr(ctx: LsmContext) -> i32 {
-    tell(Kind::FileSetattr, ctx.arg(1), file_op::XATTR, ACCESS_WRITE);
+    tell_named(Kind::FileSetattr, ctx.arg(1), file_op::XATTR, ACCESS_WRITE, ctx.arg(2));
     0
 }
 
 /// `inode_removexattr(idmap, dentry, name)`: fs/xattr.c.
 #[lsm(hook = "inode_removexattr")]
 fn inode_removexattr(ctx: LsmContext) -> i32 {
-    tell(Kind::FileSetattr, ctx.arg(1), file_op::XATTR_REMOVE, ACCESS_WRITE);
+    tell_named(Kind::FileSetattr, ctx.arg(1), file_op::XATTR_REMOVE, ACCESS_WRITE, ctx.arg(2));
     0
 }
 

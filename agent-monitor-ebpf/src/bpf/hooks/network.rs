@@ -2,7 +2,7 @@
 
 use agent_monitor_ebpf::{
     Header, Kind, Source,
-    event::{NET_ABSTRACT, NET_FASTOPEN, NET_TEXT, NET_UNNAMED, NetBody, PIECE_DENTRY, Piece},
+    event::{NET_ABSTRACT, NET_FASTOPEN, NET_TEXT, NET_UNNAMED, NetBody, Piece},
     fields::ABSENT,
     loss::LossReason,
     task::TaskTag,
@@ -32,6 +32,8 @@ const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const TCP_CLOSE: u32 = 7;
 const IPPROTO_TCP: u32 = 6;
+/// Bit of `sk_flags` that `tcp_fin` sets, include/net/sock.h.
+const SOCK_DONE: u64 = 1;
 const MSG_FASTOPEN: u32 = 0x2000_0000;
 
 /// An address as records hold it.
@@ -454,7 +456,7 @@ const NO_BODY: NetBody = NetBody {
     how: 0,
     dev: 0,
     dev_b: 0,
-    a: Piece { len: 0, depth: 0, flags: PIECE_DENTRY },
+    a: Piece { len: 0, depth: 0, flags: 0 },
     b: Piece { len: 0, depth: 0, flags: 0 },
     reserved: 0,
 };
@@ -464,14 +466,20 @@ const NO_BODY: NetBody = NetBody {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn flow_tcp(ctx: BtfTracePointContext) -> i32 {
     let new: u32 = ctx.arg(2);
-    if new != TCP_CLOSE {
-        return 0;
-    }
     let sk: *mut u8 = ctx.arg(0);
     // SAFETY: a typed socket.
     let flow: *mut Flow =
         unsafe { bpf_sk_storage_get((&raw const FLOWS).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 0).cast() };
     if flow.is_null() {
+        return 0;
+    }
+    if new != TCP_CLOSE {
+        // At the end the socket has given its port back.
+        let port: u16 = field(sk, &g::O_SK_LPORT);
+        if port != 0 {
+            // SAFETY: checked for null.
+            unsafe { (*flow).local_port = u32::from(port) };
+        }
         return 0;
     }
     let Some(runtime) = runtime() else { return 0 };
@@ -485,8 +493,11 @@ fn flow_tcp(ctx: BtfTracePointContext) -> i32 {
     let mut b = NO_BODY;
     describe(&raw mut b, sk.cast());
     if g::O_TCP_SENT.load() != ABSENT {
-        b.bytes_sent = field(sk, &g::O_TCP_SENT);
-        b.bytes_received = field(sk, &g::O_TCP_RECEIVED);
+        let again: u64 = if g::O_TCP_AGAIN.load() == ABSENT { 0 } else { field(sk, &g::O_TCP_AGAIN) };
+        b.bytes_sent = field::<u64>(sk, &g::O_TCP_SENT).wrapping_sub(again);
+        // The peer's FIN takes one number of the sequence and is counted as a byte (net/ipv4/tcp_input.c `tcp_fin`).
+        let fin = (field::<u64>(sk, &g::O_SK_FLAGS) >> SOCK_DONE) & 1;
+        b.bytes_received = field::<u64>(sk, &g::O_TCP_RECEIVED).wrapping_sub(fin);
     }
     // A refused or dead socket may have forgotten its peer already.
     // SAFETY: checked for null.
@@ -494,6 +505,9 @@ fn flow_tcp(ctx: BtfTracePointContext) -> i32 {
         b.first = (*flow).first;
         if b.remote_port == 0 {
             b.remote_port = (*flow).peer[2] as u16;
+        }
+        if b.local_port == 0 {
+            b.local_port = (*flow).local_port as u16;
         }
         (*flow).tgid = 0;
         // Once: the socket may pass through this state again.

@@ -17,7 +17,7 @@ use crate::bpf::{
     emit::{lose, send},
     globals as g,
     read::{Ptr, field, pointer},
-    tag::{Actor, actor},
+    tag::{Actor, actor, note_ids, set_tag},
 };
 
 /// `TS_COMPAT`, arch/x86/include/asm/thread_info.h: the running call came through the 32-bit entry.
@@ -31,7 +31,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// Argument 0 to 4.
+    /// Argument 0 to 5.
     #[inline(always)]
     pub(super) fn get(&self, n: u32) -> u64 {
         match n {
@@ -39,7 +39,8 @@ impl Args {
             1 => field(self.regs, &g::O_REGS_SI),
             2 => field(self.regs, &g::O_REGS_DX),
             3 => field(self.regs, &g::O_REGS_R10),
-            _ => field(self.regs, &g::O_REGS_R8),
+            4 => field(self.regs, &g::O_REGS_R8),
+            _ => field(self.regs, &g::O_REGS_R9),
         }
     }
 }
@@ -89,7 +90,7 @@ fn tell(actor: &Actor, call: Call, args: &Args, nr: u32) {
         Call::Fd(spec) => paths::descriptor(actor, args, &spec),
         Call::Mmap => paths::mapped(actor, args),
         Call::Connect => sockets::unix_address(actor, Kind::NetConnect, args.get(1), args.get(2) as u32, args.get(0)),
-        Call::Send => sockets::unix_address(actor, Kind::NetSend, args.get(4), 110, args.get(0)),
+        Call::Send => sockets::unix_address(actor, Kind::NetSend, args.get(4), args.get(5) as u32, args.get(0)),
         Call::Bind => sockets::unix_address(actor, Kind::NetBind, args.get(1), args.get(2) as u32, args.get(0)),
         Call::Listen => sockets::listening(actor, args.get(0) as u32),
         Call::Accept => sockets::accepted(actor, args.ret as u32),
@@ -127,15 +128,39 @@ fn process(actor: &Actor, kind: Kind, op: u16, which: u32, args: &Args) {
     send(actor, 0);
 }
 
-/// New ids of the running task; the old ones are gone by now.
+/// New ids of the running task; the old ones are those its binding remembers.
 #[inline(always)]
 fn ids(actor: &Actor, op: u16) {
     let cred = pointer(actor.task.cast_const().cast(), &g::O_TASK_CRED);
+    let mut now = actor.tag;
+    note_ids(actor.task, &mut now);
+    let old = &actor.tag;
+    let changed = match op {
+        priv_op::UID => now.uid != old.uid || now.euid != old.euid,
+        priv_op::GID => now.gid != old.gid || now.egid != old.egid,
+        _ => true,
+    };
+    if actor.tag.agent != 0 {
+        // Cannot fail: the slot exists.
+        let _kept = set_tag(actor.task, &now);
+        if !changed {
+            return;
+        }
+    }
     let b = start(actor, if op == priv_op::CAPSET { Kind::PrivCapability } else { Kind::PrivSetuid }, op, Source::RawTp);
+    let known = |id: u32| if actor.tag.agent == 0 { u64::MAX } else { u64::from(id) };
     // SAFETY: as above.
     unsafe {
-        (*b).args[0] = u64::MAX;
-        (*b).args[1] = u64::MAX;
+        if op == priv_op::CAPSET {
+            (*b).args[0] = u64::MAX;
+            (*b).args[1] = u64::MAX;
+        } else if op == priv_op::UID {
+            (*b).args[0] = known(old.uid);
+            (*b).args[1] = known(old.euid);
+        } else {
+            (*b).args[0] = known(old.gid);
+            (*b).args[1] = known(old.egid);
+        }
         if op == priv_op::CAPSET {
             (*b).args[2] = field(cred, &g::O_CRED_PERMITTED);
             (*b).args[3] = field(cred, &g::O_CRED_EFFECTIVE);

@@ -20,7 +20,7 @@ use crate::bpf::{
     read::{Ptr, current, field, ids, leader_start, now, pointer, value},
     recognise::by_user,
     scratch::tail_at,
-    tag::{Actor, actor, enter_proc, runtime, set_tag, tag_of, telling},
+    tag::{Actor, actor, enter_proc, note_ids, runtime, set_tag, tag_of, telling},
     walk::walk,
 };
 
@@ -118,7 +118,8 @@ pub(crate) fn bind_user(uid: u32) {
         return;
     }
     let by = found.bound_by as u8;
-    let tag = TaskTag { agent: found.agent, bound_by: by, root_by: by, since: now(), euid: uid, ..TaskTag::NONE };
+    let mut tag = TaskTag { agent: found.agent, bound_by: by, root_by: by, since: now(), ..TaskTag::NONE };
+    note_ids(task, &mut tag);
     if !set_tag(task, &tag) {
         lose(tag.agent, Kind::Bound as u16, LossReason::TagFailed);
         return;

@@ -7,7 +7,7 @@ use crate::bpf::{
     globals as g,
     maps::BACKFILL,
     read::{field, leader_start, pointer},
-    tag::{enter_proc, set_tag, tag_of},
+    tag::{enter_proc, note_ids, set_tag, tag_of},
 };
 
 /// `struct bpf_iter__task`, kernel/bpf/task_iter.c.
@@ -74,7 +74,8 @@ fn apply(task: *mut task_struct, entry: *mut BackfillEntry, tgid: u32, start: u6
         if !slot.is_null() && (*slot).agent != 0 && (*entry).replace == 0 {
             return;
         }
-        let tag = (*entry).tag;
+        let mut tag = (*entry).tag;
+        note_ids(task, &mut tag);
         if set_tag(task, &tag) {
             (*entry).tagged += 1;
             if tag.agent == 0 {

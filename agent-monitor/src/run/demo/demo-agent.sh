@@ -1,6 +1,7 @@
 #!/bin/sh
 # The demo's agent: what it does here is what the stream shows.
 set -e
+export LC_ALL=C
 port=$1
 cat /etc/hostname > host.txt
 echo "draft" > plan.txt

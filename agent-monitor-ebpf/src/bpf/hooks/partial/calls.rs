@@ -24,6 +24,8 @@ pub(super) struct Spec {
     pub(super) path_b: u8,
     /// Argument that holds mode, owner or length; [`NONE`] for none.
     pub(super) value: u8,
+    /// Argument with a text that is not a path; [`NONE`] for none.
+    pub(super) text: u8,
 }
 
 /// How a call is told.
@@ -113,15 +115,19 @@ pub(super) fn signal_arg(which: u32) -> u32 {
 }
 
 const fn path(kind: Kind, op: u8, access: u16, dir: u8, path: u8, value: u8) -> Call {
-    Call::Path(Spec { kind, op, access, dir, path, dir_b: NONE, path_b: NONE, value })
+    Call::Path(Spec { kind, op, access, dir, path, dir_b: NONE, path_b: NONE, value, text: NONE })
+}
+
+const fn named(kind: Kind, op: u8, access: u16, dir: u8, path: u8, text: u8) -> Call {
+    Call::Path(Spec { kind, op, access, dir, path, dir_b: NONE, path_b: NONE, value: NONE, text })
 }
 
 const fn pair(kind: Kind, access: u16, dir: u8, path: u8, dir_b: u8, path_b: u8) -> Call {
-    Call::Path(Spec { kind, op: f::PLAIN, access, dir, path, dir_b, path_b, value: NONE })
+    Call::Path(Spec { kind, op: f::PLAIN, access, dir, path, dir_b, path_b, value: NONE, text: NONE })
 }
 
-const fn fd(kind: Kind, op: u8, value: u8) -> Call {
-    Call::Fd(Spec { kind, op, access: ACCESS_WRITE, dir: NONE, path: 0, dir_b: NONE, path_b: NONE, value })
+const fn fd(kind: Kind, op: u8, value: u8, text: u8) -> Call {
+    Call::Fd(Spec { kind, op, access: ACCESS_WRITE, dir: NONE, path: 0, dir_b: NONE, path_b: NONE, value, text })
 }
 
 const MOVE: u16 = ACCESS_CREATE | ACCESS_DELETE;
@@ -149,22 +155,22 @@ pub(super) fn call(nr: u32) -> Call {
         258 => path(FileCreate, f::DIRECTORY, ACCESS_CREATE, 0, 1, 2),
         133 => path(FileCreate, f::NODE, ACCESS_CREATE, NONE, 0, 1),
         259 => path(FileCreate, f::NODE, ACCESS_CREATE, 0, 1, 2),
-        88 => path(FileCreate, f::SYMLINK, ACCESS_CREATE, NONE, 1, NONE),
-        266 => path(FileCreate, f::SYMLINK, ACCESS_CREATE, 1, 2, NONE),
+        88 => named(FileCreate, f::SYMLINK, ACCESS_CREATE, NONE, 1, 0),
+        266 => named(FileCreate, f::SYMLINK, ACCESS_CREATE, 1, 2, 0),
         76 => path(FileTruncate, f::PLAIN, ACCESS_WRITE, NONE, 0, 1),
-        77 => fd(FileTruncate, f::PLAIN, 1),
+        77 => fd(FileTruncate, f::PLAIN, 1, NONE),
         90 => path(FileSetattr, f::MODE, ACCESS_WRITE, NONE, 0, 1),
-        91 => fd(FileSetattr, f::MODE, 1),
+        91 => fd(FileSetattr, f::MODE, 1, NONE),
         268 | 452 => path(FileSetattr, f::MODE, ACCESS_WRITE, 0, 1, 2),
         92 | 94 => path(FileSetattr, f::OWNER, ACCESS_WRITE, NONE, 0, 1),
-        93 => fd(FileSetattr, f::OWNER, 1),
+        93 => fd(FileSetattr, f::OWNER, 1, NONE),
         260 => path(FileSetattr, f::OWNER, ACCESS_WRITE, 0, 1, 2),
         132 | 235 => path(FileSetattr, f::TIMES, ACCESS_WRITE, NONE, 0, NONE),
         261 | 280 => path(FileSetattr, f::TIMES, ACCESS_WRITE, 0, 1, NONE),
-        188 | 189 => path(FileSetattr, f::XATTR, ACCESS_WRITE, NONE, 0, NONE),
-        190 => fd(FileSetattr, f::XATTR, NONE),
-        197 | 198 => path(FileSetattr, f::XATTR_REMOVE, ACCESS_WRITE, NONE, 0, NONE),
-        199 => fd(FileSetattr, f::XATTR_REMOVE, NONE),
+        188 | 189 => named(FileSetattr, f::XATTR, ACCESS_WRITE, NONE, 0, 1),
+        190 => fd(FileSetattr, f::XATTR, NONE, 1),
+        197 | 198 => named(FileSetattr, f::XATTR_REMOVE, ACCESS_WRITE, NONE, 0, 1),
+        199 => fd(FileSetattr, f::XATTR_REMOVE, NONE, 1),
         _ => privilege(nr),
     }
 }
@@ -205,5 +211,6 @@ fn mount_spec(op: u16, dir: u8, path: u8) -> Spec {
         dir_b: NONE,
         path_b: NONE,
         value: NONE,
+        text: NONE,
     }
 }

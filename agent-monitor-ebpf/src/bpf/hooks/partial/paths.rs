@@ -87,6 +87,14 @@ pub(super) fn descriptor(actor: &Actor, args: &Args, spec: &Spec) {
     begin(actor, spec.kind, Source::RawTp);
     let end = first_path(actor, pointer(file, &g::O_FILE_DENTRY));
     values(actor, args, spec);
+    let mut end = end;
+    if spec.text != NONE {
+        let (len, flags) = text(actor, end, args.get(u32::from(spec.text)));
+        let b: *mut FileBody = body(actor.scratch);
+        // SAFETY: the body belongs to the record under construction.
+        unsafe { (*b).c = Piece { len: len as u16, depth: 0, flags } };
+        end += len;
+    }
     send(actor, end);
 }
 
@@ -178,8 +186,9 @@ pub(super) fn named(actor: &Actor, args: &Args, spec: &Spec) {
     }
     values(actor, args, spec);
     let (mut len, mut flags) = text(actor, end, path);
-    if path_b != 0 {
-        let (more, bits) = text(actor, end + len, path_b);
+    let second = if spec.text == NONE { path_b } else { args.get(u32::from(spec.text)) };
+    if second != 0 {
+        let (more, bits) = text(actor, end + len, second);
         len += more;
         flags |= bits;
     }
