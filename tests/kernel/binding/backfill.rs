@@ -34,7 +34,8 @@ pub(super) fn at_start() -> Verdict {
     let mut actor = Actor::start(&program, &words);
     let child = actor.mark("PAUSED").pid();
     let world = World::start(setup.record(&Record::new("running").on(Match::exe(&program))));
-    wait_bound(&world.daemon, "running", &[actor.pid(), child]);
+    let root = actor.pid();
+    wait_bound(&world.daemon, "running", &[root, child]);
     actor.go();
     actor.finish().all_ok();
     world.settle_now();
