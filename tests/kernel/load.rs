@@ -70,7 +70,7 @@ fn detach(signal: i32) -> Verdict {
     };
     assert!(wait::until(PATIENCE, || left().is_empty()), "programs left: {:?}", left());
     assert_eq!(entries(&bpffs), Vec::<String>::new(), "pins left");
-    println!("{} programs were loaded and are gone", own.len());
+    println!("\nFIGURES load: {} programs were loaded and are gone", own.len());
     Ok(())
 }
 
