@@ -21,3 +21,12 @@ use std::time::Duration;
 /// How long anything may take to show up. Generous, because the VM lane is emulated; a test that waits this
 /// long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a single event may take that is expected. The tests settle the feed before they look, so this is
+/// only for what comes on a road of its own.
+pub fn expectation_limit() -> Duration {
+    match lane::lane() {
+        lane::Lane::Host => Duration::from_secs(5),
+        lane::Lane::Vm => Duration::from_secs(20),
+    }
+}

@@ -1,7 +1,7 @@
 //! Saying what is expected of the feed, and on failure what came closest.
 
-use super::PATIENCE;
 use super::event::{Event, File, Network, Privilege, Process};
+use super::expectation_limit;
 use super::feed::Feed;
 use std::fmt::Write;
 
@@ -212,7 +212,7 @@ impl<'feed> Expect<'feed> {
 
     /// All events that fit, once at least one has come.
     pub fn found(&self) -> Vec<Event> {
-        self.feed.wait_for(PATIENCE, |e| self.fits(e));
+        self.feed.wait_for(expectation_limit(), |e| self.fits(e));
         self.feed.with(|events| events.iter().filter(|e| self.fits(e)).cloned().collect())
     }
 

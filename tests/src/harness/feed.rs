@@ -34,7 +34,9 @@ pub struct Feed {
 impl Feed {
     /// Starts the follower; `command` must write JSON lines to standard output.
     pub fn start(mut command: Command) -> Self {
-        let mut follower = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        // Its last word, that the daemon ended the stream, is of no use here.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut follower = command.spawn().unwrap();
         let lines = BufReader::new(follower.stdout.take().unwrap());
         let shared = Arc::new(Shared::default());
         let for_reader = Arc::clone(&shared);

@@ -85,7 +85,8 @@ impl Meter {
         for kind in what {
             let filters = ["--agent", agent, "--kind", kind.as_deref().unwrap_or("gap")];
             let mut command = daemon.follower(&filters);
-            let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+            let mut child = command.spawn().unwrap();
             let lines = BufReader::with_capacity(1 << 20, child.stdout.take().unwrap());
             let (shared, agent) = (Arc::clone(&shared), agent.to_owned());
             let reader = std::thread::spawn(move || count(lines, kind.as_deref(), &agent, &shared));

@@ -60,8 +60,9 @@ impl Setup {
         self.scratch.path("run/control.sock")
     }
 
+    /// Below the root of a bpffs of its own, as on a host it is below `/sys/fs/bpf`.
     pub fn bpffs(&self) -> PathBuf {
-        self.scratch.path("bpf")
+        self.scratch.path("bpf/agent-monitor")
     }
 
     /// The command that runs the daemon in the foreground.
@@ -75,12 +76,13 @@ impl Setup {
             .arg(self.scratch.path("state"))
             .arg("--socket")
             .arg(self.socket())
-            .arg("--bpffs")
-            .arg(self.bpffs())
             .args(["--unattributed", self.unattributed])
             .args(&self.extra)
             .env_remove("RUST_LOG")
             .env_remove("NOTIFY_SOCKET");
+        if !self.extra.iter().any(|arg| arg == "--bpffs") {
+            command.arg("--bpffs").arg(self.bpffs());
+        }
         command
     }
 
@@ -159,8 +161,16 @@ impl Daemon {
 
     /// Runs another subcommand against it: `cli(&["agent", "list", "-o", "json"])`.
     pub fn cli(&self, args: &[&str]) -> Output {
-        let socket = self.socket();
-        client::run(&[args, &["--socket", &socket]].concat())
+        let (socket, registry) = (self.socket(), self.setup.scratch.text("registry"));
+        client::run(&[args, &["--socket", &socket, "--registry", &registry]].concat())
+    }
+
+    /// Pids of the live tree that `agent show` lists; empty while there is none.
+    pub fn tree(&self, id: &str) -> Vec<u32> {
+        let output = self.cli(&["agent", "show", id, "-o", "json"]);
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let rows = shown["tree"].as_array().cloned().unwrap_or_default();
+        rows.iter().filter_map(|row| u32::try_from(row["pid"].as_u64()?).ok()).collect()
     }
 
     /// Like [`cli`](Self::cli); must succeed, and its output must be JSON.
