@@ -2,7 +2,7 @@
 //!
 //! To accept a change: `BLESS=1 cargo test -p agent-monitor-ebpf --test layout`.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fs, path::Path};
 
 use agent_monitor_ebpf::{
     ABI_VERSION, Header, Kind,
@@ -43,18 +43,18 @@ const TYPES: &[Layout] = &[
 fn layout() -> String {
     let mut text = format!("abi {ABI_VERSION}\n");
     for ty in TYPES {
-        writeln!(text, "\n{} {}", ty.name, ty.size).unwrap();
+        text += &format!("\n{} {}\n", ty.name, ty.size);
         for (name, offset, size) in ty.fields {
-            writeln!(text, "  {offset:>3} {size:>3} {name}").unwrap();
+            text += &format!("  {offset:>3} {size:>3} {name}\n");
         }
     }
     text.push_str("\nkinds\n");
     for kind in Kind::ALL {
-        writeln!(text, "  {:>3} {kind:?}", *kind as u16).unwrap();
+        text += &format!("  {:>3} {kind:?}\n", *kind as u16);
     }
     text.push_str("\nloss reasons\n");
     for reason in LossReason::ALL {
-        writeln!(text, "  {:>3} {}", *reason as u16, reason.as_str()).unwrap();
+        text += &format!("  {:>3} {}\n", *reason as u16, reason.as_str());
     }
     text
 }

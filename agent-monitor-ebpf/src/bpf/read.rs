@@ -8,7 +8,9 @@ use aya_ebpf::{
     bindings::task_struct,
     helpers::{
         bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_probe_read_user,
-        generated::{bpf_probe_read_kernel, bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_ktime_get_boot_ns},
+        generated::{
+            bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_probe_read_kernel,
+        },
     },
 };
 

@@ -3,8 +3,8 @@
 
 use agent_monitor_ebpf::{
     bind::{
-        AS_EXE, AS_SCRIPT, CgroupEntry, MATCHES, MatchSet, NAME_EXEC_TEXT, NEED_CGROUP, NEED_INODE, NEED_USER, NumKey,
-        PathKey,
+        AS_EXE, AS_SCRIPT, CgroupEntry, MATCHES, MatchSet, NAME_EXEC_TEXT, NEED_CGROUP, NEED_INODE,
+        NEED_USER, NumKey, PathKey,
     },
     config::{RUN_CGROUP_RULES, RUN_USER_RULES, Runtime},
 };

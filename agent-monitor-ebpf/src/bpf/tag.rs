@@ -6,10 +6,7 @@ use agent_monitor_ebpf::{
     loss::LossReason,
     task::{ProcEntry, TaskTag},
 };
-use aya_ebpf::{
-    bindings::task_struct,
-    helpers::generated::bpf_task_storage_get,
-};
+use aya_ebpf::{bindings::task_struct, helpers::generated::bpf_task_storage_get};
 
 use super::{
     emit::lose,
@@ -25,7 +22,9 @@ const CREATE: u64 = 1;
 #[inline(always)]
 pub(crate) fn tag_of(task: *mut task_struct) -> *mut TaskTag {
     // SAFETY: the map is task storage and the task comes from the verifier's hand.
-    unsafe { bpf_task_storage_get((&raw const TASKS).cast_mut().cast(), task, core::ptr::null_mut(), 0).cast() }
+    unsafe {
+        bpf_task_storage_get((&raw const TASKS).cast_mut().cast(), task, core::ptr::null_mut(), 0).cast()
+    }
 }
 
 /// Notes a task's present ids in its binding.
@@ -63,7 +62,10 @@ pub(crate) fn set_tag(task: *mut task_struct, tag: &TaskTag) -> bool {
 #[inline(always)]
 pub(crate) fn scratch_of(task: *mut task_struct) -> *mut Scratch {
     // SAFETY: as in `tag_of`.
-    unsafe { bpf_task_storage_get((&raw const SCRATCH).cast_mut().cast(), task, core::ptr::null_mut(), CREATE).cast() }
+    unsafe {
+        bpf_task_storage_get((&raw const SCRATCH).cast_mut().cast(), task, core::ptr::null_mut(), CREATE)
+            .cast()
+    }
 }
 
 /// Enters a process into the table of bound processes.

@@ -142,7 +142,11 @@ unsafe extern "C" fn step(_i: u64, walk: *mut Walk) -> i64 {
 pub(crate) fn walk(scratch: *mut Scratch, key: HashKey, dentry: Ptr, off: u32) -> Walked {
     let mut w = Walk { scratch, dentry, key, off, depth: 0, flags: u32::from(PIECE_DENTRY), done: 0 };
     if dentry.is_null() {
-        return Walked { piece: Piece { len: 0, depth: 0, flags: PIECE_DENTRY | PIECE_FAILED }, end: off, depth: 0 };
+        return Walked {
+            piece: Piece { len: 0, depth: 0, flags: PIECE_DENTRY | PIECE_FAILED },
+            end: off,
+            depth: 0,
+        };
     }
     // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
     unsafe {

@@ -132,8 +132,7 @@ fn tag_of(task: &TaskInfo, root: Option<&Root>, above: TaskTag, now: u64) -> Tas
     let current = task.tag;
     // A process that is bound on its own account (not by inheritance) keeps that, unless a rule says otherwise.
     let own = current.agent != 0 && current.bound_by != BoundBy::Inherited as u8;
-    let current =
-        if own || above.agent == 0 { current } else { with_ids(current, inherited(above)) };
+    let current = if own || above.agent == 0 { current } else { with_ids(current, inherited(above)) };
     match root {
         Some(root) if root.agent == current.agent => current,
         Some(_) if own && task.tag.bound_by == BoundBy::Launch as u8 => current,

@@ -35,7 +35,8 @@ pub(crate) fn run(args: &DoctorArgs, shared: &Shared) -> anyhow::Result<ExitCode
 fn probe(shared: &Shared) -> anyhow::Result<Report> {
     note("no daemon runs; the programs are loaded for a moment to see what works");
     let mut config = shared.settings()?;
-    config.bpffs = Path::new(bpffs::DEFAULT_MOUNT).join(format!("agent-monitor-doctor-{}", std::process::id()));
+    config.bpffs =
+        Path::new(bpffs::DEFAULT_MOUNT).join(format!("agent-monitor-doctor-{}", std::process::id()));
     let live = Live::load(&config)?;
     let report = live.report().clone();
     live.unload()?;

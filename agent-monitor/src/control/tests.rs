@@ -1,3 +1,5 @@
+//! Tests of the control API.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Tests of decoding.
+
 #![expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests may panic")]
 
 use agent_monitor_ebpf::event::{

@@ -1,3 +1,5 @@
+//! Tests of the engine: golden trace, determinism, gaps.
+
 use agent_monitor_ebpf::event::{
     ACCESS_READ, ArgChunkBody, BoundBody, ExecBody, ExitBody, FILE_TEXT, FileBody, ForkBody, NetBody,
     PrivBody, priv_op,

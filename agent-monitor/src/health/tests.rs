@@ -1,3 +1,5 @@
+//! Tests of health and metrics.
+
 use std::sync::Arc;
 
 use super::*;

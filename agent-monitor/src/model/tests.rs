@@ -1,3 +1,5 @@
+//! Tests of the JSON contract.
+
 use std::sync::Arc;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the store.
+
 use super::*;
 use crate::model::Source;
 

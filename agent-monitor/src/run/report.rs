@@ -12,7 +12,8 @@ const LSM_FIX: &str = "add `bpf` to the kernel command line's lsm= list (lsm=lan
                        reboot; a kernel that still refuses was built or locked down without BPF LSM";
 
 /// What helps when the kernel itself lacks something.
-const OTHER_KERNEL: &str = "a distribution kernel of 6.1 or later with BTF; report this one as a bug if it is";
+const OTHER_KERNEL: &str =
+    "a distribution kernel of 6.1 or later with BTF; report this one as a bug if it is";
 
 /// Builds the report. `runs` counts how often each program ran during the canary acts.
 pub(super) fn of(kernel: &Kernel, runs: &BTreeMap<&'static str, u64>) -> Report {

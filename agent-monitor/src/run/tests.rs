@@ -1,3 +1,5 @@
+//! Tests of the daemon over a fake kernel side.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;

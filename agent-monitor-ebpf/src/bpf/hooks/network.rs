@@ -1,4 +1,8 @@
-//! The network family: LSM hooks at level full, cgroup hooks at level partial, and the end of flows at both.
+//! The network family: LSM hooks at level full here, cgroup hooks at level partial in `partial_inet`, and the end of
+//! flows at both levels in `flow`.
+
+mod flow;
+mod partial_inet;
 
 use agent_monitor_ebpf::{
     Header, Kind, Source,
@@ -8,22 +12,18 @@ use agent_monitor_ebpf::{
     task::TaskTag,
 };
 use aya_ebpf::{
-    EbpfContext as _,
-    bindings::{__sk_buff, bpf_sock, bpf_sock_addr},
-    helpers::generated::{
-        bpf_probe_read_kernel_str, bpf_sk_fullsock, bpf_sk_storage_delete, bpf_sk_storage_get, bpf_skb_load_bytes,
-    },
-    macros::{btf_tracepoint, cgroup_skb, cgroup_sock, cgroup_sock_addr, lsm},
-    programs::{BtfTracePointContext, LsmContext, SkBuffContext, SockAddrContext, SockContext},
+    helpers::generated::{bpf_probe_read_kernel_str, bpf_sk_storage_get},
+    macros::lsm,
+    programs::LsmContext,
 };
 
 use super::file::hash_key;
 use crate::bpf::{
-    emit::{begin, body, lose, send, send_small},
+    emit::{begin, body, lose, send},
     globals as g,
-    maps::{FLOWS, Flow, PROCS},
-    read::{Ptr, cgroup_id, current, field, ids, leader_start, now, pointer, uid_gid, value},
-    tag::{Actor, actor, runtime, telling},
+    maps::{FLOWS, Flow},
+    read::{Ptr, cgroup_id, field, ids, leader_start, now, pointer, uid_gid, value},
+    tag::{Actor, actor},
     walk::walk,
 };
 
@@ -108,8 +108,9 @@ fn flow_of(sk: *mut u8, actor: &Actor) -> *mut Flow {
         return core::ptr::null_mut();
     }
     // SAFETY: a typed, non-null socket; the helper makes a zeroed value.
-    let flow: *mut Flow =
-        unsafe { bpf_sk_storage_get((&raw const FLOWS).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 1).cast() };
+    let flow: *mut Flow = unsafe {
+        bpf_sk_storage_get((&raw const FLOWS).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 1).cast()
+    };
     if flow.is_null() {
         lose(actor.agent(), Kind::NetFlow as u16, LossReason::FlowFull);
     } else {
@@ -221,10 +222,23 @@ fn socket_connect(ctx: LsmContext) -> i32 {
 #[inline(always)]
 fn note_peer(flow: *mut Flow, family: u16, peer: &Peer) -> bool {
     let a = u64::from_ne_bytes([
-        peer.addr[0], peer.addr[1], peer.addr[2], peer.addr[3], peer.addr[4], peer.addr[5], peer.addr[6], peer.addr[7],
+        peer.addr[0],
+        peer.addr[1],
+        peer.addr[2],
+        peer.addr[3],
+        peer.addr[4],
+        peer.addr[5],
+        peer.addr[6],
+        peer.addr[7],
     ]);
     let b = u64::from_ne_bytes([
-        peer.addr[8], peer.addr[9], peer.addr[10], peer.addr[11], peer.addr[12], peer.addr[13], peer.addr[14],
+        peer.addr[8],
+        peer.addr[9],
+        peer.addr[10],
+        peer.addr[11],
+        peer.addr[12],
+        peer.addr[13],
+        peer.addr[14],
         peer.addr[15],
     ]);
     let c = u64::from(family) << 32 | u64::from(peer.port);
@@ -446,33 +460,7 @@ fn sock_graft(ctx: LsmContext) -> i32 {
     0
 }
 
-/// Head of a record about a flow, whoever runs now.
-#[inline(always)]
-fn flow_head(flow: &Flow, source: Source) -> Header {
-    Header {
-        kind: Kind::NetFlow as u16,
-        flags: 0,
-        total: 0,
-        ktime: now(),
-        start: flow.start,
-        cgroup: flow.cgroup,
-        session: flow.tag.session,
-        tgid: flow.tgid,
-        tid: flow.tid,
-        uid: flow.uid,
-        gid: flow.gid,
-        agent: flow.tag.agent,
-        delegator: flow.tag.delegator,
-        bound_by: flow.tag.bound_by,
-        source: source as u8,
-        verdict: 0,
-        reserved: 0,
-        errno: 0,
-        euid: flow.euid,
-        reserved2: 0,
-    }
-}
-
+/// A body with nothing in it.
 const NO_BODY: NetBody = NetBody {
     remote: [0; 16],
     local: [0; 16],
@@ -492,273 +480,3 @@ const NO_BODY: NetBody = NetBody {
     b: Piece { len: 0, depth: 0, flags: 0 },
     reserved: 0,
 };
-
-/// `inet_sock_set_state(sk, oldstate, newstate)`: net/ipv4/af_inet.c; often in a softirq, so nothing of the running task
-/// is used.
-#[btf_tracepoint(function = "inet_sock_set_state")]
-fn flow_tcp(ctx: BtfTracePointContext) -> i32 {
-    let new: u32 = ctx.arg(2);
-    let sk: *mut u8 = ctx.arg(0);
-    // SAFETY: a typed socket.
-    let flow: *mut Flow =
-        unsafe { bpf_sk_storage_get((&raw const FLOWS).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 0).cast() };
-    if flow.is_null() {
-        return 0;
-    }
-    if new != TCP_CLOSE {
-        // At the end the socket has given its port back.
-        let port: u16 = field(sk, &g::O_SK_LPORT);
-        if port != 0 {
-            // SAFETY: checked for null.
-            unsafe { (*flow).local_port = u32::from(port) };
-        }
-        return 0;
-    }
-    let Some(runtime) = runtime() else { return 0 };
-    // SAFETY: checked for null.
-    let (tgid, told) = unsafe { ((*flow).tgid, (*flow).told) };
-    if tgid == 0 || told == 0 || !telling(runtime) {
-        return 0;
-    }
-    // SAFETY: checked for null.
-    let head = flow_head(unsafe { &*flow }, Source::TpBtf);
-    let mut b = NO_BODY;
-    describe(&raw mut b, sk.cast());
-    if g::O_TCP_SENT.load() != ABSENT {
-        let again: u64 = if g::O_TCP_AGAIN.load() == ABSENT { 0 } else { field(sk, &g::O_TCP_AGAIN) };
-        b.bytes_sent = field::<u64>(sk, &g::O_TCP_SENT).wrapping_sub(again);
-        // The peer's FIN takes one number of the sequence and is counted as a byte (net/ipv4/tcp_input.c `tcp_fin`).
-        let fin = (field::<u64>(sk, &g::O_SK_FLAGS) >> SOCK_DONE) & 1;
-        b.bytes_received = field::<u64>(sk, &g::O_TCP_RECEIVED).wrapping_sub(fin);
-    }
-    // A refused or dead socket may have forgotten its peer already.
-    // SAFETY: checked for null.
-    unsafe {
-        b.first = (*flow).first;
-        if b.remote_port == 0 {
-            b.remote_port = (*flow).peer[2] as u16;
-        }
-        if b.local_port == 0 {
-            b.local_port = (*flow).local_port as u16;
-        }
-        (*flow).tgid = 0;
-        // Once: the socket may pass through this state again.
-        bpf_sk_storage_delete((&raw const FLOWS).cast_mut().cast(), sk.cast());
-    }
-    send_small(&head, &b, false);
-    0
-}
-
-/// `cgroup/sock_release`: net/ipv4/af_inet.c `inet_release`; the end of flows that are not TCP.
-#[cgroup_sock(sock_release)]
-fn flow_release(ctx: SockContext) -> i32 {
-    let sk: *mut bpf_sock = ctx.sock;
-    // SAFETY: the verifier types the context.
-    let (protocol, family, kind) = unsafe { ((*sk).protocol, (*sk).family, (*sk).type_) };
-    if protocol == IPPROTO_TCP {
-        return 1;
-    }
-    // SAFETY: as above.
-    let flow: *mut Flow = unsafe {
-        bpf_sk_storage_get((&raw const FLOWS).cast_mut().cast(), ctx.as_ptr(), core::ptr::null_mut(), 0).cast()
-    };
-    if flow.is_null() {
-        return 1;
-    }
-    let Some(runtime) = runtime() else { return 1 };
-    // SAFETY: checked for null.
-    let f = unsafe { &*flow };
-    if f.tgid == 0 || f.told == 0 || !telling(runtime) {
-        return 1;
-    }
-    let mut b = NO_BODY;
-    let (a0, a1) = (f.peer[0].to_ne_bytes(), f.peer[1].to_ne_bytes());
-    let mut i = 0;
-    while i < 8 {
-        b.remote[i] = a0[i];
-        b.remote[i + 8] = a1[i];
-        i += 1;
-    }
-    b.remote_port = f.peer[2] as u16;
-    b.family = family as u16;
-    b.sock_type = kind as u16;
-    b.protocol = protocol as u16;
-    b.bytes_sent = f.sent;
-    b.bytes_received = f.received;
-    b.first = f.first;
-    send_small(&flow_head(f, Source::Cgroup), &b, false);
-    1
-}
-
-/// Counts the payload of a packet for its socket's flow.
-#[inline(always)]
-fn count(ctx: &SkBuffContext, egress: bool) {
-    let skb: *mut __sk_buff = ctx.skb.skb;
-    // SAFETY: the verifier types the context; every step is checked for null.
-    unsafe {
-        let sk = (*skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return;
-        }
-        let sk = bpf_sk_fullsock(sk);
-        if sk.is_null() || (*sk).protocol == IPPROTO_TCP {
-            return;
-        }
-        let flow: *mut Flow =
-            bpf_sk_storage_get((&raw const FLOWS).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 0).cast();
-        if flow.is_null() {
-            return;
-        }
-        let mut first = [0u8; 1];
-        bpf_skb_load_bytes(skb.cast(), 0, first.as_mut_ptr().cast(), 1);
-        let header = if first[0] >> 4 == 4 { u64::from(first[0] & 15) * 4 } else { 40 } + 8;
-        let payload = u64::from((*skb).len).saturating_sub(header);
-        if egress {
-            (*flow).sent += payload;
-        } else {
-            (*flow).received += payload;
-        }
-    }
-}
-
-/// `cgroup_skb/ingress`.
-#[cgroup_skb(ingress)]
-fn bytes_ingress(ctx: SkBuffContext) -> i32 {
-    count(&ctx, false);
-    1
-}
-
-/// `cgroup_skb/egress`.
-#[cgroup_skb(egress)]
-fn bytes_egress(ctx: SkBuffContext) -> i32 {
-    count(&ctx, true);
-    1
-}
-
-/// What the cgroup hooks of level partial share: tell and remember the flow. Runs in the acting task, which has no task
-/// storage here.
-#[inline(always)]
-fn tell_cgroup(ctx: &SockAddrContext, kind: Kind, v6: bool) -> i32 {
-    let (tgid, tid) = ids();
-    let Some(runtime) = runtime() else { return 1 };
-    // SAFETY: a map value.
-    let tag = PROCS.get_ptr(&tgid).map_or(TaskTag::NONE, |p| unsafe { (*p).tag });
-    let all = g::UNATTRIBUTED.load() == agent_monitor_ebpf::config::UNATTRIBUTED_ALL;
-    if !telling(runtime) || (tag.agent == 0 && (!all || tgid == runtime.daemon_tgid)) {
-        return 1;
-    }
-    let a: *mut bpf_sock_addr = ctx.sock_addr;
-    let mut b = NO_BODY;
-    // SAFETY: the verifier types the context.
-    unsafe {
-        b.family = (*a).user_family as u16;
-        b.sock_type = (*a).type_ as u16;
-        b.protocol = (*a).protocol as u16;
-        let port = u16::from_be((*a).user_port as u16);
-        let mut addr = [0u8; 16];
-        if v6 {
-            let words = [(*a).user_ip6[0], (*a).user_ip6[1], (*a).user_ip6[2], (*a).user_ip6[3]];
-            let mut i = 0;
-            while i < 4 {
-                let w = words[i].to_ne_bytes();
-                addr[i * 4] = w[0];
-                addr[i * 4 + 1] = w[1];
-                addr[i * 4 + 2] = w[2];
-                addr[i * 4 + 3] = w[3];
-                i += 1;
-            }
-        } else {
-            put4(&mut addr, (*a).user_ip4);
-        }
-        if kind as u16 == Kind::NetBind as u16 {
-            b.local = addr;
-            b.local_port = port;
-        } else {
-            b.remote = addr;
-            b.remote_port = port;
-        }
-    }
-    let (uid, gid) = uid_gid();
-    let task = current();
-    let cred = pointer(task.cast_const().cast(), &g::O_TASK_CRED);
-    let head = Header {
-        kind: kind as u16,
-        flags: 0,
-        total: 0,
-        ktime: now(),
-        start: leader_start(task),
-        cgroup: cgroup_id(),
-        session: tag.session,
-        tgid,
-        tid,
-        uid,
-        gid,
-        agent: tag.agent,
-        delegator: tag.delegator,
-        bound_by: tag.bound_by,
-        source: Source::Cgroup as u8,
-        verdict: 0,
-        reserved: 0,
-        errno: 0,
-        euid: field(cred, &g::O_CRED_EUID),
-        reserved2: 0,
-    };
-    if kind as u16 != Kind::NetBind as u16 {
-        // SAFETY: the socket of the context, typed by the verifier; the helper checks.
-        let flow: *mut Flow = unsafe {
-            let sk = (*a).__bindgen_anon_1.sk;
-            if sk.is_null() {
-                core::ptr::null_mut()
-            } else {
-                bpf_sk_storage_get((&raw const FLOWS).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 1).cast()
-            }
-        };
-        if flow.is_null() {
-            lose(tag.agent, Kind::NetFlow as u16, LossReason::FlowFull);
-        } else {
-            own(flow, &tag, &head);
-            let other = note_peer(flow, b.family, &Peer { addr: b.remote, port: b.remote_port });
-            if kind as u16 == Kind::NetSend as u16 && !other {
-                return 1;
-            }
-        }
-    }
-    send_small(&head, &b, false);
-    1
-}
-
-/// `cgroup/connect4`.
-#[cgroup_sock_addr(connect4)]
-fn partial_connect4(ctx: SockAddrContext) -> i32 {
-    tell_cgroup(&ctx, Kind::NetConnect, false)
-}
-
-/// `cgroup/connect6`.
-#[cgroup_sock_addr(connect6)]
-fn partial_connect6(ctx: SockAddrContext) -> i32 {
-    tell_cgroup(&ctx, Kind::NetConnect, true)
-}
-
-/// `cgroup/sendmsg4`: UDP without connect.
-#[cgroup_sock_addr(sendmsg4)]
-fn partial_sendmsg4(ctx: SockAddrContext) -> i32 {
-    tell_cgroup(&ctx, Kind::NetSend, false)
-}
-
-/// `cgroup/sendmsg6`: UDP without connect.
-#[cgroup_sock_addr(sendmsg6)]
-fn partial_sendmsg6(ctx: SockAddrContext) -> i32 {
-    tell_cgroup(&ctx, Kind::NetSend, true)
-}
-
-/// `cgroup/bind4`.
-#[cgroup_sock_addr(bind4)]
-fn partial_bind4(ctx: SockAddrContext) -> i32 {
-    tell_cgroup(&ctx, Kind::NetBind, false)
-}
-
-/// `cgroup/bind6`.
-#[cgroup_sock_addr(bind6)]
-fn partial_bind6(ctx: SockAddrContext) -> i32 {
-    tell_cgroup(&ctx, Kind::NetBind, true)
-}

@@ -89,9 +89,15 @@ fn tell(actor: &Actor, call: Call, args: &Args, nr: u32) {
         Call::Path(spec) => paths::named(actor, args, &spec),
         Call::Fd(spec) => paths::descriptor(actor, args, &spec),
         Call::Mmap => paths::mapped(actor, args),
-        Call::Connect => sockets::unix_address(actor, Kind::NetConnect, args.get(1), args.get(2) as u32, args.get(0)),
-        Call::Send => sockets::unix_address(actor, Kind::NetSend, args.get(4), args.get(5) as u32, args.get(0)),
-        Call::Bind => sockets::unix_address(actor, Kind::NetBind, args.get(1), args.get(2) as u32, args.get(0)),
+        Call::Connect => {
+            sockets::unix_address(actor, Kind::NetConnect, args.get(1), args.get(2) as u32, args.get(0))
+        }
+        Call::Send => {
+            sockets::unix_address(actor, Kind::NetSend, args.get(4), args.get(5) as u32, args.get(0))
+        }
+        Call::Bind => {
+            sockets::unix_address(actor, Kind::NetBind, args.get(1), args.get(2) as u32, args.get(0))
+        }
         Call::Listen => sockets::listening(actor, args.get(0) as u32),
         Call::Accept => sockets::accepted(actor, args.ret as u32),
         Call::Numbers(kind, op) => numbers(actor, kind, op, args),
@@ -147,7 +153,12 @@ fn ids(actor: &Actor, op: u16) {
             return;
         }
     }
-    let b = start(actor, if op == priv_op::CAPSET { Kind::PrivCapability } else { Kind::PrivSetuid }, op, Source::RawTp);
+    let b = start(
+        actor,
+        if op == priv_op::CAPSET { Kind::PrivCapability } else { Kind::PrivSetuid },
+        op,
+        Source::RawTp,
+    );
     let known = |id: u32| if actor.agent() == 0 { u64::MAX } else { u64::from(id) };
     // SAFETY: as above.
     unsafe {

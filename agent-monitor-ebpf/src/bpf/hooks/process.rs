@@ -4,7 +4,8 @@ use agent_monitor_ebpf::{
     Header, Kind, Source,
     config::UNATTRIBUTED_ALL,
     event::{
-        ExitBody, ForkBody, NS_CGROUP, NS_IPC, NS_MNT, NS_NET, NS_PID, NS_TIME, NS_USER, NS_UTS, PrivBody, priv_op,
+        ExitBody, ForkBody, NS_CGROUP, NS_IPC, NS_MNT, NS_NET, NS_PID, NS_TIME, NS_USER, NS_UTS, PrivBody,
+        priv_op,
     },
     fields::ABSENT,
     loss::LossReason,

@@ -1,3 +1,5 @@
+//! Tests of compilation of records to tables.
+
 use std::path::Path;
 
 use super::*;

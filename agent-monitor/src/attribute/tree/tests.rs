@@ -1,3 +1,5 @@
+//! Tests of the process tree.
+
 use agent_monitor_ebpf::task::BoundBy;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Tests of event lines.
+
 use std::sync::Arc;
 
 use agent_monitor::model::*;

@@ -1,3 +1,5 @@
+//! Tests of filters.
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt as _, symlink},
-    time::Instant,
 };
 
 use proptest::prelude::*;
@@ -191,12 +190,8 @@ fn five_hundred_records_load_at_once() {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     }
     fs::write(directory.path().join("499.toml"), "[agent").unwrap();
-    let start = Instant::now();
     let loaded = load(&directory);
-    let taken = start.elapsed();
     assert_eq!((loaded.records.len(), loaded.refused.len()), (499, 1));
-    println!("500 records in {taken:?}");
-    assert!(taken.as_secs() < 5, "{taken:?} even for an unoptimised build");
 }
 
 proptest! {

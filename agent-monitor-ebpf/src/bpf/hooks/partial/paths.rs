@@ -3,7 +3,7 @@
 use agent_monitor_ebpf::{
     Kind, Source,
     event::{
-        ACCESS_CREATE, ACCESS_WRITE, FILE_CREATED, FILE_TEXT, FileBody, PIECE_FAILED, PIECE_TRUNCATED, Piece, 
+        ACCESS_CREATE, ACCESS_WRITE, FILE_CREATED, FILE_TEXT, FileBody, PIECE_FAILED, PIECE_TRUNCATED, Piece,
         file_op,
     },
 };

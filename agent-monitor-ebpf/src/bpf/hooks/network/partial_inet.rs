@@ -1,0 +1,151 @@
+//! Internet sockets at level partial: cgroup hooks of the root cgroup. They run in the acting task and see `io_uring` too.
+
+use agent_monitor_ebpf::{Header, Kind, Source, config::UNATTRIBUTED_ALL, loss::LossReason, task::TaskTag};
+use aya_ebpf::{
+    bindings::bpf_sock_addr, helpers::generated::bpf_sk_storage_get, macros::cgroup_sock_addr,
+    programs::SockAddrContext,
+};
+
+use super::{NO_BODY, Peer, note_peer, own, put4};
+use crate::bpf::{
+    emit::{lose, send_small},
+    globals as g,
+    maps::{FLOWS, Flow, PROCS},
+    read::{cgroup_id, current, field, ids, leader_start, now, pointer, uid_gid},
+    tag::{runtime, telling},
+};
+
+/// Head of a record of the running task, whose binding comes from the table of bound processes.
+#[inline(always)]
+fn cgroup_head(kind: Kind, tgid: u32, tid: u32, tag: &TaskTag) -> Header {
+    let (uid, gid) = uid_gid();
+    let task = current();
+    let cred = pointer(task.cast_const().cast(), &g::O_TASK_CRED);
+    Header {
+        kind: kind as u16,
+        flags: 0,
+        total: 0,
+        ktime: now(),
+        start: leader_start(task),
+        cgroup: cgroup_id(),
+        session: tag.session,
+        tgid,
+        tid,
+        uid,
+        gid,
+        agent: tag.agent,
+        delegator: tag.delegator,
+        bound_by: tag.bound_by,
+        source: Source::Cgroup as u8,
+        verdict: 0,
+        reserved: 0,
+        errno: 0,
+        euid: field(cred, &g::O_CRED_EUID),
+        reserved2: 0,
+    }
+}
+
+/// What the cgroup hooks of level partial share: tell and remember the flow. Runs in the acting task, which has no task
+/// storage here.
+#[inline(always)]
+fn tell_cgroup(ctx: &SockAddrContext, kind: Kind, v6: bool) -> i32 {
+    let (tgid, tid) = ids();
+    let Some(runtime) = runtime() else { return 1 };
+    // SAFETY: a map value.
+    let tag = PROCS.get_ptr(&tgid).map_or(TaskTag::NONE, |p| unsafe { (*p).tag });
+    let all = g::UNATTRIBUTED.load() == UNATTRIBUTED_ALL;
+    if !telling(runtime) || (tag.agent == 0 && (!all || tgid == runtime.daemon_tgid)) {
+        return 1;
+    }
+    let a: *mut bpf_sock_addr = ctx.sock_addr;
+    let mut b = NO_BODY;
+    // SAFETY: the verifier types the context.
+    unsafe {
+        b.family = (*a).user_family as u16;
+        b.sock_type = (*a).type_ as u16;
+        b.protocol = (*a).protocol as u16;
+        let port = u16::from_be((*a).user_port as u16);
+        let mut addr = [0u8; 16];
+        if v6 {
+            let words = [(*a).user_ip6[0], (*a).user_ip6[1], (*a).user_ip6[2], (*a).user_ip6[3]];
+            let mut i = 0;
+            while i < 4 {
+                let w = words[i].to_ne_bytes();
+                addr[i * 4] = w[0];
+                addr[i * 4 + 1] = w[1];
+                addr[i * 4 + 2] = w[2];
+                addr[i * 4 + 3] = w[3];
+                i += 1;
+            }
+        } else {
+            put4(&mut addr, (*a).user_ip4);
+        }
+        if kind as u16 == Kind::NetBind as u16 {
+            b.local = addr;
+            b.local_port = port;
+        } else {
+            b.remote = addr;
+            b.remote_port = port;
+        }
+    }
+    let head = cgroup_head(kind, tgid, tid, &tag);
+    if kind as u16 != Kind::NetBind as u16 {
+        // SAFETY: the socket of the context, typed by the verifier; the helper checks.
+        let flow: *mut Flow = unsafe {
+            let sk = (*a).__bindgen_anon_1.sk;
+            if sk.is_null() {
+                core::ptr::null_mut()
+            } else {
+                bpf_sk_storage_get((&raw const FLOWS).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 1)
+                    .cast()
+            }
+        };
+        if flow.is_null() {
+            lose(tag.agent, Kind::NetFlow as u16, LossReason::FlowFull);
+        } else {
+            own(flow, &tag, &head);
+            let other = note_peer(flow, b.family, &Peer { addr: b.remote, port: b.remote_port });
+            if kind as u16 == Kind::NetSend as u16 && !other {
+                return 1;
+            }
+        }
+    }
+    send_small(&head, &b, false);
+    1
+}
+
+/// `cgroup/connect4`.
+#[cgroup_sock_addr(connect4)]
+fn partial_connect4(ctx: SockAddrContext) -> i32 {
+    tell_cgroup(&ctx, Kind::NetConnect, false)
+}
+
+/// `cgroup/connect6`.
+#[cgroup_sock_addr(connect6)]
+fn partial_connect6(ctx: SockAddrContext) -> i32 {
+    tell_cgroup(&ctx, Kind::NetConnect, true)
+}
+
+/// `cgroup/sendmsg4`: UDP without connect.
+#[cgroup_sock_addr(sendmsg4)]
+fn partial_sendmsg4(ctx: SockAddrContext) -> i32 {
+    tell_cgroup(&ctx, Kind::NetSend, false)
+}
+
+/// `cgroup/sendmsg6`: UDP without connect.
+#[cgroup_sock_addr(sendmsg6)]
+fn partial_sendmsg6(ctx: SockAddrContext) -> i32 {
+    tell_cgroup(&ctx, Kind::NetSend, true)
+}
+
+/// `cgroup/bind4`.
+#[cgroup_sock_addr(bind4)]
+fn partial_bind4(ctx: SockAddrContext) -> i32 {
+    tell_cgroup(&ctx, Kind::NetBind, false)
+}
+
+/// `cgroup/bind6`.
+#[cgroup_sock_addr(bind6)]
+fn partial_bind6(ctx: SockAddrContext) -> i32 {
+    tell_cgroup(&ctx, Kind::NetBind, true)
+}
