@@ -4,7 +4,6 @@ use agent_monitor_ebpf::{
     BODY_LEN, HEADER_LEN, Header, Kind, Source,
     event::TAIL_MAX,
     loss::{LossKey, LossReason, LossValue, OVERFLOW_LOSS},
-    task::TaskTag,
 };
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
@@ -49,40 +48,36 @@ pub(crate) fn lose(agent: u32, kind: u16, reason: LossReason) {
     }
 }
 
-/// A head for the running task.
+/// Writes the head of a record of the running task.
 #[inline(always)]
-pub(crate) fn head(actor: &Actor, kind: Kind, source: Source) -> Header {
+pub(crate) fn fill_head(to: *mut Header, actor: &Actor, kind: Kind, source: Source) {
     let (tgid, tid) = ids();
     let (uid, gid) = uid_gid();
+    let tag = actor.tag();
     let cred = pointer(actor.task.cast(), &g::O_TASK_CRED);
-    Header {
-        kind: kind as u16,
-        flags: 0,
-        total: 0,
-        ktime: now(),
-        start: leader_start(actor.task),
-        cgroup: cgroup_id(),
-        session: actor.tag.session,
-        tgid,
-        tid,
-        uid,
-        gid,
-        agent: actor.tag.agent,
-        delegator: actor.tag.delegator,
-        bound_by: told_binding(&actor.tag),
-        source: source as u8,
-        verdict: 0,
-        reserved: 0,
-        errno: 0,
-        euid: field(cred, &g::O_CRED_EUID),
-        reserved2: 0,
+    // SAFETY: into a map value, field by field: a head on the stack would be a seventh of it.
+    unsafe {
+        (*to).kind = kind as u16;
+        (*to).flags = 0;
+        (*to).total = 0;
+        (*to).ktime = now();
+        (*to).start = leader_start(actor.task);
+        (*to).cgroup = cgroup_id();
+        (*to).session = tag.session;
+        (*to).tgid = tgid;
+        (*to).tid = tid;
+        (*to).uid = uid;
+        (*to).gid = gid;
+        (*to).agent = tag.agent;
+        (*to).delegator = tag.delegator;
+        (*to).bound_by = tag.bound_by;
+        (*to).source = source as u8;
+        (*to).verdict = 0;
+        (*to).reserved = 0;
+        (*to).errno = 0;
+        (*to).euid = field(cred, &g::O_CRED_EUID);
+        (*to).reserved2 = 0;
     }
-}
-
-/// How the binding is told: a process that inherited says so.
-#[inline(always)]
-pub(crate) fn told_binding(tag: &TaskTag) -> u8 {
-    tag.bound_by
 }
 
 /// Starts a record in the actor's scratch: head written, body zeroed.
@@ -90,7 +85,7 @@ pub(crate) fn told_binding(tag: &TaskTag) -> u8 {
 pub(crate) fn begin(actor: &Actor, kind: Kind, source: Source) {
     // SAFETY: scratch was checked for null when the actor was made.
     unsafe {
-        (*actor.scratch).rec.head = head(actor, kind, source);
+        fill_head(&raw mut (*actor.scratch).rec.head, actor, kind, source);
         zero(&raw mut (*actor.scratch).rec.body);
     }
 }
@@ -131,7 +126,7 @@ pub(crate) fn send(actor: &Actor, tail: u32) {
     };
     if failed != 0 {
         // SAFETY: as above.
-        lose(actor.tag.agent, unsafe { (*actor.scratch).rec.head.kind }, LossReason::RingFull);
+        lose(actor.agent(), unsafe { (*actor.scratch).rec.head.kind }, LossReason::RingFull);
     }
 }
 

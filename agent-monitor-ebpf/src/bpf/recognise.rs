@@ -12,6 +12,7 @@ use agent_monitor_ebpf::{
 use super::{
     maps::{CGROUPS, PATHS, TEXTS, USERS},
     read::cgroup_id,
+    scratch::Scratch,
 };
 
 /// A file as the rules see it.
@@ -68,45 +69,57 @@ pub(crate) fn condition_bits(entry: &CgroupEntry) -> u64 {
     bits
 }
 
-/// First alternative of a set whose conditions hold.
+/// Notes in the scratch the first alternative of a set whose conditions hold, when nothing is noted yet. In memory, so
+/// that the verifier does not follow each outcome by itself.
 #[inline(always)]
-fn choose(set: &MatchSet, wanted: u32, place: &Place, facts: &Facts) -> Found {
+fn choose(scratch: *mut Scratch, set: &MatchSet, wanted: u32, place: &Place, facts: &Facts) {
+    // SAFETY: checked for null by the caller.
+    let slot = unsafe { &raw mut (*scratch).found_agent };
     let mut i = 0;
-    let mut found = NOBODY;
     while i < MATCHES {
         let e = &set.entries[i];
         i += 1;
-        let inode = e.flags & NEED_INODE == 0
-            || (e.ino == place.ino && e.ctime_sec == place.ctime_sec && e.ctime_nsec == place.ctime_nsec);
-        let user = e.flags & NEED_USER == 0 || e.uid == facts.uid;
-        let cgroup = e.flags & NEED_CGROUP == 0 || facts.cgroup_rules & (1 << (e.cgroup_rule & 63)) != 0;
-        if found.agent == 0 && e.agent != 0 && e.flags & wanted != 0 && inode && user && cgroup {
-            found = Found { agent: e.agent, bound_by: e.bound_by };
+        // SAFETY: into the scratch.
+        if unsafe { slot.read_volatile() } != 0 || e.agent == 0 || e.flags & wanted == 0 {
+            continue;
+        }
+        if e.flags & NEED_INODE != 0
+            && (e.ino != place.ino || e.ctime_sec != place.ctime_sec || e.ctime_nsec != place.ctime_nsec)
+        {
+            continue;
+        }
+        if e.flags & NEED_USER != 0 && e.uid != facts.uid {
+            continue;
+        }
+        if e.flags & NEED_CGROUP != 0 && facts.cgroup_rules & (1 << (e.cgroup_rule & 63)) == 0 {
+            continue;
+        }
+        // SAFETY: as above.
+        unsafe {
+            slot.write_volatile(e.agent);
+            (*scratch).found_by = e.bound_by;
         }
     }
-    found
 }
 
 /// By the place of the image (`AS_EXE`) or of the script (`AS_SCRIPT`).
 #[inline(always)]
-pub(crate) fn by_place(place: &Place, wanted: u32, facts: &Facts) -> Found {
+pub(crate) fn by_place(scratch: *mut Scratch, place: &Place, wanted: u32, facts: &Facts) {
     let key = PathKey { hash: place.hash, dev: place.dev, generation: facts.generation };
-    match PATHS.get_ptr(&key) {
+    if let Some(set) = PATHS.get_ptr(&key) {
         // SAFETY: a map value.
-        Some(set) => choose(unsafe { &*set }, wanted, place, facts),
-        None => NOBODY,
+        choose(scratch, unsafe { &*set }, wanted, place, facts);
     }
 }
 
 /// By the text of the exec file name: scripts where no hook shows the script's file.
 #[inline(always)]
-pub(crate) fn by_text(hash: u64, facts: &Facts) -> Found {
+pub(crate) fn by_text(scratch: *mut Scratch, hash: u64, facts: &Facts) {
     let key = NumKey { value: hash, generation: facts.generation, space: NAME_EXEC_TEXT };
     let nowhere = Place { hash, ino: 0, ctime_sec: 0, dev: 0, ctime_nsec: 0 };
-    match TEXTS.get_ptr(&key) {
+    if let Some(set) = TEXTS.get_ptr(&key) {
         // SAFETY: a map value.
-        Some(set) => choose(unsafe { &*set }, AS_SCRIPT | AS_EXE, &nowhere, facts),
-        None => NOBODY,
+        choose(scratch, unsafe { &*set }, AS_SCRIPT | AS_EXE, &nowhere, facts);
     }
 }
 

@@ -1,6 +1,11 @@
 //! A task's working memory: the record under construction and what is kept between hooks of one exec.
 
-use agent_monitor_ebpf::{Header, event::TAIL_MAX, path::DEPTH_MAX};
+use agent_monitor_ebpf::{
+    Header,
+    event::TAIL_MAX,
+    path::DEPTH_MAX,
+    task::{ProcEntry, TaskTag},
+};
 
 /// Room behind the tail, so that one more component of any length fits without a check in the verifier's way.
 pub(crate) const TAIL_SLACK: usize = 256;
@@ -19,6 +24,15 @@ pub(crate) struct Record {
 #[repr(C)]
 pub(crate) struct Scratch {
     pub(crate) rec: Record,
+    /// The actor's binding, with its start time filled in where the table of bound processes is written. Here and not
+    /// on the stack: the stack is short, and what lies in a map the verifier need not follow.
+    pub(crate) entry: ProcEntry,
+    /// The binding before an exec.
+    pub(crate) old: TaskTag,
+    /// Whom an exec was recognised as.
+    pub(crate) found_agent: u32,
+    /// By what.
+    pub(crate) found_by: u32,
     /// Hash of each component, leaf first.
     pub(crate) hashes: [u64; DEPTH_MAX],
     /// Path of the script of the exec in progress, as a dentry piece.

@@ -87,11 +87,50 @@ pub(crate) fn telling(runtime: &Runtime) -> bool {
     runtime.program_set == g::PROGRAM_SET.load()
 }
 
-/// Who acts, when that is worth telling.
+/// Who acts, when that is worth telling. The binding is in the scratch.
 pub(crate) struct Actor {
     pub(crate) task: *mut task_struct,
-    pub(crate) tag: TaskTag,
     pub(crate) scratch: *mut Scratch,
+}
+
+impl Actor {
+    /// The actor's binding.
+    #[inline(always)]
+    pub(crate) fn tag(&self) -> &'static TaskTag {
+        // SAFETY: the scratch was checked for null when the actor was made, and outlives the program.
+        unsafe { &(*self.scratch).entry.tag }
+    }
+
+    /// The actor's agent, 0 for none.
+    #[inline(always)]
+    pub(crate) fn agent(&self) -> u32 {
+        self.tag().agent
+    }
+}
+
+/// Copies a binding, or none, into a scratch.
+#[inline(always)]
+pub(crate) fn copy_tag(to: *mut TaskTag, slot: *const TaskTag) {
+    // SAFETY: both are map values checked for null by the caller or here.
+    unsafe {
+        if slot.is_null() {
+            clear_tag(to);
+        } else {
+            *to = *slot;
+        }
+    }
+}
+
+/// No binding, word by word: `memset` of this target goes byte by byte.
+#[inline(always)]
+pub(crate) fn clear_tag(to: *mut TaskTag) {
+    let words = to.cast::<u64>();
+    let mut i = 0;
+    while i < size_of::<TaskTag>() / 8 {
+        // SAFETY: inside the tag.
+        unsafe { words.add(i).write_volatile(0) };
+        i += 1;
+    }
 }
 
 /// The actor of a hook that runs in the acting task: `None` at the cost of one look-up when nobody is to be told.
@@ -99,27 +138,25 @@ pub(crate) struct Actor {
 pub(crate) fn actor(kind: Kind) -> Option<Actor> {
     let task = current();
     let slot = tag_of(task);
-    let tag = if slot.is_null() {
-        if g::UNATTRIBUTED.load() < UNATTRIBUTED_ALL {
-            return None;
-        }
-        TaskTag::NONE
-    } else {
-        // SAFETY: checked for null.
-        let tag = unsafe { *slot };
-        if tag.agent == 0 && g::UNATTRIBUTED.load() < UNATTRIBUTED_ALL {
-            return None;
-        }
-        tag
-    };
+    let all = g::UNATTRIBUTED.load() >= UNATTRIBUTED_ALL;
+    if slot.is_null() && !all {
+        return None;
+    }
+    // SAFETY: checked for null.
+    let agent = if slot.is_null() { 0 } else { unsafe { (*slot).agent } };
+    if agent == 0 && !all {
+        return None;
+    }
     let runtime = runtime()?;
-    if !telling(runtime) || (tag.agent == 0 && ids().0 == runtime.daemon_tgid) {
+    if !telling(runtime) || (agent == 0 && ids().0 == runtime.daemon_tgid) {
         return None;
     }
     let scratch = scratch_of(task);
     if scratch.is_null() {
-        lose(tag.agent, kind as u16, LossReason::Scratch);
+        lose(agent, kind as u16, LossReason::Scratch);
         return None;
     }
-    Some(Actor { task, tag, scratch })
+    // SAFETY: checked for null.
+    copy_tag(unsafe { &raw mut (*scratch).entry.tag }, slot);
+    Some(Actor { task, scratch })
 }

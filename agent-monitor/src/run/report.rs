@@ -11,6 +11,9 @@ use crate::kernel::object::Kernel;
 const LSM_FIX: &str = "add `bpf` to the kernel command line's lsm= list (lsm=landlock,lockdown,yama,apparmor,bpf) and \
                        reboot; a kernel that still refuses was built or locked down without BPF LSM";
 
+/// What helps when the kernel itself lacks something.
+const OTHER_KERNEL: &str = "a distribution kernel of 6.1 or later with BTF; report this one as a bug if it is";
+
 /// Builds the report. `runs` counts how often each program ran during the canary acts.
 pub(super) fn of(kernel: &Kernel, runs: &BTreeMap<&'static str, u64>) -> Report {
     let uname = rustix::system::uname();
@@ -135,7 +138,7 @@ fn checks(kernel: &Kernel, runs: &BTreeMap<&'static str, u64>) -> Vec<Check> {
     checks.push(ok("bpffs", format!("pins are under {}", bpffs::DEFAULT_MOUNT)));
     for (symbol, lost) in kernel.lost_fields() {
         let found = format!("this kernel lacks {symbol}: {lost}");
-        checks.push(Check { name: "field".to_owned(), ok: false, found, fix: None });
+        checks.push(Check { name: "field".to_owned(), ok: false, found, fix: Some(OTHER_KERNEL.to_owned()) });
     }
     for (name, outcome) in kernel.outcomes() {
         let n = runs.get(name).copied().unwrap_or(0);
@@ -144,7 +147,8 @@ fn checks(kernel: &Kernel, runs: &BTreeMap<&'static str, u64>) -> Vec<Check> {
             Outcome::Absent(why) => (false, why.clone()),
             Outcome::Refused(why) => (false, why.clone()),
         };
-        checks.push(Check { name: format!("hook {name}"), ok: fine, found, fix: None });
+        let fix = (!fine).then(|| OTHER_KERNEL.to_owned());
+        checks.push(Check { name: format!("hook {name}"), ok: fine, found, fix });
     }
     checks
 }

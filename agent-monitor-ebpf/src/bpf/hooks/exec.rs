@@ -1,9 +1,9 @@
 //! exec: the script of a shebang program, recognition before the new image's first instruction, and the exec record.
 
 use agent_monitor_ebpf::{
-    Header, Kind, Source,
-    bind::{AS_EXE, AS_SCRIPT},
-    config::{RUN_ARGV_RULES, RUN_PATH_RULES, Runtime, UNATTRIBUTED_EXEC},
+    HEADER_LEN, Header, Kind, Source,
+    bind::{AS_EXE, AS_SCRIPT, CgroupEntry},
+    config::{RUN_ARGV_RULES, RUN_CGROUP_RULES, RUN_PATH_RULES, RUN_USER_RULES, Runtime, UNATTRIBUTED_EXEC},
     event::{
         ARGS_CHUNK, ARGS_CHUNKS, ARGS_INLINE, ArgChunkBody, ExecBody, PIECE_TRUNCATED, Piece, PrivBody,
         priv_op,
@@ -11,7 +11,7 @@ use agent_monitor_ebpf::{
     header::{FLAG_ARGS_CHUNKED, FLAG_ARGS_FAILED, FLAG_ARGS_LOST, FLAG_ARGS_TRUNCATED},
     loss::LossReason,
     path::{HashKey, TEXT_MAX},
-    task::{TAG_LAUNCH, TaskTag},
+    task::TAG_LAUNCH,
 };
 use aya_ebpf::{
     bindings::task_struct,
@@ -21,13 +21,13 @@ use aya_ebpf::{
 };
 
 use crate::bpf::{
-    emit::{begin, body, head, lose, send, wake_flags, zero},
+    emit::{begin, body, lose, send, wake_flags, zero},
     globals as g,
-    maps::EVENTS,
+    maps::{EVENTS, PROCS},
     read::{Ptr, current, dentry_id, field, ids, leader_start, now, pointer, uid_gid},
-    recognise::{Facts, Found, NOBODY, Place, by_cgroup, by_place, by_text, by_user, cgroup_entry, condition_bits},
+    recognise::{Facts, Place, by_cgroup, by_place, by_text, by_user, cgroup_entry, condition_bits},
     scratch::{SCRIPT_STASH, Scratch, tail_at},
-    tag::{Actor, enter_proc, note_ids, runtime, scratch_of, set_tag, tag_of, telling},
+    tag::{Actor, clear_tag, copy_tag, note_ids, runtime, scratch_of, set_tag, tag_of, telling},
     walk::{fold, kernel_text, text_hash_at, walk},
 };
 
@@ -84,109 +84,115 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let bprm: Ptr = ctx.arg(2);
     let task = current();
     let slot = tag_of(task);
-    let old = if slot.is_null() {
-        TaskTag::NONE
-    } else {
-        // SAFETY: checked for null.
-        unsafe { *slot }
-    };
+    // SAFETY: checked for null.
+    let agent = if slot.is_null() { 0 } else { unsafe { (*slot).agent } };
     let Some(runtime) = runtime() else { return 0 };
     let wanted = RUN_PATH_RULES | RUN_ARGV_RULES;
-    if old.agent == 0
-        && g::UNATTRIBUTED.load() < UNATTRIBUTED_EXEC
-        && runtime.flags & wanted == 0
-    {
-        bind_plainly(task, runtime, &old);
+    let blind = agent == 0 && g::UNATTRIBUTED.load() < UNATTRIBUTED_EXEC && runtime.flags & wanted == 0;
+    let has_rules = runtime.flags & (wanted | RUN_CGROUP_RULES | RUN_USER_RULES) != 0;
+    if blind && !has_rules {
         return 0;
     }
     let scratch = scratch_of(task);
     if scratch.is_null() {
-        lose(old.agent, Kind::Exec as u16, LossReason::Scratch);
-        bind_plainly(task, runtime, &old);
+        lose(agent, Kind::Exec as u16, LossReason::Scratch);
         return 0;
     }
-    recognise_and_tell(task, scratch, runtime, bprm, &old);
+    // SAFETY: checked for null.
+    unsafe {
+        copy_tag(&raw mut (*scratch).old, slot);
+        copy_tag(&raw mut (*scratch).entry.tag, slot);
+        (*scratch).found_agent = 0;
+        (*scratch).found_by = 0;
+    }
+    let actor = Actor { task, scratch };
+    if blind {
+        plain(&actor, runtime, cgroup_entry(runtime), uid_gid().0);
+        bind(&actor);
+        return 0;
+    }
+    recognise_and_tell(&actor, runtime, bprm);
     0
 }
 
-/// Binding without a look at the image: cgroup and user only.
+/// By cgroup and user only: what needs no look at the image.
 #[inline(always)]
-fn bind_plainly(task: *mut task_struct, runtime: &Runtime, old: &TaskTag) {
-    if old.agent == 0 {
-        let found = plain(runtime, cgroup_entry(runtime), uid_gid().0);
-        if found.agent != 0 {
-            bind(task, old, found);
+fn plain(actor: &Actor, runtime: &Runtime, entry: Option<&'static CgroupEntry>, uid: u32) {
+    let mut found = by_cgroup(entry, uid);
+    if found.agent == 0 {
+        found = by_user(runtime, uid);
+    }
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe {
+        (*actor.scratch).found_agent = found.agent;
+        (*actor.scratch).found_by = found.bound_by;
+    }
+}
+
+/// Gives the task the identity found, if it is another one; the agent it had becomes the delegator.
+#[inline(always)]
+fn bind(actor: &Actor) {
+    let s = actor.scratch;
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe {
+        let (found, old) = ((*s).found_agent, (*s).old.agent);
+        if found == 0 || found == old {
+            return;
+        }
+        let by = (*s).found_by as u8;
+        let tag = &raw mut (*s).entry.tag;
+        clear_tag(tag);
+        (*tag).since = now();
+        (*tag).agent = found;
+        (*tag).delegator = old;
+        (*tag).bound_by = by;
+        (*tag).root_by = by;
+        note_ids(actor.task, &mut *tag);
+        if !set_tag(actor.task, &*tag) {
+            lose(found, Kind::Exec as u16, LossReason::TagFailed);
+            return;
+        }
+        (*s).entry.start = leader_start(actor.task);
+        let tgid = ids().0;
+        if PROCS.insert(&tgid, &(*s).entry, 0).is_err() {
+            lose(found, Kind::Exec as u16, LossReason::ProcsFull);
         }
     }
 }
 
 #[inline(always)]
-fn plain(
-    runtime: &Runtime,
-    entry: Option<&'static agent_monitor_ebpf::bind::CgroupEntry>,
-    uid: u32,
-) -> Found {
-    let found = by_cgroup(entry, uid);
-    if found.agent != 0 { found } else { by_user(runtime, uid) }
-}
-
-/// Gives the task the identity found; the agent it had becomes the delegator.
-#[inline(always)]
-fn bind(task: *mut task_struct, old: &TaskTag, found: Found) -> TaskTag {
-    let by = found.bound_by as u8;
-    let (agent, delegator) = (found.agent, old.agent);
-    let mut tag = TaskTag { since: now(), agent, delegator, bound_by: by, root_by: by, ..TaskTag::NONE };
-    note_ids(task, &mut tag);
-    if !set_tag(task, &tag) {
-        lose(tag.agent, Kind::Exec as u16, LossReason::TagFailed);
-        return *old;
-    }
-    enter_proc(ids().0, leader_start(task), &tag);
-    tag
-}
-
-#[inline(always)]
-fn recognise_and_tell(task: *mut task_struct, scratch: *mut Scratch, runtime: &Runtime, bprm: Ptr, old: &TaskTag) {
+fn recognise_and_tell(actor: &Actor, runtime: &Runtime, bprm: Ptr) {
+    let scratch = actor.scratch;
     let key = HashKey { k0: runtime.k0, k1: runtime.k1 };
     let uid = uid_gid().0;
     let entry = cgroup_entry(runtime);
     let facts = Facts { uid, generation: runtime.generation, cgroup_rules: entry.map_or(0, condition_bits) };
     let is_script = pointer(bprm, &g::O_BPRM_FILENAME) != pointer(bprm, &g::O_BPRM_INTERP);
-    let mut found = NOBODY;
     if is_script {
-        found = script_found(scratch, key, bprm, &facts);
+        script_found(scratch, key, bprm, &facts);
     }
-    let file = pointer(bprm, &g::O_BPRM_FILE);
-    let dentry = pointer(file, &g::O_FILE_DENTRY);
+    let dentry = pointer(pointer(bprm, &g::O_BPRM_FILE), &g::O_FILE_DENTRY);
     let walked = walk(scratch, key, dentry, 0);
     let place = place_of(scratch, key, dentry, walked.depth);
-    if found.agent == 0 {
-        found = by_place(&place, AS_EXE, &facts);
-    }
-    let launched = old.flags & TAG_LAUNCH != 0;
-    let mut tag = *old;
+    by_place(scratch, &place, AS_EXE, &facts);
+    // SAFETY: scratch was checked for null when the actor was made.
+    let (launched, was, found) =
+        unsafe { ((*scratch).old.flags & TAG_LAUNCH != 0, (*scratch).old.agent, (*scratch).found_agent) };
     if launched {
-        tag.flags &= !TAG_LAUNCH;
+        // SAFETY: as above.
+        unsafe { (*scratch).entry.tag.flags &= !TAG_LAUNCH };
         // Cannot fail: the slot exists.
-        let _kept = set_tag(task, &tag);
+        let _kept = set_tag(actor.task, actor.tag());
     } else {
-        if found.agent == 0 && old.agent == 0 {
-            found = plain(runtime, entry, uid);
+        if found == 0 && was == 0 {
+            plain(actor, runtime, entry, uid);
         }
-        if found.agent != 0 && found.agent != old.agent {
-            tag = bind(task, old, found);
-        }
+        bind(actor);
     }
-    if !telling(runtime)
-        || (tag.agent == 0
-            && (ids().0 == runtime.daemon_tgid
-                || parent_tgid(task) == runtime.daemon_tgid
-                || (g::UNATTRIBUTED.load() < UNATTRIBUTED_EXEC && runtime.flags & RUN_ARGV_RULES == 0)))
-    {
+    if !telling(runtime) || (actor.agent() == 0 && untold(actor, runtime)) {
         return;
     }
-    let actor = Actor { task, tag, scratch };
-    begin(&actor, Kind::Exec, Source::TpBtf);
+    begin(actor, Kind::Exec, Source::TpBtf);
     let b: *mut ExecBody = body(scratch);
     // SAFETY: the body belongs to the record under construction.
     unsafe {
@@ -195,11 +201,19 @@ fn recognise_and_tell(task: *mut task_struct, scratch: *mut Scratch, runtime: &R
         (*b).exe_ino = place.ino;
         (*b).exe_ctime_sec = place.ctime_sec;
         (*b).exe_ctime_nsec = place.ctime_nsec;
-        (*b).before = old.agent;
+        (*b).before = was;
         (*b).argc = field(bprm, &g::O_BPRM_ARGC);
     }
-    tell_exec(&actor, key, bprm, walked.end, is_script);
-    note_euid(&actor, old);
+    tell_exec(actor, key, bprm, walked.end, is_script);
+    note_euid(actor);
+}
+
+/// Whether the exec of an unbound process is nobody's business.
+#[inline(always)]
+fn untold(actor: &Actor, runtime: &Runtime) -> bool {
+    ids().0 == runtime.daemon_tgid
+        || parent_tgid(actor.task) == runtime.daemon_tgid
+        || (g::UNATTRIBUTED.load() < UNATTRIBUTED_EXEC && runtime.flags & RUN_ARGV_RULES == 0)
 }
 
 /// The daemon's own children (its canaries) are not told while they belong to nobody.
@@ -210,28 +224,30 @@ fn parent_tgid(task: *const task_struct) -> u32 {
 
 /// A set-user-ID image changes the euid at its exec.
 #[inline(always)]
-fn note_euid(actor: &Actor, old: &TaskTag) {
+fn note_euid(actor: &Actor) {
     let euid: u32 = field(pointer(actor.task.cast_const().cast(), &g::O_TASK_CRED), &g::O_CRED_EUID);
-    if old.agent != 0 && euid != old.euid {
-        begin(actor, Kind::PrivSetuid, Source::TpBtf);
-        let b: *mut PrivBody = body(actor.scratch);
-        // SAFETY: the body belongs to the record under construction.
-        unsafe {
-            (*b).op = priv_op::SUID_EXEC;
-            (*b).args[0] = u64::from(old.euid);
-            (*b).args[1] = u64::from(euid);
-        }
-        send(actor, 0);
+    // SAFETY: scratch was checked for null when the actor was made.
+    let (was, old) = unsafe { ((*actor.scratch).old.agent, (*actor.scratch).old.euid) };
+    if was == 0 || euid == old {
+        return;
     }
-    if actor.tag.agent != 0 && euid != actor.tag.euid {
-        let mut tag = actor.tag;
-        note_ids(actor.task, &mut tag);
-        let _kept = set_tag(actor.task, &tag);
+    begin(actor, Kind::PrivSetuid, Source::TpBtf);
+    let b: *mut PrivBody = body(actor.scratch);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe {
+        (*b).op = priv_op::SUID_EXEC;
+        (*b).args[0] = u64::from(old);
+        (*b).args[1] = u64::from(euid);
     }
+    send(actor, 0);
+    // SAFETY: as above.
+    unsafe { note_ids(actor.task, &mut (*actor.scratch).entry.tag) };
+    // Cannot fail: the slot exists.
+    let _kept = set_tag(actor.task, actor.tag());
 }
 
 #[inline(always)]
-fn script_found(scratch: *mut Scratch, key: HashKey, bprm: Ptr, facts: &Facts) -> Found {
+fn script_found(scratch: *mut Scratch, key: HashKey, bprm: Ptr, facts: &Facts) {
     // SAFETY: checked for null by the caller.
     unsafe {
         if (*scratch).script_seen == 1 {
@@ -242,7 +258,8 @@ fn script_found(scratch: *mut Scratch, key: HashKey, bprm: Ptr, facts: &Facts) -
                 dev: (*scratch).script_dev,
                 ctime_nsec: (*scratch).script_ctime_nsec,
             };
-            return by_place(&place, AS_SCRIPT, facts);
+            by_place(scratch, &place, AS_SCRIPT, facts);
+            return;
         }
     }
     // No LSM hook showed the file: level partial.
@@ -251,10 +268,9 @@ fn script_found(scratch: *mut Scratch, key: HashKey, bprm: Ptr, facts: &Facts) -
         let to = (&raw mut (*scratch).rec.tail).cast::<u8>();
         bpf_probe_read_kernel_str(to.cast(), TEXT_MAX as u32 + 1, pointer(bprm, &g::O_BPRM_FILENAME).cast())
     };
-    if n <= 1 {
-        return NOBODY;
+    if n > 1 {
+        by_text(scratch, text_hash_at(scratch, key, ((n - 1) & 0xff) as u32), facts);
     }
-    by_text(text_hash_at(scratch, key, ((n - 1) & 0xff) as u32), facts)
 }
 
 #[inline(always)]
@@ -285,7 +301,7 @@ fn tell_exec(actor: &Actor, key: HashKey, bprm: Ptr, end: u32, is_script: bool) 
         (*b).cwd_dev = dentry_id(pwd).0;
         (*b).parent_tgid = field(parent, &g::O_TASK_TGID);
         (*b).parent_start = leader_start(parent.cast());
-        (*b).euid_before = actor.tag.euid;
+        (*b).euid_before = (*scratch).old.euid;
     }
     let (filename, end) = kernel_text(scratch, cwd.end, pointer(bprm, &g::O_BPRM_FILENAME));
     // SAFETY: as above.
@@ -362,7 +378,7 @@ fn args(actor: &Actor, off: u32) -> u32 {
 /// What the chunk callback carries.
 #[repr(C)]
 struct Chunks {
-    head: Header,
+    scratch: *mut Scratch,
     start: u64,
     total: u32,
     flags: u32,
@@ -387,13 +403,22 @@ unsafe extern "C" fn send_chunk(i: u64, chunks: *mut Chunks) -> i64 {
     let len = if left < ARGS_CHUNK as u32 { left } else { ARGS_CHUNK as u32 };
     let Some(mut entry) = EVENTS.reserve::<ChunkRecord>(0) else {
         c.flags |= u32::from(FLAG_ARGS_LOST);
-        lose(c.head.agent, Kind::ArgChunk as u16, LossReason::RingFull);
+        // SAFETY: the scratch was checked for null when the actor was made.
+        lose(unsafe { (*c.scratch).entry.tag.agent }, Kind::ArgChunk as u16, LossReason::RingFull);
         return 1;
     };
     let slot = entry.as_mut_ptr();
     // SAFETY: the reservation is as large as the type.
     unsafe {
-        (*slot).head = c.head;
+        // The head of the exec record that follows.
+        let from = (&raw const (*c.scratch).rec.head).cast::<u64>();
+        let to = (&raw mut (*slot).head).cast::<u64>();
+        let mut i = 0;
+        while i < HEADER_LEN / 8 {
+            to.add(i).write_volatile(from.add(i).read_volatile());
+            i += 1;
+        }
+        (*slot).head.kind = Kind::ArgChunk as u16;
         (*slot).head.total = size_of::<ChunkRecord>() as u32;
         zero(&raw mut (*slot).body);
         let to = (&raw mut (*slot).data).cast::<u8>();
@@ -416,7 +441,7 @@ unsafe extern "C" fn send_chunk(i: u64, chunks: *mut Chunks) -> i64 {
 
 #[inline(always)]
 fn chunked(actor: &Actor, start: u64, total: u32) -> u16 {
-    let mut chunks = Chunks { head: head(actor, Kind::ArgChunk, Source::TpBtf), start, total, flags: 0 };
+    let mut chunks = Chunks { scratch: actor.scratch, start, total, flags: 0 };
     // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
     unsafe {
         bpf_loop(ARGS_CHUNKS, send_chunk as *const () as *mut _, (&raw mut chunks).cast(), 0);

@@ -36,6 +36,9 @@ const IPPROTO_TCP: u32 = 6;
 const SOCK_DONE: u64 = 1;
 const MSG_FASTOPEN: u32 = 0x2000_0000;
 
+/// Bit of [`Flow::told`]: the peer was told as a connection.
+const TOLD_CONNECT: u32 = 2;
+
 /// An address as records hold it.
 #[derive(Clone, Copy)]
 struct Peer {
@@ -108,12 +111,33 @@ fn flow_of(sk: *mut u8, actor: &Actor) -> *mut Flow {
     let flow: *mut Flow =
         unsafe { bpf_sk_storage_get((&raw const FLOWS).cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 1).cast() };
     if flow.is_null() {
-        lose(actor.tag.agent, Kind::NetFlow as u16, LossReason::FlowFull);
+        lose(actor.agent(), Kind::NetFlow as u16, LossReason::FlowFull);
     } else {
-        let head = crate::bpf::emit::head(actor, Kind::NetFlow, Source::Lsm);
-        own(flow, &actor.tag, &head);
+        own_flow(flow, actor);
     }
     flow
+}
+
+/// Names the actor as the owner of a flow that has none.
+#[inline(always)]
+fn own_flow(flow: *mut Flow, actor: &Actor) {
+    // SAFETY: checked for null by the caller.
+    unsafe {
+        if (*flow).tgid != 0 {
+            return;
+        }
+        let (tgid, tid) = ids();
+        let (uid, gid) = uid_gid();
+        (*flow).tag = *actor.tag();
+        (*flow).start = leader_start(actor.task);
+        (*flow).cgroup = cgroup_id();
+        (*flow).first = now();
+        (*flow).tgid = tgid;
+        (*flow).tid = tid;
+        (*flow).uid = uid;
+        (*flow).gid = gid;
+        (*flow).euid = field(pointer(actor.task.cast_const().cast(), &g::O_TASK_CRED), &g::O_CRED_EUID);
+    }
 }
 
 /// Names the owner of a flow that has none.
@@ -179,7 +203,15 @@ fn socket_connect(ctx: LsmContext) -> i32 {
     let peer = inet_peer(address, family);
     let flow = flow_of(sk, &actor);
     if !flow.is_null() {
-        note_peer(flow, family, &peer);
+        // SAFETY: checked for null.
+        let before = unsafe { (*flow).told };
+        let same = !note_peer(flow, family, &peer);
+        if same && before & TOLD_CONNECT != 0 {
+            // `io_uring` and non-blocking callers come here again for the same connection; a failed one has no flow.
+            return 0;
+        }
+        // SAFETY: as above.
+        unsafe { (*flow).told = 1 | TOLD_CONNECT };
     }
     tell_inet(&actor, Kind::NetConnect, sk, peer, true, 0);
     0
@@ -200,7 +232,7 @@ fn note_peer(flow: *mut Flow, family: u16, peer: &Peer) -> bool {
     unsafe {
         let other = (*flow).peer[0] != a || (*flow).peer[1] != b || (*flow).peer[2] != c;
         (*flow).peer = [a, b, c];
-        (*flow).told = 1;
+        (*flow).told |= 1;
         other
     }
 }

@@ -75,7 +75,7 @@ fn partial_exit(ctx: BtfTracePointContext) -> i32 {
     let Some(actor) = actor(call.kind()) else { return 0 };
     let status: u32 = field(actor.task.cast_const().cast(), &g::O_TASK_STATUS);
     if status & TS_COMPAT != 0 {
-        lose(actor.tag.agent, call.kind() as u16, LossReason::CompatSyscall);
+        lose(actor.agent(), call.kind() as u16, LossReason::CompatSyscall);
         return 0;
     }
     tell(&actor, call, &args, nr as u32);
@@ -97,7 +97,7 @@ fn tell(actor: &Actor, call: Call, args: &Args, nr: u32) {
         Call::Numbers(kind, op) => numbers(actor, kind, op, args),
         Call::Process(kind, op, which) => process(actor, kind, op, which, args),
         Call::Ids(op) => ids(actor, op),
-        Call::IoUring => lose(actor.tag.agent, Kind::FileOpen as u16, LossReason::IoUringUnseen),
+        Call::IoUring => lose(actor.agent(), Kind::FileOpen as u16, LossReason::IoUringUnseen),
     }
 }
 
@@ -132,15 +132,15 @@ fn process(actor: &Actor, kind: Kind, op: u16, which: u32, args: &Args) {
 #[inline(always)]
 fn ids(actor: &Actor, op: u16) {
     let cred = pointer(actor.task.cast_const().cast(), &g::O_TASK_CRED);
-    let mut now = actor.tag;
+    let mut now = *actor.tag();
     note_ids(actor.task, &mut now);
-    let old = &actor.tag;
+    let old = actor.tag();
     let changed = match op {
         priv_op::UID => now.uid != old.uid || now.euid != old.euid,
         priv_op::GID => now.gid != old.gid || now.egid != old.egid,
         _ => true,
     };
-    if actor.tag.agent != 0 {
+    if actor.agent() != 0 {
         // Cannot fail: the slot exists.
         let _kept = set_tag(actor.task, &now);
         if !changed {
@@ -148,7 +148,7 @@ fn ids(actor: &Actor, op: u16) {
         }
     }
     let b = start(actor, if op == priv_op::CAPSET { Kind::PrivCapability } else { Kind::PrivSetuid }, op, Source::RawTp);
-    let known = |id: u32| if actor.tag.agent == 0 { u64::MAX } else { u64::from(id) };
+    let known = |id: u32| if actor.agent() == 0 { u64::MAX } else { u64::from(id) };
     // SAFETY: as above.
     unsafe {
         if op == priv_op::CAPSET {
