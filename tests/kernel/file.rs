@@ -36,6 +36,9 @@ pub(crate) const CASES: &[Case] = &[
     Case::both("rmdir", || changed("rmdir D/sub", "file.delete", |e, d| e.path(&format!("{d}/sub")))),
     Case::both("rename", || moved("rename D/f D/g", "file.rename")),
     Case::both("renameat2", || moved("renameat2 D f g", "file.rename")),
+    Case::both("rename_through_proc_self_fd", || moved("rename-proc-fd D f g", "file.rename")),
+    Case::both("rename_through_linked_dir", rename_through_linked_dir),
+    Case::both("unlink_relative_to_cwd", unlink_relative_to_cwd),
     Case::both("link", || moved("link D/f D/g", "file.link")),
     Case::both("linkat", || moved("linkat D f g", "file.link")),
     Case::both("truncate", || changed("truncate D/f 2", "file.truncate", at_f)),
@@ -112,6 +115,27 @@ fn open_through_symlink() -> Verdict {
     std::os::unix::fs::symlink("f", format!("{dir}/link")).unwrap();
     act(&world, &dir, "open D/link read")?;
     world.expect("the target of the link").kind("file.open").path(&format!("{dir}/f")).exactly_once();
+    Ok(())
+}
+
+/// The same for what is renamed: the directory is where it is.
+fn rename_through_linked_dir() -> Verdict {
+    let world = world::shared();
+    let dir = place(&world);
+    let link = format!("{dir}.link");
+    std::os::unix::fs::symlink(&dir, &link).unwrap();
+    act(&world, &link, "rename D/f D/g")?;
+    at_f(world.expect("the real names").kind("file.rename"), &dir)
+        .new_path(&format!("{dir}/g"))
+        .exactly_once();
+    Ok(())
+}
+
+fn unlink_relative_to_cwd() -> Verdict {
+    let world = world::shared();
+    let dir = place(&world);
+    act(&world, &dir, "chdir-unlink D sub/../f")?;
+    at_f(world.expect("the whole path").kind("file.delete"), &dir).exactly_once();
     Ok(())
 }
 

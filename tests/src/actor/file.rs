@@ -14,12 +14,14 @@ pub(crate) const ACTS: &[Act] = &[
     Act::new("read", "PATH BYTES", read),
     Act::new("write", "PATH BYTES", write),
     Act::new("unlink", "PATH", |a| path_call(libc::SYS_unlink, a)),
+    Act::new("chdir-unlink", "DIR RELATIVE", chdir_unlink),
     Act::new("unlinkat", "DIR NAME", unlinkat),
     Act::new("rmdir", "PATH", |a| path_call(libc::SYS_rmdir, a)),
     Act::new("mkdir", "PATH", mkdir),
     Act::new("mknod", "PATH", mknod),
     Act::new("rename", "FROM TO", |a| two_paths(libc::SYS_rename, a)),
     Act::new("renameat2", "DIR FROM TO", renameat2),
+    Act::new("rename-proc-fd", "DIR FROM TO", rename_proc_fd),
     Act::new("link", "FROM TO", |a| two_paths(libc::SYS_link, a)),
     Act::new("linkat", "DIR FROM TO", linkat),
     Act::new("symlink", "TARGET NAME", |a| two_paths(libc::SYS_symlink, a)),
@@ -134,6 +136,11 @@ fn two_paths(number: libc::c_long, args: &[String]) -> Outcome {
     Ok(Facts::new())
 }
 
+fn chdir_unlink(args: &[String]) -> Outcome {
+    path_call(libc::SYS_chdir, args)?;
+    path_call(libc::SYS_unlink, super::after(args, 1))
+}
+
 fn unlinkat(args: &[String]) -> Outcome {
     let (dir, name) = (open_raw(word(args, 0)?, "path")?, cstr(word(args, 1)?));
     call(libc::SYS_unlinkat, &mut [num(dir.as_raw_fd()), Arg::Str(&name), num(0)])?;
@@ -159,6 +166,13 @@ fn renameat2(args: &[String]) -> Outcome {
     let mut args = [num(fd), Arg::Str(&from), num(fd), Arg::Str(&to), num(libc::RENAME_NOREPLACE)];
     call(libc::SYS_renameat2, &mut args)?;
     Ok(Facts::new())
+}
+
+/// A rename whose names go through the directory's descriptor in `/proc`, as Bun programs do it.
+fn rename_proc_fd(args: &[String]) -> Outcome {
+    let dir = open_raw(word(args, 0)?, "dir")?;
+    let name = |name: &str| format!("/proc/self/fd/{}/{name}", dir.as_raw_fd());
+    two_paths(libc::SYS_rename, &[name(word(args, 1)?), name(word(args, 2)?)])
 }
 
 fn linkat(args: &[String]) -> Outcome {
