@@ -288,14 +288,17 @@ pod! {
         pub dev: u32,
         /// A [`priv_op`] value.
         pub op: u16,
-        /// Always 0.
-        pub reserved: u16,
+        /// `PRIV_*` bits.
+        pub how: u16,
         /// First path or text.
         pub a: Piece,
         /// Second path or text.
         pub b: Piece,
     }
 }
+
+/// `a` is the directory that the first text in `b` starts from; the second text in `b` is a file system type.
+pub const PRIV_TEXT: u16 = 1;
 
 /// Which operation of its kind a privilege record stands for, and what `args` hold.
 pub mod priv_op {

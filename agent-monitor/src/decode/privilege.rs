@@ -1,7 +1,8 @@
 //! Privilege family.
 
-use agent_monitor_ebpf::event::PrivBody;
+use agent_monitor_ebpf::event::{PRIV_TEXT, PrivBody};
 
+use super::file::Place;
 use super::piece::Name;
 use super::{Body, DecodeError, Tail, TaskKey, fixed};
 
@@ -16,6 +17,8 @@ pub struct PrivFacts {
     pub target: Option<TaskKey>,
     /// Agent that process is bound to, 0 for none.
     pub target_agent: u32,
+    /// Place named by text, with where the text starts from (level partial).
+    pub place: Option<Place>,
     /// First path or text.
     pub a: Option<Name>,
     /// Second path or text.
@@ -24,14 +27,23 @@ pub struct PrivFacts {
 
 pub(super) fn decode(rest: &[u8], mut tail: Tail<'_>) -> Result<Body, DecodeError> {
     let body: PrivBody = fixed(rest)?;
-    let a = tail.name(body.a, body.dev, "a")?;
-    let b = tail.name(body.b, body.dev, "b")?;
+    let (mut place, mut a, mut b) = (None, None, None);
+    if body.how & PRIV_TEXT == 0 {
+        a = tail.name(body.a, body.dev, "a")?;
+        b = tail.name(body.b, body.dev, "b")?;
+    } else {
+        let base = tail.path(body.a, body.dev, "a")?;
+        let (target, kind) = tail.two_texts(body.b, "b")?;
+        place = target.map(|text| Place::Text { base, text });
+        b = kind.map(Name::Text);
+    }
     Ok(Body::Priv(Box::new(PrivFacts {
         op: body.op,
         args: body.args,
         target: (body.target_tgid != 0)
             .then_some(TaskKey { tgid: body.target_tgid, start: body.target_start }),
         target_agent: body.target_agent,
+        place,
         a,
         b,
     })))

@@ -12,7 +12,10 @@ use crate::model::{File, Privilege, Target, text};
 impl Engine {
     pub(super) fn privilege(&mut self, facts: &PrivFacts, host: &mut dyn Host) -> (Privilege, Option<File>) {
         let [first, second, third, fourth] = facts.args;
-        let a = facts.a.as_ref().map(|name| self.named(name, host));
+        let a = match &facts.place {
+            Some(place) => Some(text::escape(&self.host_path(place, host).bytes)),
+            None => facts.a.as_ref().map(|name| self.named(name, host)),
+        };
         let b = facts.b.as_ref().map(|name| self.named(name, host));
         let target = facts.target.map(|key| self.target(key, facts.target_agent, host));
         let id = |value: u64| u32::try_from(value).ok();

@@ -67,7 +67,7 @@ fn note_script(bprm: Ptr) {
         (*scratch).script_ino = ino;
         (*scratch).script_dev = dev;
         (*scratch).script_ctime_sec = field(inode, &g::O_INODE_CTIME_SEC);
-        (*scratch).script_ctime_nsec = field(inode, &g::O_INODE_CTIME_NSEC);
+        (*scratch).script_ctime_nsec = ctime_nsec(inode);
         (*scratch).script_depth = walked.depth;
         (*scratch).script_flags = u32::from(walked.piece.flags);
         (*scratch).script_len = u32::from(walked.piece.len);
@@ -273,18 +273,19 @@ fn script_found(scratch: *mut Scratch, key: HashKey, bprm: Ptr, facts: &Facts) {
     }
 }
 
+/// Nanoseconds of an inode's ctime. Since 6.13 the top bit says that somebody asked for it (include/linux/fs.h
+/// `I_CTIME_QUERIED`).
+#[inline(always)]
+fn ctime_nsec(inode: Ptr) -> u32 {
+    field::<u32>(inode, &g::O_INODE_CTIME_NSEC) & 0x3fff_ffff
+}
+
 #[inline(always)]
 fn place_of(scratch: *mut Scratch, key: HashKey, dentry: Ptr, depth: u32) -> Place {
     let hash = fold(scratch, key, depth);
     let (dev, ino) = dentry_id(dentry);
     let inode = pointer(dentry, &g::O_DENTRY_INODE);
-    Place {
-        hash,
-        ino,
-        dev,
-        ctime_sec: field(inode, &g::O_INODE_CTIME_SEC),
-        ctime_nsec: field(inode, &g::O_INODE_CTIME_NSEC),
-    }
+    Place { hash, ino, dev, ctime_sec: field(inode, &g::O_INODE_CTIME_SEC), ctime_nsec: ctime_nsec(inode) }
 }
 
 /// Adds working directory, file name, script and arguments to the record and sends it.

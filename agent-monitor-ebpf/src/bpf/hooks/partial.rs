@@ -16,12 +16,17 @@ use super::privilege::{bind_user, start};
 use crate::bpf::{
     emit::{lose, send},
     globals as g,
+    maps::PROCS,
     read::{Ptr, field, pointer},
     tag::{Actor, actor, note_ids, set_tag},
 };
 
 /// `TS_COMPAT`, arch/x86/include/asm/thread_info.h: the running call came through the 32-bit entry.
 const TS_COMPAT: u32 = 2;
+
+/// Requests of `ptrace`, include/uapi/linux/ptrace.h.
+const PTRACE_ATTACH: u64 = 16;
+const PTRACE_SEIZE: u64 = 0x4206;
 
 /// Arguments of a finished call.
 #[derive(Clone, Copy)]
@@ -125,10 +130,18 @@ fn process(actor: &Actor, kind: Kind, op: u16, which: u32, args: &Args) {
     if pid == own || (op == priv_op::SIGNAL && signal == 0) {
         return;
     }
+    // `ptrace`: what follows an attachment is no further act on the process.
+    if op == priv_op::PTRACE_ATTACH && which == 1 && signal != PTRACE_ATTACH && signal != PTRACE_SEIZE {
+        return;
+    }
     let b = start(actor, kind, op, Source::RawTp);
     // SAFETY: as above.
     unsafe {
         (*b).target_tgid = pid;
+        if let Some(entry) = PROCS.get_ptr(&pid) {
+            (*b).target_start = (*entry).start;
+            (*b).target_agent = (*entry).tag.agent;
+        }
         (*b).args[0] = signal;
     }
     send(actor, 0);

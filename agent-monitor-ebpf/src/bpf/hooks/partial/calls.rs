@@ -199,7 +199,7 @@ fn privilege(nr: u32) -> Call {
         126 => Call::Ids(p::CAPSET),
         155 => Call::Path(mount_spec(p::PIVOT_ROOT, NONE, 0)),
         161 => Call::Path(mount_spec(p::CHROOT, NONE, 0)),
-        165 => Call::Path(mount_spec(p::MOUNT, NONE, 1)),
+        165 => Call::Path(Spec { text: 2, value: 3, ..mount_spec(p::MOUNT, NONE, 1) }),
         166 => Call::Path(mount_spec(p::UMOUNT, NONE, 0)),
         429 => Call::Path(mount_spec(p::MOVE_MOUNT, 2, 3)),
         175 | 313 => Call::Numbers(PrivModule, p::MODULE_LOAD),

@@ -3,8 +3,8 @@
 use agent_monitor_ebpf::{
     Kind, Source,
     event::{
-        ACCESS_CREATE, ACCESS_WRITE, FILE_CREATED, FILE_TEXT, FileBody, PIECE_FAILED, PIECE_TRUNCATED, Piece,
-        file_op,
+        ACCESS_CREATE, ACCESS_WRITE, FILE_CREATED, FILE_TEXT, FileBody, PIECE_FAILED, PIECE_TRUNCATED,
+        PRIV_TEXT, Piece, file_op,
     },
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
@@ -204,13 +204,20 @@ fn mounted(actor: &Actor, args: &Args, spec: &Spec) {
     let path = args.get(u32::from(spec.path));
     let base = base_of(actor, spec.dir, user(path).unwrap_or(0), args);
     let walked = walk(actor.scratch, hash_key(), base, 0);
-    let (len, flags) = text(actor, walked.end, path);
+    let (mut len, flags) = text(actor, walked.end, path);
+    if spec.text != NONE {
+        let kind = args.get(u32::from(spec.text));
+        if kind != 0 {
+            len += text(actor, walked.end + len, kind).0;
+        }
+    }
     // SAFETY: the body belongs to the record under construction.
     unsafe {
+        (*b).how = PRIV_TEXT;
         (*b).a = walked.piece;
         (*b).dev = dentry_id(base).0;
         (*b).b = Piece { len: len as u16, depth: 0, flags };
-        (*b).args[0] = 0;
+        (*b).args[0] = if spec.value == NONE { 0 } else { args.get(u32::from(spec.value)) };
     }
     send(actor, walked.end + len);
 }
