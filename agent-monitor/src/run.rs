@@ -163,6 +163,8 @@ impl Running {
         let ending = signals.handle();
         let reader = threads::reader(Arc::clone(&core), reader, ending).map_err(thread("the ring reader"))?;
         core.backfill()?;
+        // From now on a crash is a gap that the next daemon can tell.
+        core.poll(false);
         let others = vec![
             threads::poll(Arc::clone(&core)).map_err(thread("the health thread"))?,
             threads::mounts(Arc::clone(&core)).map_err(thread("the mount thread"))?,

@@ -27,16 +27,14 @@ pub struct PrivFacts {
 
 pub(super) fn decode(rest: &[u8], mut tail: Tail<'_>) -> Result<Body, DecodeError> {
     let body: PrivBody = fixed(rest)?;
-    let (mut place, mut a, mut b) = (None, None, None);
-    if body.how & PRIV_TEXT == 0 {
-        a = tail.name(body.a, body.dev, "a")?;
-        b = tail.name(body.b, body.dev, "b")?;
+    let (place, a, b) = if body.how & PRIV_TEXT == 0 {
+        let a = tail.name(body.a, body.dev, "a")?;
+        (None, a, tail.name(body.b, body.dev, "b")?)
     } else {
         let base = tail.path(body.a, body.dev, "a")?;
         let (target, kind) = tail.two_texts(body.b, "b")?;
-        place = target.map(|text| Place::Text { base, text });
-        b = kind.map(Name::Text);
-    }
+        (target.map(|text| Place::Text { base, text }), None, kind.map(Name::Text))
+    };
     Ok(Body::Priv(Box::new(PrivFacts {
         op: body.op,
         args: body.args,

@@ -56,7 +56,7 @@ impl Kernel {
     /// When the daemon cannot do its work at all: no privilege, no BTF, no bpffs, a program refused that nothing can
     /// do without.
     pub fn load(options: Options) -> Result<Kernel, KernelError> {
-        if !rustix::process::geteuid().is_root() {
+        if !privileged() {
             return Err(KernelError::Privilege);
         }
         if OBJECT.is_empty() {
@@ -224,6 +224,14 @@ impl Kernel {
     pub fn detach(self) -> Result<(), KernelError> {
         bpffs::remove(&self.options.bpffs)
     }
+}
+
+/// Root with what loading and attaching needs; a container's root may lack it.
+fn privileged() -> bool {
+    use rustix::thread::CapabilitySet as Caps;
+    let split = Caps::BPF | Caps::PERFMON | Caps::NET_ADMIN;
+    let held = rustix::thread::capabilities(None).map_or(Caps::empty(), |sets| sets.effective);
+    rustix::process::geteuid().is_root() && (held.contains(Caps::SYS_ADMIN) || held.contains(split))
 }
 
 /// `bpf` in the list of active LSMs.

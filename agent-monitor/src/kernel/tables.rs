@@ -104,7 +104,8 @@ impl Kernel {
         }
         // A cgroup made while the tables were written is known only in the old generation.
         self.write_cgroups(tables, fresh)?;
-        self.forget(|generation| generation != fresh)
+        // The generation just left stays until the next change: a hook that read its number is still looking things up.
+        self.forget(|generation| generation != fresh && generation != old)
     }
 
     fn hash_key(&self) -> HashKey {

@@ -95,11 +95,20 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// Strict loading, and at least one file was refused.
-    #[error("{} of the records were refused", refused.len())]
+    #[error("{} of the records were refused, and --strict asks for all: {}", refused.len(), in_words(refused))]
     Strict {
         /// The refused files.
         refused: Vec<Refused>,
     },
+}
+
+/// The refused files with the first reason of each.
+fn in_words(refused: &[Refused]) -> String {
+    let one = |r: &Refused| {
+        let why = r.diagnostics.iter().find(|d| d.is_error()).map_or("", |d| d.message.as_str());
+        format!("{}: {why}", r.path.display())
+    };
+    refused.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// What to do about files that others than root and the caller may change.
