@@ -36,8 +36,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::both("rmdir", || changed("rmdir D/sub", "file.delete", |e, d| e.path(&format!("{d}/sub")))),
     Case::both("rename", || moved("rename D/f D/g", "file.rename")),
     Case::both("renameat2", || moved("renameat2 D f g", "file.rename")),
+    Case::both("rename_through_proc_self_fd", || moved("rename-proc-fd D f g", "file.rename")),
     // At level partial a path text is told as it was given, made absolute.
-    Case::vm("rename_through_proc_self_fd", || moved("rename-proc-fd D f g", "file.rename")),
     Case::vm("rename_through_linked_dir", rename_through_linked_dir),
     Case::both("unlink_relative_to_cwd", unlink_relative_to_cwd),
     Case::both("link", || moved("link D/f D/g", "file.link")),

@@ -4,7 +4,7 @@ use agent_monitor_ebpf::{
     Kind, Source,
     event::{
         ACCESS_CREATE, ACCESS_WRITE, FILE_CREATED, FILE_TEXT, FileBody, PIECE_FAILED, PIECE_TRUNCATED,
-        PRIV_TEXT, Piece, file_op,
+        PRIV_TEXT, Piece, file_op, priv_op,
     },
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
@@ -19,7 +19,7 @@ use crate::bpf::{
     globals as g,
     hooks::{
         file::{first_path, hash_key, tell_mmap, tell_open},
-        privilege::start,
+        privilege::{path_a, start},
     },
     read::{Ptr, dentry_id, field, pointer, user},
     scratch::tail_at,
@@ -122,18 +122,49 @@ fn values(actor: &Actor, args: &Args, spec: &Spec) {
     }
 }
 
-/// The directory that a path text starts from.
+/// The descriptor in a text that starts with `/proc/self/fd/N`, and how long that start is. Programs that avoid races
+/// name files so, and what the text meant is known only while the descriptor is open.
 #[inline(always)]
-fn base_of(actor: &Actor, dir: u8, first: u8, args: &Args) -> Ptr {
+fn proc_fd(path: u64) -> Option<(u32, u64)> {
+    let head = user::<[u64; 2]>(path)?;
+    // "/proc/se", then "lf/fd/" and two bytes that are looked at below.
+    if head[0] != u64::from_le_bytes(*b"/proc/se") || head[1] << 16 != u64::from_le_bytes(*b"\0\0lf/fd/") {
+        return None;
+    }
+    let mut fd = 0u32;
+    let mut i = 0;
+    while i < 5 {
+        let c: u8 = user(path + 14 + i)?;
+        i += 1;
+        if c == b'/' || c == 0 {
+            return Some((fd, 14 + i - u64::from(c == 0)));
+        }
+        if !c.is_ascii_digit() {
+            return None;
+        }
+        fd = fd * 10 + u32::from(c - b'0');
+    }
+    None
+}
+
+/// The directory that a path text starts from, and where the rest of the text is.
+#[inline(always)]
+fn base_of(actor: &Actor, dir: u8, path: u64, args: &Args) -> (Ptr, u64) {
     let fs = pointer(actor.task.cast_const().cast(), &g::O_TASK_FS);
-    if first == b'/' {
-        return pointer(fs, &g::O_FS_ROOT);
+    if user(path).unwrap_or(0u8) == b'/' {
+        if let Some((fd, skip)) = proc_fd(path) {
+            let file = file_of(actor, fd);
+            if !file.is_null() {
+                return (pointer(file, &g::O_FILE_DENTRY), path + skip);
+            }
+        }
+        return (pointer(fs, &g::O_FS_ROOT), path);
     }
     let fd = if dir == NONE { -100 } else { args.get(u32::from(dir)) as i32 };
     if fd < 0 {
-        return pointer(fs, &g::O_FS_PWD);
+        return (pointer(fs, &g::O_FS_PWD), path);
     }
-    pointer(file_of(actor, fd as u32), &g::O_FILE_DENTRY)
+    (pointer(file_of(actor, fd as u32), &g::O_FILE_DENTRY), path)
 }
 
 /// A text from user memory at `off`; its length with the NUL.
@@ -164,7 +195,7 @@ pub(super) fn named(actor: &Actor, args: &Args, spec: &Spec) {
     }
     begin(actor, spec.kind, Source::RawTp);
     let b: *mut FileBody = body(actor.scratch);
-    let base = base_of(actor, spec.dir, user(path).unwrap_or(0), args);
+    let (base, path) = base_of(actor, spec.dir, path, args);
     let walked = walk(actor.scratch, hash_key(), base, 0);
     let mut end = walked.end;
     // SAFETY: the body belongs to the record under construction.
@@ -173,9 +204,10 @@ pub(super) fn named(actor: &Actor, args: &Args, spec: &Spec) {
         (*b).a = walked.piece;
         (*b).dev = dentry_id(base).0;
     }
-    let path_b = if spec.path_b == NONE { 0 } else { args.get(u32::from(spec.path_b)) };
+    let mut path_b = if spec.path_b == NONE { 0 } else { args.get(u32::from(spec.path_b)) };
     if path_b != 0 {
-        let base = base_of(actor, spec.dir_b, user(path_b).unwrap_or(0), args);
+        let (base, rest) = base_of(actor, spec.dir_b, path_b, args);
+        path_b = rest;
         let walked = walk(actor.scratch, hash_key(), base, end);
         end = walked.end;
         // SAFETY: as above.
@@ -201,8 +233,15 @@ pub(super) fn named(actor: &Actor, args: &Args, spec: &Spec) {
 #[inline(always)]
 fn mounted(actor: &Actor, args: &Args, spec: &Spec) {
     let b = start(actor, Kind::PrivMount, u16::from(spec.op), Source::RawTp);
+    if u16::from(spec.op) == priv_op::CHROOT {
+        // The text started from a root that is gone; the new one says where it led.
+        let root = pointer(pointer(actor.task.cast_const().cast(), &g::O_TASK_FS), &g::O_FS_ROOT);
+        let end = path_a(actor, b, root);
+        send(actor, end);
+        return;
+    }
     let path = args.get(u32::from(spec.path));
-    let base = base_of(actor, spec.dir, user(path).unwrap_or(0), args);
+    let (base, path) = base_of(actor, spec.dir, path, args);
     let walked = walk(actor.scratch, hash_key(), base, 0);
     let (mut len, flags) = text(actor, walked.end, path);
     if spec.text != NONE {
