@@ -3,6 +3,7 @@
 
 mod build;
 mod ci;
+mod fuzz;
 mod programs;
 mod run;
 mod setup;
@@ -37,6 +38,8 @@ enum Command {
     Test(test::Args),
     /// Run the kernel tests in virtual machines
     Vm(vm::Args),
+    /// Fuzz the decoders and parsers for a while
+    Fuzz(fuzz::Args),
     /// Check the rules of the house
     Tidy(tidy::Args),
     /// `test`, and a skipped test is a failure
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::command(&args),
         Command::Test(args) => test::command(&args),
         Command::Vm(args) => vm::command(&args),
+        Command::Fuzz(args) => fuzz::command(&args),
         Command::Tidy(args) => tidy::command(&args),
         Command::Ci(args) => ci::command(&args),
     };

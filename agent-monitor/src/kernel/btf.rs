@@ -68,7 +68,7 @@ impl Btf {
     }
 
     /// Indexes BTF bytes.
-    fn parse(bytes: Vec<u8>) -> Result<Btf, (&'static str, usize)> {
+    pub(super) fn parse(bytes: Vec<u8>) -> Result<Btf, (&'static str, usize)> {
         if bytes.get(..2) != Some(&[0x9f, 0xeb]) {
             return Err(("magic", 0));
         }
@@ -177,6 +177,12 @@ impl Btf {
             }
         }
         None
+    }
+
+    /// Size of a structure in bytes.
+    #[cfg(test)]
+    pub(super) fn size(&self, name: &str) -> Option<u32> {
+        Some(self.get(*self.structs.get(name)?)?.size_or_type)
     }
 
     /// Whether the kernel has a function of this name (`bpf_lsm_file_open`, …).

@@ -338,3 +338,54 @@ fn getrandom(buffer: &mut [u8; 16]) -> Result<(), KernelError> {
 fn is_daemon(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.starts_with("agent-monitor"))
 }
+
+#[cfg(test)]
+mod tests {
+    use agent_monitor_ebpf::{
+        Header, bind, config, event, loss,
+        task::{BackfillEntry, ProcEntry, TaskLine, TaskTag},
+    };
+    use object::{Object as _, ObjectSection as _};
+
+    use super::*;
+
+    /// The BPF target lays types out by rules of its own; both sides must agree on every field.
+    #[test]
+    fn the_object_agrees_with_the_contract() {
+        assert!(!OBJECT.is_empty(), "no eBPF object to compare with: run `cargo xtask build` first");
+        let file = object::File::parse(OBJECT).unwrap();
+        let section = file.section_by_name(".BTF").unwrap();
+        let btf = btf::Btf::parse(section.data().unwrap().to_vec()).unwrap();
+        let layouts = [
+            Header::LAYOUT,
+            TaskTag::LAYOUT,
+            ProcEntry::LAYOUT,
+            BackfillEntry::LAYOUT,
+            TaskLine::LAYOUT,
+            bind::PathKey::LAYOUT,
+            bind::NumKey::LAYOUT,
+            bind::MatchSet::LAYOUT,
+            bind::MatchEntry::LAYOUT,
+            bind::CgroupEntry::LAYOUT,
+            config::Runtime::LAYOUT,
+            loss::LossKey::LAYOUT,
+            loss::LossValue::LAYOUT,
+            event::ExecBody::LAYOUT,
+            event::FileBody::LAYOUT,
+            event::NetBody::LAYOUT,
+            event::PrivBody::LAYOUT,
+        ];
+        let mut compared = 0;
+        for layout in layouts {
+            // BTF describes what BTF maps and function signatures mention; the other types leave no trace.
+            let Some(size) = btf.size(layout.name) else { continue };
+            compared += 1;
+            assert_eq!(size as usize, layout.size, "{}", layout.name);
+            for (field, offset, _) in layout.fields {
+                let found = btf.offset(layout.name, field).map(|o| o as usize);
+                assert_eq!(found, Some(*offset), "{}.{field}", layout.name);
+            }
+        }
+        assert!(compared >= 3, "only {compared} types of the contract are in the object's BTF");
+    }
+}
