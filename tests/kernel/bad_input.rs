@@ -17,7 +17,7 @@ use std::process::{Command, Output, Stdio};
 
 pub(crate) const CASES: &[Case] = &[
     Case::both("run_without_root", run_without_root),
-    Case::both("run_without_capability", run_without_capability),
+    Case::host("run_without_capability", run_without_capability),
     Case::both("bpffs_not_mounted", bpffs_not_mounted),
     Case::both("state_dir_not_writable", state_dir_not_writable),
     Case::both("socket_dir_not_writable", socket_dir_not_writable),

@@ -342,7 +342,7 @@ fn is_daemon(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use agent_monitor_ebpf::{
-        Header, bind, config, event, loss,
+        Header, bind, event, loss,
         task::{BackfillEntry, ProcEntry, TaskLine, TaskTag},
     };
     use object::{Object as _, ObjectSection as _};
@@ -367,7 +367,7 @@ mod tests {
             bind::MatchSet::LAYOUT,
             bind::MatchEntry::LAYOUT,
             bind::CgroupEntry::LAYOUT,
-            config::Runtime::LAYOUT,
+            Runtime::LAYOUT,
             loss::LossKey::LAYOUT,
             loss::LossValue::LAYOUT,
             event::ExecBody::LAYOUT,
