@@ -103,6 +103,13 @@ pub(crate) fn shell(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether BPF local storage on this kernel takes memory by `kmalloc_nolock` (since 6.19), which refuses on a CPU without
+/// cmpxchg16b unless the slab is a debugged one (mm/slub.c). The emulated CPU has to do without cmpxchg16b.
+fn needs_debug_slabs(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-', '+']).map_while(|n| n.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(19))
+}
+
 fn command(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Command {
     let mut qemu = Command::new("qemu-system-x86_64");
     // Emulated on purpose: a development machine may have a /dev/kvm that cannot run a stock kernel.
@@ -116,6 +123,9 @@ fn command(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Command {
         .arg(initramfs);
     // Warnings are shown, or a WARN that a BPF program provokes would pass unseen.
     let mut line = "console=ttyS0 loglevel=5 edd=off panic=-1 oops=panic".to_string();
+    if needs_debug_slabs(&kernel.release) {
+        line.push_str(" slab_debug=F,kmalloc-*");
+    }
     for word in &machine.words {
         line.push(' ');
         line.push_str(word);
