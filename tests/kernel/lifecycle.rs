@@ -1,5 +1,7 @@
 //! Family `lifecycle`: reload, crash and restart, the registry as a whole, and what agents may not ask.
 
+use std::path::Path;
+
 use agent_monitor_tests::harness::actor::Actor;
 use agent_monitor_tests::harness::case::{Case, Verdict};
 use agent_monitor_tests::harness::client;
@@ -26,8 +28,11 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn ids(daemon: &Daemon) -> Vec<String> {
-    let list = daemon.cli_json(&["agent", "list", "-o", "json"]);
-    let agents = list["agents"].as_array().cloned().unwrap_or_default();
+    // Of the daemon itself: `agent list` reads the directory, which changes before the new set is in force.
+    let (code, body) = client::get(Path::new(&daemon.socket()), "/v1/agents").unwrap();
+    assert_eq!(code, 200, "{body}");
+    let list: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let agents = list.as_array().or_else(|| list["agents"].as_array()).cloned().unwrap_or_default();
     agents.iter().filter_map(|a| a["id"].as_str().map(str::to_owned)).collect()
 }
 
