@@ -31,6 +31,9 @@ pub const RUN_CGROUP_RULES: u32 = 4;
 /// Some record names a user alone.
 pub const RUN_USER_RULES: u32 = 8;
 
+/// Scopes are in force: an agent without one in the generation in force is refused everything that is judged.
+pub const RUN_POLICY: u32 = 16;
+
 /// `--unattributed none`: records of bound processes only.
 pub const UNATTRIBUTED_NONE: u32 = 0;
 /// `--unattributed exec`: exec records of every process.

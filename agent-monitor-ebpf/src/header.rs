@@ -46,8 +46,9 @@ pod! {
         pub errno: i32,
         /// uid that counts for access (`cred.euid`), initial user namespace.
         pub euid: u32,
-        /// Always 0.
-        pub reserved2: u32,
+        /// Low half: number of the rule that decided, an index into the agent's compiled rules or a `RULE_*` value of
+        /// [`crate::policy`]. High half: low half of the generation that it belongs to. 0 where nothing was judged.
+        pub rule: u32,
     }
 }
 
@@ -61,6 +62,14 @@ pub const FLAG_ARGS_CHUNKED: u16 = 4;
 pub const FLAG_ARGS_LOST: u16 = 8;
 /// The act ran in a task that `io_uring` runs for the process, or inside `io_uring_enter`.
 pub const FLAG_IO_URING: u16 = 16;
+/// The verdict was carried out: the agent's mode is `enforce`, or the monitor's own protection decided.
+pub const FLAG_ENFORCED: u16 = 32;
+/// The act was aimed at the monitor itself.
+pub const FLAG_TAMPER: u16 = 64;
+/// The act was judged: `verdict` and `rule` count.
+pub const FLAG_JUDGED: u16 = 128;
+/// The place could not be found out in whole; the verdict is the configured one for that.
+pub const FLAG_UNKNOWN: u16 = 256;
 
 macro_rules! kinds {
     ($($(#[$meta:meta])* $name:ident = $value:literal,)*) => {

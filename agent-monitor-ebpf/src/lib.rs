@@ -18,15 +18,17 @@ mod pod;
 
 pub mod bind;
 pub mod config;
+pub mod decide;
 pub mod event;
 pub mod fields;
 pub mod header;
 pub mod loss;
 pub mod path;
+pub mod policy;
 pub mod task;
 
-pub use header::{BODY_LEN, HEADER_LEN, Header, Kind, Source};
+pub use header::{BODY_LEN, HEADER_LEN, Header, Kind, Source, Verdict};
 
 /// Version of everything in this crate that lives in pinned maps. A daemon that finds maps of another version pinned
 /// does not reuse them.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

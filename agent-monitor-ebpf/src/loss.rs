@@ -46,6 +46,10 @@ pub enum LossReason {
     ReadFailed = 8,
     /// `io_uring` was set up by a bound process; what it does through the ring is not seen (level partial).
     IoUringUnseen = 9,
+    /// The agent has no scope in the generation in force; what it did was refused.
+    PolicyMissing = 10,
+    /// A place was too deep or could not be read; the scope's verdict for unknown places held.
+    PlaceUnknown = 11,
 }
 
 impl LossReason {
@@ -60,6 +64,8 @@ impl LossReason {
         LossReason::CompatSyscall,
         LossReason::ReadFailed,
         LossReason::IoUringUnseen,
+        LossReason::PolicyMissing,
+        LossReason::PlaceUnknown,
     ];
 
     /// The reason a number stands for.
@@ -79,6 +85,8 @@ impl LossReason {
             LossReason::CompatSyscall => "compat_syscall",
             LossReason::ReadFailed => "read_failed",
             LossReason::IoUringUnseen => "io_uring_unseen",
+            LossReason::PolicyMissing => "policy_missing",
+            LossReason::PlaceUnknown => "place_unknown",
         }
     }
 }

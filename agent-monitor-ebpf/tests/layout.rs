@@ -8,10 +8,12 @@ use agent_monitor_ebpf::{
     ABI_VERSION, Header, Kind,
     bind::{CgroupEntry, MatchEntry, MatchSet, NumKey, PathKey},
     config::Runtime,
+    decide::Evidence,
     event::{
         ArgChunkBody, BoundBody, ExecBody, ExitBody, FileBody, ForkBody, Layout, NetBody, Piece, PrivBody,
     },
     loss::{LossKey, LossReason, LossValue},
+    policy::{AgentKey, AgentPolicy, NetKey, NetRule, NetSet, PathRule, PlaceKey},
     task::{BackfillEntry, ProcEntry, TaskLine, TaskTag},
 };
 
@@ -38,6 +40,14 @@ const TYPES: &[Layout] = &[
     Runtime::LAYOUT,
     LossKey::LAYOUT,
     LossValue::LAYOUT,
+    PlaceKey::LAYOUT,
+    PathRule::LAYOUT,
+    AgentKey::LAYOUT,
+    AgentPolicy::LAYOUT,
+    NetKey::LAYOUT,
+    NetRule::LAYOUT,
+    NetSet::LAYOUT,
+    Evidence::LAYOUT,
 ];
 
 fn layout() -> String {

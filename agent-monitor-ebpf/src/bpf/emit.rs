@@ -76,7 +76,7 @@ pub(crate) fn fill_head(to: *mut Header, actor: &Actor, kind: Kind, source: Sour
         (*to).reserved = 0;
         (*to).errno = 0;
         (*to).euid = field(cred, &g::O_CRED_EUID);
-        (*to).reserved2 = 0;
+        (*to).rule = 0;
     }
 }
 

@@ -95,10 +95,12 @@ pub fn gap(kind: Kind, reason: &str, count: u64, first: Time, last: Time) -> Eve
 fn gap_kind(reason: LossReason) -> Kind {
     match reason {
         LossReason::RingFull => Kind::GapRing,
-        LossReason::Scratch | LossReason::ReadFailed => Kind::GapCopy,
-        LossReason::ProcsFull | LossReason::FlowFull | LossReason::CgroupsFull | LossReason::TagFailed => {
-            Kind::GapMap
-        }
+        LossReason::Scratch | LossReason::ReadFailed | LossReason::PlaceUnknown => Kind::GapCopy,
+        LossReason::ProcsFull
+        | LossReason::FlowFull
+        | LossReason::CgroupsFull
+        | LossReason::TagFailed
+        | LossReason::PolicyMissing => Kind::GapMap,
         LossReason::CompatSyscall | LossReason::IoUringUnseen => Kind::GapHook,
     }
 }

@@ -160,6 +160,6 @@ pub(crate) fn foreign_head(task: *mut task_struct, tag: &TaskTag, kind: Kind, cg
         reserved: 0,
         errno: 0,
         euid: field(cred, &g::O_CRED_EUID),
-        reserved2: 0,
+        rule: 0,
     }
 }

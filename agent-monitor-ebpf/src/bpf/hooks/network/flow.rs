@@ -41,7 +41,7 @@ fn flow_head(flow: &Flow, source: Source) -> Header {
         reserved: 0,
         errno: 0,
         euid: flow.euid,
-        reserved2: 0,
+        rule: 0,
     }
 }
 

@@ -41,7 +41,7 @@ fn cgroup_head(kind: Kind, tgid: u32, tid: u32, tag: &TaskTag) -> Header {
         reserved: 0,
         errno: 0,
         euid: field(cred, &g::O_CRED_EUID),
-        reserved2: 0,
+        rule: 0,
     }
 }
 
