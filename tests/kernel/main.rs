@@ -16,6 +16,7 @@ mod loss;
 mod network;
 mod privilege;
 mod process;
+mod survive;
 
 use agent_monitor_tests::harness::case::Case;
 use agent_monitor_tests::harness::world;
@@ -32,6 +33,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("binding", binding::CASES),
     ("lifecycle", lifecycle::CASES),
     ("escape", escape::CASES),
+    ("survive", survive::CASES),
     ("loss", loss::CASES),
     ("bad_input", bad_input::CASES),
     ("agents", agents::CASES),
@@ -50,5 +52,6 @@ fn main() {
     }
     let conclusion = libtest_mimic::run(&args, trials);
     world::close();
+    escape::stage::close();
     conclusion.exit();
 }
