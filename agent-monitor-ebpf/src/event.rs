@@ -179,6 +179,8 @@ pod! {
 
 /// `c` holds path texts and `a`, `b` only the directories they start from.
 pub const FILE_TEXT: u8 = 1;
+/// The open file came from another process.
+pub const FILE_RECEIVED: u8 = 4;
 /// The open made the file (`FMODE_CREATED`).
 pub const FILE_CREATED: u8 = 2;
 
@@ -219,6 +221,8 @@ pub mod file_op {
     pub const XATTR: u8 = 8;
     /// Extended attribute removed.
     pub const XATTR_REMOVE: u8 = 9;
+    /// Inode flags, or input put into a terminal, by `ioctl`; `raw_flags` is the request.
+    pub const FLAGS: u8 = 10;
 }
 
 pod! {
@@ -340,6 +344,18 @@ pub mod priv_op {
     pub const BPF: u16 = 18;
     /// `chroot`. `a`: new root.
     pub const CHROOT: u16 = 19;
+    /// A system call that changes mounts was refused before it had an object. `args`: system call number.
+    pub const MOUNT_CALL: u16 = 20;
+    /// Priority, scheduling or limits of another process. `args`: what, `PRIORITY_*`.
+    pub const PRIORITY: u16 = 21;
+    /// A raw or packet socket. `args`: family, type, protocol.
+    pub const RAW_SOCKET: u16 = 22;
+    /// A socket of a family that scopes do not know. `args`: family, type, protocol.
+    pub const UNKNOWN_SOCKET: u16 = 23;
+    /// Memory or files of another process read through procfs. `args`: PTRACE_MODE bits.
+    pub const PTRACE_READ: u16 = 24;
+    /// An image or its file capabilities would give more than the caller has. `args`: gained permitted capabilities.
+    pub const EXEC_GAIN: u16 = 25;
 }
 
 /// Mount namespace.

@@ -38,6 +38,7 @@ macro_rules! for_each_field {
             O_TASK_EXIT_CODE: "task_struct" ["exit_code"] "";
             O_TASK_SIGNAL: "task_struct" ["signal"] "";
             O_TASK_NSPROXY: "task_struct" ["nsproxy"] "new namespaces at fork are not told";
+            O_TASK_REAL_CRED: "task_struct" ["real_cred"] "";
             O_TASK_STATUS: "task_struct" ["thread_info.status"] "32-bit system calls are not told apart";
             O_SIGNAL_LIVE: "signal_struct" ["live.counter"] "";
             O_CRED_UID: "cred" ["uid.val"] "";
@@ -69,6 +70,10 @@ macro_rules! for_each_field {
             O_SB_DEV: "super_block" ["s_dev"] "";
             O_SB_MAGIC: "super_block" ["s_magic"] "";
             O_SB_ROOT: "super_block" ["s_root"] "";
+            O_SB_FLAGS: "super_block" ["s_flags"] "";
+            O_VMA_FILE: "vm_area_struct" ["vm_file"] "";
+            O_VMA_FLAGS: "vm_area_struct" ["vm_flags"] "";
+            O_BPRM_CRED: "linux_binprm" ["cred"] "";
             O_INODE_INO: "inode" ["i_ino"] "";
             O_INODE_MODE: "inode" ["i_mode"] "";
             O_INODE_NLINK: "inode" ["i_nlink"] "";

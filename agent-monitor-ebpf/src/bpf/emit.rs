@@ -1,7 +1,7 @@
 //! Telling: the only users of the rings, and the count of what could not be told.
 
 use agent_monitor_ebpf::{
-    BODY_LEN, HEADER_LEN, Header, Kind, Source,
+    BODY_LEN, HEADER_LEN, Header, Kind, Source, Verdict,
     event::TAIL_MAX,
     loss::{LossKey, LossReason, LossValue, OVERFLOW_LOSS},
 };
@@ -110,19 +110,27 @@ pub(crate) fn body<T>(scratch: *mut Scratch) -> *mut T {
 }
 
 /// Sends the record under construction with `tail` bytes of tail.
+///
+/// What a scope refuses goes to the ring that ordinary records cannot fill, and wakes the reader.
 #[inline(always)]
 pub(crate) fn send(actor: &Actor, tail: u32) {
+    // SAFETY: scratch was checked for null when the actor was made.
+    let (tells, verdict) = unsafe { ((*actor.scratch).tells, (*actor.scratch).rec.head.verdict) };
+    if tells == 0 {
+        return;
+    }
+    let urgent = verdict >= Verdict::Deny as u8;
     let tail = if tail > TAIL_MAX as u32 { TAIL_MAX as u32 } else { tail };
     let total = (HEADER_LEN + BODY_LEN) as u32 + tail;
     // SAFETY: scratch is a map value of more than `total` bytes.
     let failed = unsafe {
         (*actor.scratch).rec.head.total = total;
-        bpf_ringbuf_output(
-            (&raw const EVENTS).cast_mut().cast(),
-            (&raw mut (*actor.scratch).rec).cast(),
-            u64::from(total),
-            wake_flags(),
-        )
+        let record = (&raw mut (*actor.scratch).rec).cast();
+        if urgent {
+            bpf_ringbuf_output((&raw const PRIORITY).cast_mut().cast(), record, u64::from(total), 0)
+        } else {
+            bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), record, u64::from(total), wake_flags())
+        }
     };
     if failed != 0 {
         // SAFETY: as above.

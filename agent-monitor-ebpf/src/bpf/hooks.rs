@@ -3,6 +3,7 @@
 mod cgroup;
 mod exec;
 mod file;
+mod guard;
 mod network;
 mod partial;
 mod privilege;

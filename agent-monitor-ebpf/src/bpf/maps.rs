@@ -4,13 +4,14 @@ use agent_monitor_ebpf::{
     bind::{CgroupEntry, MatchEntry, MatchSet, NumKey, PathKey},
     config::Runtime,
     loss::{LossKey, LossValue, OVERFLOW_SLOTS},
+    policy::{AgentKey, AgentPolicy, NetKey, NetSet, PathRule, PlaceKey},
     task::{BackfillEntry, ProcEntry, TaskTag},
 };
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     btf_maps::SkStorage,
     macros::{btf_map, map},
-    maps::{Array, HashMap, RingBuf},
+    maps::{Array, HashMap, LpmTrie, RingBuf},
 };
 
 use super::scratch::Scratch;
@@ -55,6 +56,19 @@ pub(crate) static PROCS: HashMap<u32, ProcEntry> = HashMap::with_max_entries(655
 /// Processes that the next run of the task iterator binds. Written by the daemon.
 #[map]
 pub(crate) static BACKFILL: HashMap<u32, BackfillEntry> = HashMap::with_max_entries(65536, BPF_F_NO_PREALLOC);
+
+/// What holds for each agent as a whole. Written by the daemon. An agent that is not in it is refused all that is judged.
+#[map]
+pub(crate) static POLICIES: HashMap<AgentKey, AgentPolicy> =
+    HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+/// Decisions about places. Written by the daemon: a scope that finds no room is not put in force, the old one stays.
+#[map]
+pub(crate) static PLACES: HashMap<PlaceKey, PathRule> = HashMap::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
+
+/// Rules about networks. Written by the daemon, as [`PLACES`].
+#[map]
+pub(crate) static NETS: LpmTrie<NetKey, NetSet> = LpmTrie::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
 /// Losses by agent, kind and reason. Full: counted in [`OVERFLOW`].
 #[map]

@@ -2,6 +2,7 @@
 
 use agent_monitor_ebpf::{
     Header,
+    decide::Evidence,
     event::TAIL_MAX,
     path::DEPTH_MAX,
     task::{ProcEntry, TaskTag},
@@ -50,7 +51,21 @@ pub(crate) struct Scratch {
     pub(crate) script_seen: u32,
     /// `NS_*` bits of the fork in progress.
     pub(crate) new_ns: u32,
+    /// What the tables say about the place being judged. Eight bytes aligned.
+    pub(crate) evidence: Evidence,
+    /// The end of a name, for look-ups by extension.
+    pub(crate) ending: [u64; 32],
+    /// The decision about the act in progress, 0 when nothing was judged.
+    pub(crate) decision: u32,
+    /// The same of the exec in progress: script and interpreter together.
+    pub(crate) exec_decision: u32,
+    /// 1 when this program set is the one that tells.
+    pub(crate) tells: u32,
+    /// 1 when the walk did not end at the root of the superblock.
+    pub(crate) adrift: u32,
 }
+
+const _: () = assert!(core::mem::offset_of!(Scratch, evidence) % 8 == 0 && size_of::<Evidence>() % 8 == 0);
 
 /// Hides where a number comes from. Older verifiers do not connect a bound checked in one register with a copy of the
 /// number spilled earlier; after this there is only one copy.

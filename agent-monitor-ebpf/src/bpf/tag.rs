@@ -2,8 +2,9 @@
 
 use agent_monitor_ebpf::{
     Kind,
-    config::{Runtime, UNATTRIBUTED_ALL},
+    config::{RUN_POLICY, Runtime, UNATTRIBUTED_ALL},
     loss::LossReason,
+    policy::{AgentKey, AgentPolicy, POLICY_ENFORCE},
     task::{ProcEntry, TaskTag},
 };
 use aya_ebpf::{bindings::task_struct, helpers::generated::bpf_task_storage_get};
@@ -11,7 +12,7 @@ use aya_ebpf::{bindings::task_struct, helpers::generated::bpf_task_storage_get};
 use super::{
     emit::lose,
     globals as g,
-    maps::{PROCS, RUNTIME, SCRATCH, TASKS},
+    maps::{POLICIES, PROCS, RUNTIME, SCRATCH, TASKS},
     read::{current, field, ids, pointer},
     scratch::Scratch,
 };
@@ -89,10 +90,14 @@ pub(crate) fn telling(runtime: &Runtime) -> bool {
     runtime.program_set == g::PROGRAM_SET.load()
 }
 
-/// Who acts, when that is worth telling. The binding is in the scratch.
+/// Who acts, when that is to be judged or told. The binding is in the scratch.
 pub(crate) struct Actor {
     pub(crate) task: *mut task_struct,
     pub(crate) scratch: *mut Scratch,
+    /// What holds for the agent; `None` for an unbound actor and while no scopes are in force.
+    pub(crate) policy: Option<&'static AgentPolicy>,
+    /// Generation of the scope.
+    pub(crate) generation: u32,
 }
 
 impl Actor {
@@ -135,30 +140,55 @@ pub(crate) fn clear_tag(to: *mut TaskTag) {
     }
 }
 
-/// The actor of a hook that runs in the acting task: `None` at the cost of one look-up when nobody is to be told.
+/// The scope of an agent, in the generation in force.
 #[inline(always)]
-pub(crate) fn actor(kind: Kind) -> Option<Actor> {
+pub(crate) fn policy_of(agent: u32, generation: u32) -> Option<&'static AgentPolicy> {
+    let key = AgentKey { agent, generation };
+    // SAFETY: a map value; entries are never changed while their generation is in force.
+    POLICIES.get_ptr(&key).map(|p| unsafe { &*p })
+}
+
+/// The actor of a hook that runs in the acting task. `Err` is what the hook returns when there is nothing to judge or
+/// tell, at the cost of one look-up; it refuses when a bound actor cannot be judged.
+#[inline(always)]
+pub(crate) fn actor(kind: Kind) -> Result<Actor, i32> {
     let task = current();
     let slot = tag_of(task);
     let all = g::UNATTRIBUTED.load() >= UNATTRIBUTED_ALL;
     if slot.is_null() && !all {
-        return None;
+        return Err(0);
     }
     // SAFETY: checked for null.
     let agent = if slot.is_null() { 0 } else { unsafe { (*slot).agent } };
     if agent == 0 && !all {
-        return None;
+        return Err(0);
     }
-    let runtime = runtime()?;
-    if !telling(runtime) || (agent == 0 && ids().0 == runtime.daemon_tgid) {
-        return None;
+    let Some(runtime) = runtime() else { return Err(0) };
+    let tells = telling(runtime);
+    if agent == 0 && (!tells || ids().0 == runtime.daemon_tgid) {
+        return Err(0);
     }
+    let generation = runtime.generation;
+    let judged = agent != 0 && runtime.flags & RUN_POLICY != 0;
+    let policy = if judged { policy_of(agent, generation) } else { None };
     let scratch = scratch_of(task);
     if scratch.is_null() {
         lose(agent, kind as u16, LossReason::Scratch);
-        return None;
+        let refuse = match policy {
+            Some(policy) => policy.flags & POLICY_ENFORCE != 0,
+            None => judged,
+        };
+        return Err(if refuse { -super::judge::EACCES } else { 0 });
+    }
+    if judged && policy.is_none() {
+        super::judge::missing(kind, agent);
+        return Err(-super::judge::EACCES);
     }
     // SAFETY: checked for null.
-    copy_tag(unsafe { &raw mut (*scratch).entry.tag }, slot);
-    Some(Actor { task, scratch })
+    unsafe {
+        copy_tag(&raw mut (*scratch).entry.tag, slot);
+        (*scratch).tells = u32::from(tells);
+        (*scratch).decision = 0;
+    }
+    Ok(Actor { task, scratch, policy, generation })
 }

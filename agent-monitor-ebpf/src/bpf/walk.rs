@@ -26,6 +26,8 @@ struct Walk {
     depth: u32,
     flags: u32,
     done: u32,
+    leaf_len: u32,
+    reserved: u32,
 }
 
 /// What the inner callback carries: the words of one long name.
@@ -46,6 +48,8 @@ pub(crate) struct Walked {
     pub(crate) end: u32,
     /// Components.
     pub(crate) depth: u32,
+    /// Bytes of the first component, the object's own name.
+    pub(crate) leaf_len: u32,
 }
 
 /// Word `at` of the name at `off`, with what lies behind the name's end zeroed.
@@ -131,6 +135,9 @@ unsafe extern "C" fn step(_i: u64, walk: *mut Walk) -> i64 {
     let h = name_hash(w.scratch, w.key, off, len);
     // SAFETY: masked index.
     unsafe { (*w.scratch).hashes[(w.depth as usize) & (DEPTH_MAX - 1)] = h };
+    if w.depth == 0 {
+        w.leaf_len = len;
+    }
     w.depth += 1;
     w.off = off + ((len >> 3) + 1) * 8;
     w.dentry = parent;
@@ -140,18 +147,33 @@ unsafe extern "C" fn step(_i: u64, walk: *mut Walk) -> i64 {
 /// Walks up from `dentry`, writing names from `off` in the tail of the record.
 #[inline(always)]
 pub(crate) fn walk(scratch: *mut Scratch, key: HashKey, dentry: Ptr, off: u32) -> Walked {
-    let mut w = Walk { scratch, dentry, key, off, depth: 0, flags: u32::from(PIECE_DENTRY), done: 0 };
+    let mut w = Walk {
+        scratch,
+        dentry,
+        key,
+        off,
+        depth: 0,
+        flags: u32::from(PIECE_DENTRY),
+        done: 0,
+        leaf_len: 0,
+        reserved: 0,
+    };
     if dentry.is_null() {
         return Walked {
             piece: Piece { len: 0, depth: 0, flags: PIECE_DENTRY | PIECE_FAILED },
             end: off,
             depth: 0,
+            leaf_len: 0,
         };
     }
     // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
     unsafe {
         bpf_loop(DEPTH_MAX as u32 + 1, step as *const () as *mut _, (&raw mut w).cast(), 0);
     }
+    let root = pointer(pointer(dentry, &g::O_DENTRY_SB), &g::O_SB_ROOT);
+    // A file opened by handle may hang in no tree at all.
+    // SAFETY: into the scratch.
+    unsafe { (&raw mut (*scratch).adrift).write_volatile(u32::from(w.dentry != root)) };
     if w.done == 0 {
         w.flags |= u32::from(PIECE_TRUNCATED);
     }
@@ -166,6 +188,7 @@ pub(crate) fn walk(scratch: *mut Scratch, key: HashKey, dentry: Ptr, off: u32) -
         piece: Piece { len: len as u16, depth: w.depth as u8, flags: w.flags as u8 },
         end: w.off,
         depth: w.depth,
+        leaf_len: w.leaf_len,
     }
 }
 
@@ -222,6 +245,23 @@ pub(crate) fn fold(scratch: *mut Scratch, key: HashKey, depth: u32) -> u64 {
 #[inline(always)]
 pub(crate) fn text_hash_at(scratch: *mut Scratch, key: HashKey, len: u32) -> u64 {
     name_hash(scratch, key, 0, len)
+}
+
+/// Hash of the `len` bytes at `from`, a map value of at least 256 bytes, as of one component.
+#[inline(always)]
+pub(crate) fn text_hash_of(from: *const u8, key: HashKey, len: u32) -> u64 {
+    let mut h = component_start(key, len as usize);
+    let mut at = 0;
+    while at < 8 {
+        if len > at * 8 {
+            // SAFETY: constant offsets below 64.
+            let raw = unsafe { *from.add(at as usize * 8).cast::<u64>() };
+            let left = len - at * 8;
+            h = mix(key, h, if left < 8 { raw & ((1u64 << (left * 8)) - 1) } else { raw });
+        }
+        at += 1;
+    }
+    h
 }
 
 /// A kernel string of up to 256 bytes as a text piece.

@@ -11,6 +11,7 @@ use agent_monitor_ebpf::{
     header::{FLAG_ARGS_CHUNKED, FLAG_ARGS_FAILED, FLAG_ARGS_LOST, FLAG_ARGS_TRUNCATED},
     loss::LossReason,
     path::{HashKey, TEXT_MAX},
+    policy::{ask, stricter},
     task::TAG_LAUNCH,
 };
 use aya_ebpf::{
@@ -20,24 +21,57 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, LsmContext},
 };
 
+use super::file::{acting, hash_key};
 use crate::bpf::{
     emit::{begin, body, lose, send, wake_flags, zero},
     globals as g,
+    judge::{place, settle_quietly, stamp},
     maps::{EVENTS, PROCS},
     read::{Ptr, current, dentry_id, field, ids, leader_start, now, pointer, uid_gid},
     recognise::{Facts, Place, by_cgroup, by_place, by_text, by_user, cgroup_entry, condition_bits},
     scratch::{SCRIPT_STASH, Scratch, tail_at},
-    tag::{Actor, clear_tag, copy_tag, note_ids, runtime, scratch_of, set_tag, tag_of, telling},
+    tag::{Actor, clear_tag, copy_tag, note_ids, policy_of, runtime, scratch_of, set_tag, tag_of, telling},
     walk::{fold, kernel_text, text_hash_at, walk},
 };
 
 /// `bprm_check_security(bprm)`: fs/exec.c, once for the file itself and once more for each interpreter. The first file
-/// is the script when a second follows.
+/// is the script when a second follows. Each must be allowed.
 #[lsm(hook = "bprm_check_security")]
 fn bprm_check(ctx: LsmContext) -> i32 {
     let bprm: Ptr = ctx.arg(0);
     note_script(bprm);
-    0
+    judge_exec(bprm)
+}
+
+/// Judges one file of an exec. What is allowed is told by the exec itself; a refusal is told here.
+#[inline(always)]
+fn judge_exec(bprm: Ptr) -> i32 {
+    let actor = acting!(Kind::Exec);
+    if actor.policy.is_none() {
+        return 0;
+    }
+    let first = pointer(bprm, &g::O_BPRM_FILENAME) == pointer(bprm, &g::O_BPRM_INTERP);
+    begin(&actor, Kind::Exec, Source::Lsm);
+    let dentry = pointer(pointer(bprm, &g::O_BPRM_FILE), &g::O_FILE_DENTRY);
+    let walked = walk(actor.scratch, hash_key(), dentry, 0);
+    place(&actor, dentry, &walked, 0, ask::EXEC, false);
+    let (dev, ino) = dentry_id(dentry);
+    let b: *mut ExecBody = body(actor.scratch);
+    // SAFETY: the body belongs to the record under construction; the scratch was checked for null.
+    unsafe {
+        let kept = &raw mut (*actor.scratch).exec_decision;
+        let found = (&raw const (*actor.scratch).decision).read_volatile();
+        let before = if first { 0 } else { kept.read_volatile() };
+        kept.write_volatile(stricter(before, found));
+        (*b).exe = walked.piece;
+        (*b).exe_dev = dev;
+        (*b).exe_ino = ino;
+        (*b).argc = field(bprm, &g::O_BPRM_ARGC);
+    }
+    let (filename, end) = kernel_text(actor.scratch, walked.end, pointer(bprm, &g::O_BPRM_FILENAME));
+    // SAFETY: as above.
+    unsafe { (*b).filename = filename };
+    settle_quietly(&actor, end)
 }
 
 /// Does nothing: the daemon loads it to learn whether this kernel takes LSM programs.
@@ -105,7 +139,9 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
         (*scratch).found_agent = 0;
         (*scratch).found_by = 0;
     }
-    let actor = Actor { task, scratch };
+    // SAFETY: checked for null.
+    unsafe { (*scratch).tells = u32::from(telling(runtime)) };
+    let actor = Actor { task, scratch, policy: None, generation: 0 };
     if blind {
         plain(&actor, runtime, cgroup_entry(runtime), uid_gid().0);
         bind(&actor);
@@ -204,8 +240,26 @@ fn recognise_and_tell(actor: &Actor, runtime: &Runtime, bprm: Ptr) {
         (*b).before = was;
         (*b).argc = field(bprm, &g::O_BPRM_ARGC);
     }
+    stamp_exec(actor, runtime, was);
     tell_exec(actor, key, bprm, walked.end, is_script);
     note_euid(actor);
+}
+
+/// Writes what `bprm_check_security` decided for this exec into its record, under the agent that asked for it.
+#[inline(always)]
+fn stamp_exec(actor: &Actor, runtime: &Runtime, was: u32) {
+    // SAFETY: scratch was checked for null when the actor was made.
+    let found = unsafe { (&raw const (*actor.scratch).exec_decision).read_volatile() };
+    // SAFETY: as above.
+    unsafe { (*actor.scratch).exec_decision = 0 };
+    if was == 0 || found == 0 {
+        return;
+    }
+    if let Some(policy) = policy_of(was, runtime.generation) {
+        // SAFETY: as above.
+        let head = unsafe { &raw mut (*actor.scratch).rec.head };
+        let _went_ahead = stamp(head, policy, runtime.generation, found, 0);
+    }
 }
 
 /// Whether the exec of an unbound process is nobody's business.

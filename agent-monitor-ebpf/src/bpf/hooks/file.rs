@@ -5,19 +5,34 @@ use agent_monitor_ebpf::{
     Kind, Source,
     event::{
         ACCESS_APPEND, ACCESS_CREATE, ACCESS_DELETE, ACCESS_EXECUTE, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE,
-        FILE_CREATED, FileBody, file_op,
+        FILE_CREATED, FILE_RECEIVED, FileBody, file_op,
     },
     path::HashKey,
+    policy::ask,
 };
-use aya_ebpf::{macros::lsm, programs::LsmContext};
+use aya_ebpf::{
+    bindings::task_struct, helpers::generated::bpf_task_pt_regs, macros::lsm, programs::LsmContext,
+};
 
 use crate::bpf::{
     emit::{begin, body, send},
     globals as g,
+    judge::{place, settle, settle_quietly},
     read::{Ptr, dentry_id, field, pointer, value},
-    tag::{Actor, actor, runtime},
-    walk::{kernel_text, walk},
+    tag::{Actor, runtime},
+    walk::{Walked, kernel_text, walk},
 };
+
+/// The actor of a hook, or the hook's return value when there is nothing to do.
+macro_rules! acting {
+    ($kind:expr) => {
+        match $crate::bpf::tag::actor($kind) {
+            Ok(actor) => actor,
+            Err(verdict) => return verdict,
+        }
+    };
+}
+pub(crate) use acting;
 
 const FMODE_READ: u32 = 1;
 const FMODE_WRITE: u32 = 2;
@@ -28,6 +43,20 @@ const FMODE_CREATED: u32 = 0x10_0000;
 const O_APPEND: u32 = 0o2000;
 const O_PATH: u32 = 0o10_000_000;
 const PROT_EXEC: u64 = 4;
+/// `VM_EXEC`, include/linux/mm.h.
+const VM_EXEC: u64 = 4;
+const S_IFMT: u32 = 0o170_000;
+const S_IFDIR: u32 = 0o040_000;
+const S_IFSOCK: u32 = 0o140_000;
+/// `PF_IO_WORKER`, include/linux/sched.h: a thread that `io_uring` runs for the process.
+const PF_IO_WORKER: u32 = 0x10;
+/// System call `io_uring_enter` on x86-64.
+const IO_URING_ENTER: u64 = 426;
+/// `ioctl` requests that change a file's attributes through any descriptor, include/uapi/linux/fs.h.
+const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+/// Puts a character into a terminal's input, include/uapi/asm-generic/ioctls.h.
+const TIOCSTI: u32 = 0x5412;
 
 const ATTR_MODE: u32 = 1;
 const ATTR_UID: u32 = 2;
@@ -42,9 +71,23 @@ pub(crate) fn hash_key() -> HashKey {
     runtime().map_or(HashKey { k0: 0, k1: 1 }, |r| HashKey { k0: r.k0, k1: r.k1 })
 }
 
-/// Writes the first path of a file record; where the tail ends.
+/// Whether the running code is a file system's own work below the act that was judged: overlayfs does it with the
+/// credentials of whoever mounted it. `io_uring` swaps credentials too, but on the process's word, so that is no excuse.
 #[inline(always)]
-pub(crate) fn first_path(actor: &Actor, dentry: Ptr) -> u32 {
+fn nested(task: *mut task_struct) -> bool {
+    let t = task.cast_const().cast::<u8>();
+    if pointer(t, &g::O_TASK_CRED) == pointer(t, &g::O_TASK_REAL_CRED) {
+        return false;
+    }
+    // SAFETY: the running task; the helper gives its saved registers.
+    let regs = unsafe { bpf_task_pt_regs(task) } as Ptr;
+    let worker = field::<u32>(t, &g::O_TASK_FLAGS) & PF_IO_WORKER != 0;
+    !worker && field::<u64>(regs, &g::O_REGS_ORIG_AX) != IO_URING_ENTER
+}
+
+/// Writes the first path of a file record; the walk.
+#[inline(always)]
+fn walk_first(actor: &Actor, dentry: Ptr) -> Walked {
     let walked = walk(actor.scratch, hash_key(), dentry, 0);
     let (dev, ino) = dentry_id(dentry);
     let inode = pointer(dentry, &g::O_DENTRY_INODE);
@@ -60,12 +103,26 @@ pub(crate) fn first_path(actor: &Actor, dentry: Ptr) -> u32 {
         (*b).new_uid = u32::MAX;
         (*b).new_gid = u32::MAX;
     }
+    walked
+}
+
+/// Writes the first path of a file record; where the tail ends.
+#[inline(always)]
+pub(crate) fn first_path(actor: &Actor, dentry: Ptr) -> u32 {
+    walk_first(actor, dentry).end
+}
+
+/// Writes the first path of a file record and judges it; where the tail ends.
+#[inline(always)]
+fn judged_path(actor: &Actor, dentry: Ptr, asked: u32) -> u32 {
+    let walked = walk_first(actor, dentry);
+    place(actor, dentry, &walked, 0, asked, false);
     walked.end
 }
 
-/// Writes the second path of a rename or link; where the tail ends.
+/// Writes the second path of a rename or link and judges it; where the tail ends.
 #[inline(always)]
-fn second_path(actor: &Actor, dentry: Ptr, off: u32) -> u32 {
+fn second_path(actor: &Actor, dentry: Ptr, off: u32, asked: u32) -> u32 {
     let walked = walk(actor.scratch, hash_key(), dentry, off);
     let (dev, ino) = dentry_id(dentry);
     let b: *mut FileBody = body(actor.scratch);
@@ -75,30 +132,37 @@ fn second_path(actor: &Actor, dentry: Ptr, off: u32) -> u32 {
         (*b).dev_b = dev;
         (*b).ino_b = ino;
     }
+    place(actor, dentry, &walked, off, asked, false);
     walked.end
 }
 
-/// Sends a record about one dentry.
+/// An act on one dentry.
 #[inline(always)]
-fn tell(kind: Kind, dentry: Ptr, op: u8, access: u16) {
-    let Some(actor) = actor(kind) else { return };
+fn act(kind: Kind, dentry: Ptr, op: u8, access: u16, asked: u32) -> i32 {
+    let actor = acting!(kind);
+    if nested(actor.task) {
+        return 0;
+    }
     begin(&actor, kind, Source::Lsm);
-    let end = first_path(&actor, dentry);
+    let end = judged_path(&actor, dentry, asked);
     let b: *mut FileBody = body(actor.scratch);
     // SAFETY: as above.
     unsafe {
         (*b).op = op;
         (*b).access = access;
     }
-    send(&actor, end);
+    settle(&actor, end)
 }
 
-/// Sends a record about one dentry with a text: an attribute's name, what a symbolic link says.
+/// An act on one dentry with a text: an attribute's name, what a symbolic link says.
 #[inline(always)]
-fn tell_named(kind: Kind, dentry: Ptr, op: u8, access: u16, text: Ptr) {
-    let Some(actor) = actor(kind) else { return };
+fn act_named(kind: Kind, dentry: Ptr, op: u8, access: u16, asked: u32, text: Ptr) -> i32 {
+    let actor = acting!(kind);
+    if nested(actor.task) {
+        return 0;
+    }
     begin(&actor, kind, Source::Lsm);
-    let end = first_path(&actor, dentry);
+    let end = judged_path(&actor, dentry, asked);
     let (piece, end) = kernel_text(actor.scratch, end, text);
     let b: *mut FileBody = body(actor.scratch);
     // SAFETY: as above.
@@ -107,7 +171,7 @@ fn tell_named(kind: Kind, dentry: Ptr, op: u8, access: u16, text: Ptr) {
         (*b).access = access;
         (*b).c = piece;
     }
-    send(&actor, end);
+    settle(&actor, end)
 }
 
 /// Access bits of an open file.
@@ -131,11 +195,19 @@ pub(crate) fn open_access(flags: u32, mode: u32) -> u16 {
     access
 }
 
-/// Fills and sends a `file.open` record for an open file.
+/// Fills a `file.open` record for an open file; where the tail ends.
 #[inline(always)]
-pub(crate) fn tell_open(actor: &Actor, file: Ptr, source: Source) {
-    begin(actor, Kind::FileOpen, source);
-    let end = first_path(actor, pointer(file, &g::O_FILE_DENTRY));
+fn fill_open(actor: &Actor, file: Ptr, asked: u32) -> u32 {
+    begin(actor, Kind::FileOpen, Source::Lsm);
+    let dentry = pointer(file, &g::O_FILE_DENTRY);
+    let end = judged_path(actor, dentry, asked);
+    describe_open(actor, file);
+    end
+}
+
+/// Flags and access of an open file.
+#[inline(always)]
+fn describe_open(actor: &Actor, file: Ptr) {
     let flags: u32 = field(file, &g::O_FILE_FLAGS);
     let mode: u32 = field(file, &g::O_FILE_MODE);
     let b: *mut FileBody = body(actor.scratch);
@@ -147,102 +219,177 @@ pub(crate) fn tell_open(actor: &Actor, file: Ptr, source: Source) {
             (*b).how |= FILE_CREATED;
         }
     }
+}
+
+/// Fills and sends a `file.open` record for an open file, without judging it.
+#[inline(always)]
+pub(crate) fn tell_open(actor: &Actor, file: Ptr, source: Source) {
+    begin(actor, Kind::FileOpen, source);
+    let end = first_path(actor, pointer(file, &g::O_FILE_DENTRY));
+    describe_open(actor, file);
     send(actor, end);
 }
 
-/// `file_open(file)`: fs/open.c `do_dentry_open`.
+/// What an open file of this mode may do. In one register, so that the verifier follows one path.
+#[inline(always)]
+fn asked_of(mode: u32) -> u32 {
+    // FMODE_READ and FMODE_WRITE are 1 and 2, as the bits of the first two slots.
+    mode & (ask::READ | ask::WRITE)
+}
+
+/// `file_open(file)`: fs/open.c `do_dentry_open`. Files opened to be run are judged by `bprm_check_security`, and as
+/// mappings.
 #[lsm(hook = "file_open")]
 fn file_open(ctx: LsmContext) -> i32 {
-    if let Some(actor) = actor(Kind::FileOpen) {
-        tell_open(&actor, ctx.arg(0), Source::Lsm);
+    let actor = acting!(Kind::FileOpen);
+    if nested(actor.task) {
+        return 0;
     }
-    0
+    let file: Ptr = ctx.arg(0);
+    let flags: u32 = field(file, &g::O_FILE_FLAGS);
+    if flags & FMODE_EXEC != 0 {
+        tell_open(&actor, file, Source::Lsm);
+        return 0;
+    }
+    let mode: u32 = field(file, &g::O_FILE_MODE);
+    let end = fill_open(&actor, file, asked_of(mode));
+    settle(&actor, end)
+}
+
+/// `file_receive(file)`: fs/file.c, a descriptor that another process sends or that is taken from it. Told when refused:
+/// the acts on it have records of their own.
+#[lsm(hook = "file_receive")]
+fn file_receive(ctx: LsmContext) -> i32 {
+    let actor = acting!(Kind::FileOpen);
+    let file: Ptr = ctx.arg(0);
+    let mode: u32 = field(file, &g::O_FILE_MODE);
+    let end = fill_open(&actor, file, asked_of(mode));
+    let b: *mut FileBody = body(actor.scratch);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe { (*b).how |= FILE_RECEIVED };
+    settle_quietly(&actor, end)
+}
+
+/// `file_ioctl(file, cmd, arg)`: fs/ioctl.c. Only what changes a file or another session's input.
+#[lsm(hook = "file_ioctl")]
+fn file_ioctl(ctx: LsmContext) -> i32 {
+    ioctl(ctx.arg(0), ctx.arg(1))
+}
+
+/// `file_ioctl_compat(file, cmd, arg)`: the 32-bit entry, since 6.8.
+#[lsm(hook = "file_ioctl_compat")]
+fn file_ioctl_compat(ctx: LsmContext) -> i32 {
+    ioctl(ctx.arg(0), ctx.arg(1))
+}
+
+#[inline(always)]
+fn ioctl(file: Ptr, cmd: u32) -> i32 {
+    if cmd != FS_IOC_SETFLAGS && cmd != FS_IOC_FSSETXATTR && cmd != TIOCSTI {
+        return 0;
+    }
+    let actor = acting!(Kind::FileSetattr);
+    begin(&actor, Kind::FileSetattr, Source::Lsm);
+    let end = judged_path(&actor, pointer(file, &g::O_FILE_DENTRY), ask::WRITE);
+    let b: *mut FileBody = body(actor.scratch);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe {
+        (*b).op = file_op::FLAGS;
+        (*b).access = ACCESS_WRITE;
+        (*b).raw_flags = cmd;
+    }
+    settle(&actor, end)
 }
 
 /// `inode_create(dir, dentry, mode)`: fs/namei.c.
 #[lsm(hook = "inode_create")]
 fn inode_create(ctx: LsmContext) -> i32 {
-    tell(Kind::FileCreate, ctx.arg(1), file_op::REGULAR, ACCESS_CREATE);
-    0
+    act(Kind::FileCreate, ctx.arg(1), file_op::REGULAR, ACCESS_CREATE, ask::CREATE)
 }
 
 /// `inode_mkdir(dir, dentry, mode)`: fs/namei.c.
 #[lsm(hook = "inode_mkdir")]
 fn inode_mkdir(ctx: LsmContext) -> i32 {
-    tell(Kind::FileCreate, ctx.arg(1), file_op::DIRECTORY, ACCESS_CREATE);
-    0
+    act(Kind::FileCreate, ctx.arg(1), file_op::DIRECTORY, ACCESS_CREATE, ask::CREATE)
 }
 
 /// `inode_mknod(dir, dentry, mode, dev)`: fs/namei.c.
 #[lsm(hook = "inode_mknod")]
 fn inode_mknod(ctx: LsmContext) -> i32 {
-    tell(Kind::FileCreate, ctx.arg(1), file_op::NODE, ACCESS_CREATE);
-    0
+    let socket = ctx.arg::<u32>(2) & S_IFMT == S_IFSOCK;
+    let asked = ask::CREATE | if socket { ask::UNIX_BIND } else { 0 };
+    act(Kind::FileCreate, ctx.arg(1), file_op::NODE, ACCESS_CREATE, asked)
 }
 
 /// `inode_symlink(dir, dentry, old_name)`: fs/namei.c.
 #[lsm(hook = "inode_symlink")]
 fn inode_symlink(ctx: LsmContext) -> i32 {
-    tell_named(Kind::FileCreate, ctx.arg(1), file_op::SYMLINK, ACCESS_CREATE, ctx.arg(2));
-    0
+    act_named(Kind::FileCreate, ctx.arg(1), file_op::SYMLINK, ACCESS_CREATE, ask::CREATE, ctx.arg(2))
 }
 
 /// `inode_unlink(dir, dentry)`: fs/namei.c.
 #[lsm(hook = "inode_unlink")]
 fn inode_unlink(ctx: LsmContext) -> i32 {
-    tell(Kind::FileDelete, ctx.arg(1), file_op::REGULAR, ACCESS_DELETE);
-    0
+    act(Kind::FileDelete, ctx.arg(1), file_op::REGULAR, ACCESS_DELETE, ask::DELETE)
 }
 
 /// `inode_rmdir(dir, dentry)`: fs/namei.c.
 #[lsm(hook = "inode_rmdir")]
 fn inode_rmdir(ctx: LsmContext) -> i32 {
-    tell(Kind::FileDelete, ctx.arg(1), file_op::DIRECTORY, ACCESS_DELETE);
-    0
+    act(Kind::FileDelete, ctx.arg(1), file_op::DIRECTORY, ACCESS_DELETE, ask::DELETE)
 }
 
-/// Sends a record about two dentries.
-#[inline(always)]
-fn tell_pair(kind: Kind, from: Ptr, to: Ptr, access: u16) {
-    let Some(actor) = actor(kind) else { return };
-    begin(&actor, kind, Source::Lsm);
-    let end = first_path(&actor, from);
-    let end = second_path(&actor, to, end);
-    let b: *mut FileBody = body(actor.scratch);
-    // SAFETY: the body belongs to the record under construction.
-    unsafe { (*b).access = access };
-    send(&actor, end);
-}
-
-/// `inode_rename(old_dir, old_dentry, new_dir, new_dentry)`: fs/namei.c.
+/// `inode_rename(old_dir, old_dentry, new_dir, new_dentry)`: fs/namei.c. An exchange comes here once for each direction.
 #[lsm(hook = "inode_rename")]
 fn inode_rename(ctx: LsmContext) -> i32 {
-    tell_pair(Kind::FileRename, ctx.arg(1), ctx.arg(3), ACCESS_DELETE | ACCESS_CREATE);
-    0
+    let (from, to): (Ptr, Ptr) = (ctx.arg(1), ctx.arg(3));
+    let actor = acting!(Kind::FileRename);
+    if nested(actor.task) {
+        return 0;
+    }
+    begin(&actor, Kind::FileRename, Source::Lsm);
+    let walked = walk_first(&actor, from);
+    let mode = u32::from(field::<u16>(pointer(from, &g::O_DENTRY_INODE), &g::O_INODE_MODE));
+    place(&actor, from, &walked, 0, ask::RENAME_OLD, mode & S_IFMT == S_IFDIR);
+    let there = !pointer(to, &g::O_DENTRY_INODE).is_null();
+    let asked = ask::RENAME_NEW | if there { ask::RENAME_OVER } else { 0 };
+    let end = second_path(&actor, to, walked.end, asked);
+    let b: *mut FileBody = body(actor.scratch);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe { (*b).access = ACCESS_DELETE | ACCESS_CREATE };
+    settle(&actor, end)
 }
 
 /// `inode_link(old_dentry, dir, new_dentry)`: fs/namei.c.
 #[lsm(hook = "inode_link")]
 fn inode_link(ctx: LsmContext) -> i32 {
-    tell_pair(Kind::FileLink, ctx.arg(0), ctx.arg(2), ACCESS_CREATE);
-    0
+    let actor = acting!(Kind::FileLink);
+    if nested(actor.task) {
+        return 0;
+    }
+    begin(&actor, Kind::FileLink, Source::Lsm);
+    let end = judged_path(&actor, ctx.arg(0), ask::LINK_OLD);
+    let end = second_path(&actor, ctx.arg(2), end, ask::LINK_NEW);
+    let b: *mut FileBody = body(actor.scratch);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe { (*b).access = ACCESS_CREATE };
+    settle(&actor, end)
 }
 
 /// `inode_setattr(dentry, attr)`: fs/attr.c `notify_change`, up to 6.8. Length, mode, owner and times all pass here, by
 /// path or by descriptor.
 #[lsm(hook = "inode_setattr")]
 fn inode_setattr(ctx: LsmContext) -> i32 {
-    tell_setattr(ctx.arg(0), ctx.arg(1))
+    setattr(ctx.arg(0), ctx.arg(1))
 }
 
 /// `inode_setattr(idmap, dentry, attr)`: since 6.9.
 #[lsm(hook = "inode_setattr")]
 fn inode_setattr_idmap(ctx: LsmContext) -> i32 {
-    tell_setattr(ctx.arg(1), ctx.arg(2))
+    setattr(ctx.arg(1), ctx.arg(2))
 }
 
 #[inline(always)]
-fn tell_setattr(dentry: Ptr, attr: Ptr) -> i32 {
+fn setattr(dentry: Ptr, attr: Ptr) -> i32 {
     let valid: u32 = field(attr, &g::O_IATTR_VALID);
     let (kind, op) = if valid & ATTR_SIZE != 0 {
         (Kind::FileTruncate, file_op::PLAIN)
@@ -255,9 +402,12 @@ fn tell_setattr(dentry: Ptr, attr: Ptr) -> i32 {
     } else {
         return 0;
     };
-    let Some(actor) = actor(kind) else { return 0 };
+    let actor = acting!(kind);
+    if nested(actor.task) {
+        return 0;
+    }
     begin(&actor, kind, Source::Lsm);
-    let end = first_path(&actor, dentry);
+    let end = judged_path(&actor, dentry, ask::WRITE);
     let b: *mut FileBody = body(actor.scratch);
     // SAFETY: the body belongs to the record under construction.
     unsafe {
@@ -277,22 +427,31 @@ fn tell_setattr(dentry: Ptr, attr: Ptr) -> i32 {
             (*b).new_gid = field(attr, &g::O_IATTR_GID);
         }
     }
-    send(&actor, end);
-    0
+    settle(&actor, end)
 }
 
 /// `inode_setxattr(idmap, dentry, name, value, size, flags)`: fs/xattr.c.
 #[lsm(hook = "inode_setxattr")]
 fn inode_setxattr(ctx: LsmContext) -> i32 {
-    tell_named(Kind::FileSetattr, ctx.arg(1), file_op::XATTR, ACCESS_WRITE, ctx.arg(2));
-    0
+    act_named(Kind::FileSetattr, ctx.arg(1), file_op::XATTR, ACCESS_WRITE, ask::WRITE, ctx.arg(2))
 }
 
 /// `inode_removexattr(idmap, dentry, name)`: fs/xattr.c.
 #[lsm(hook = "inode_removexattr")]
 fn inode_removexattr(ctx: LsmContext) -> i32 {
-    tell_named(Kind::FileSetattr, ctx.arg(1), file_op::XATTR_REMOVE, ACCESS_WRITE, ctx.arg(2));
-    0
+    act_named(Kind::FileSetattr, ctx.arg(1), file_op::XATTR_REMOVE, ACCESS_WRITE, ask::WRITE, ctx.arg(2))
+}
+
+/// `inode_set_acl(idmap, dentry, acl_name, kacl)`: fs/posix_acl.c, since 6.2; before, ACLs pass as attributes.
+#[lsm(hook = "inode_set_acl")]
+fn inode_set_acl(ctx: LsmContext) -> i32 {
+    act_named(Kind::FileSetattr, ctx.arg(1), file_op::XATTR, ACCESS_WRITE, ask::WRITE, ctx.arg(2))
+}
+
+/// `inode_remove_acl(idmap, dentry, acl_name)`: fs/posix_acl.c, since 6.2.
+#[lsm(hook = "inode_remove_acl")]
+fn inode_remove_acl(ctx: LsmContext) -> i32 {
+    act_named(Kind::FileSetattr, ctx.arg(1), file_op::XATTR_REMOVE, ACCESS_WRITE, ask::WRITE, ctx.arg(2))
 }
 
 /// `mmap_file(file, reqprot, prot, flags)`: mm/util.c. Without a file it is anonymous memory, which has no place.
@@ -303,10 +462,37 @@ fn mmap_file(ctx: LsmContext) -> i32 {
     if file.is_null() || prot & PROT_EXEC == 0 {
         return 0;
     }
-    if let Some(actor) = actor(Kind::FileMmapExec) {
-        tell_mmap(&actor, file, Source::Lsm);
+    let actor = acting!(Kind::FileMmapExec);
+    if nested(actor.task) {
+        return 0;
     }
-    0
+    map_exec(&actor, file)
+}
+
+/// `file_mprotect(vma, reqprot, prot)`: mm/mprotect.c. Told and judged when a mapping becomes executable.
+#[lsm(hook = "file_mprotect")]
+fn file_mprotect(ctx: LsmContext) -> i32 {
+    let vma: Ptr = ctx.arg(0);
+    let prot: u64 = ctx.arg(2);
+    if prot & PROT_EXEC == 0 {
+        return 0;
+    }
+    let file = pointer(vma, &g::O_VMA_FILE);
+    if file.is_null() || field::<u64>(vma, &g::O_VMA_FLAGS) & VM_EXEC != 0 {
+        return 0;
+    }
+    let actor = acting!(Kind::FileMmapExec);
+    map_exec(&actor, file)
+}
+
+#[inline(always)]
+fn map_exec(actor: &Actor, file: Ptr) -> i32 {
+    begin(actor, Kind::FileMmapExec, Source::Lsm);
+    let end = judged_path(actor, pointer(file, &g::O_FILE_DENTRY), ask::MAP);
+    let b: *mut FileBody = body(actor.scratch);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe { (*b).access = ACCESS_EXECUTE };
+    settle(actor, end)
 }
 
 /// Fills and sends a `file.mmap_exec` record.

@@ -3,33 +3,38 @@
 
 mod flow;
 mod partial_inet;
+mod unix;
 
 use agent_monitor_ebpf::{
     Header, Kind, Source,
-    event::{NET_ABSTRACT, NET_FASTOPEN, NET_TEXT, NET_UNNAMED, NetBody, Piece},
+    event::{NET_FASTOPEN, NetBody, Piece, priv_op},
     fields::ABSENT,
     loss::LossReason,
+    policy::{NET_BIND, NET_CONNECT, NET_LISTEN, POLICY_VSOCK, PlaceKey, SPACE_VSOCK, ask, power, slot},
     task::TaskTag,
 };
-use aya_ebpf::{
-    helpers::generated::{bpf_probe_read_kernel_str, bpf_sk_storage_get},
-    macros::lsm,
-    programs::LsmContext,
-};
+use aya_ebpf::{helpers::generated::bpf_sk_storage_get, macros::lsm, programs::LsmContext};
 
-use super::file::hash_key;
+use self::unix::{unix_name, unix_text};
+use super::file::acting;
+use super::privilege::start;
 use crate::bpf::{
     emit::{begin, body, lose, send},
     globals as g,
-    maps::{FLOWS, Flow},
+    judge::{self, settle},
+    maps::{FLOWS, Flow, PLACES},
     read::{Ptr, cgroup_id, field, ids, leader_start, now, pointer, uid_gid, value},
     tag::{Actor, actor},
-    walk::walk,
 };
 
+const AF_UNSPEC: u16 = 0;
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+const AF_NETLINK: u16 = 16;
+const AF_PACKET: u16 = 17;
+const AF_VSOCK: u16 = 40;
+const SOCK_RAW: u32 = 3;
 const TCP_CLOSE: u32 = 7;
 const IPPROTO_TCP: u32 = 6;
 /// Bit of `sk_flags` that `tcp_fin` sets, include/net/sock.h.
@@ -160,12 +165,15 @@ fn own(flow: *mut Flow, tag: &TaskTag, head: &Header) {
     }
 }
 
-/// Sends a record about an inet peer of a socket.
+/// Judges an act on an inet peer or own address of a socket, and fills its record.
 #[inline(always)]
-fn tell_inet(actor: &Actor, kind: Kind, sk: *mut u8, peer: Peer, remote: bool, how: u16) {
+fn fill_inet(actor: &Actor, kind: Kind, sk: *mut u8, family: u16, peer: Peer, action: u8, how: u16) {
     begin(actor, kind, Source::Lsm);
     let b: *mut NetBody = body(actor.scratch);
     describe(b, sk.cast());
+    let remote = action == NET_CONNECT;
+    let protocol: u16 = field(sk.cast_const(), &g::O_SK_PROTOCOL);
+    judge::inet(actor, family == AF_INET6, &peer.addr, peer.port, protocol, action);
     // SAFETY: the body belongs to the record under construction.
     unsafe {
         if remote {
@@ -177,7 +185,6 @@ fn tell_inet(actor: &Actor, kind: Kind, sk: *mut u8, peer: Peer, remote: bool, h
         }
         (*b).how = how;
     }
-    send(actor, 0);
 }
 
 /// `socket_connect(sock, address, addrlen)`: net/socket.c; `io_uring` calls it too. UNIX sockets are told by the hooks
@@ -190,7 +197,7 @@ fn socket_connect(ctx: LsmContext) -> i32 {
     if family == AF_UNIX || family == 0 {
         return 0;
     }
-    let Some(actor) = actor(Kind::NetConnect) else { return 0 };
+    let actor = acting!(Kind::NetConnect);
     let sk = sock_of(socket);
     if sk.is_null() {
         return 0;
@@ -198,10 +205,15 @@ fn socket_connect(ctx: LsmContext) -> i32 {
     if family != AF_INET && family != AF_INET6 {
         begin(&actor, Kind::NetConnect, Source::Lsm);
         describe(body(actor.scratch), sk.cast());
-        send(&actor, 0);
-        return 0;
+        other_peer(&actor, family, address);
+        return settle(&actor, 0);
     }
     let peer = inet_peer(address, family);
+    fill_inet(&actor, Kind::NetConnect, sk, family, peer, NET_CONNECT, 0);
+    if judge::conclude(&actor) {
+        send(&actor, 0);
+        return -judge::EACCES;
+    }
     let flow = flow_of(sk, &actor);
     if !flow.is_null() {
         // SAFETY: checked for null.
@@ -214,8 +226,46 @@ fn socket_connect(ctx: LsmContext) -> i32 {
         // SAFETY: as above.
         unsafe { (*flow).told = 1 | TOLD_CONNECT };
     }
-    tell_inet(&actor, Kind::NetConnect, sk, peer, true, 0);
+    send(&actor, 0);
     0
+}
+
+/// Judges a peer that is neither internet nor UNIX: vsock by its rules, netlink talks to the kernel, anything else is
+/// unknown.
+#[inline(always)]
+fn other_peer(actor: &Actor, family: u16, address: Ptr) {
+    let Some(policy) = actor.policy else { return };
+    if family == AF_NETLINK {
+        return;
+    }
+    if family != AF_VSOCK {
+        judge::unknown(actor);
+        return;
+    }
+    let mut found = 0;
+    if policy.flags & POLICY_VSOCK != 0 {
+        // `struct sockaddr_vm`, include/uapi/linux/vm_sockets.h: port at 4, cid at 8.
+        let (port, cid): (u32, u32) = (value(address.wrapping_add(4)), value(address.wrapping_add(8)));
+        let any = PlaceKey {
+            hash: u64::from(cid) << 32 | u64::from(u32::MAX),
+            agent: actor.agent(),
+            dev: 0,
+            generation: actor.generation,
+            space: SPACE_VSOCK,
+        };
+        let one = PlaceKey { hash: u64::from(cid) << 32 | u64::from(port), ..any };
+        if let Some(rule) = PLACES.get_ptr(&one) {
+            // SAFETY: a map value.
+            found = unsafe { (*rule).slots[slot::UNIX_CONNECT] };
+        }
+        if found == 0
+            && let Some(rule) = PLACES.get_ptr(&any)
+        {
+            // SAFETY: as above.
+            found = unsafe { (*rule).slots[slot::UNIX_CONNECT] };
+        }
+    }
+    judge::note(actor, if found == 0 { policy.net } else { found });
 }
 
 /// Remembers the peer last told of; true when it is another one.
@@ -255,14 +305,10 @@ fn note_peer(flow: *mut Flow, family: u16, peer: &Peer) -> bool {
 /// connect, TCP Fast Open). What follows is counted in the flow.
 #[lsm(hook = "socket_sendmsg")]
 fn socket_sendmsg(ctx: LsmContext) -> i32 {
-    let Some(actor) = actor(Kind::NetSend) else { return 0 };
+    let actor = acting!(Kind::NetSend);
     let msg: Ptr = ctx.arg(1);
     let name = pointer(msg, &g::O_MSG_NAME);
     if name.is_null() {
-        return 0;
-    }
-    let family: u16 = value(name);
-    if family != AF_INET && family != AF_INET6 {
         return 0;
     }
     let socket: Ptr = ctx.arg(0);
@@ -270,180 +316,141 @@ fn socket_sendmsg(ctx: LsmContext) -> i32 {
     if sk.is_null() {
         return 0;
     }
-    let flow = flow_of(sk, &actor);
+    let mut family: u16 = value(name);
+    if family == AF_UNSPEC {
+        // An IPv4 socket takes an address without a family for its own, net/ipv4/udp.c `udp_sendmsg`.
+        family = field(sk.cast_const(), &g::O_SK_FAMILY);
+    }
+    if family != AF_INET && family != AF_INET6 {
+        return 0;
+    }
     let peer = inet_peer(name, family);
+    let fast = field::<u32>(msg, &g::O_MSG_FLAGS) & MSG_FASTOPEN != 0;
+    let how = if fast { NET_FASTOPEN } else { 0 };
+    fill_inet(&actor, Kind::NetSend, sk, family, peer, NET_CONNECT, how);
+    if judge::conclude(&actor) {
+        send(&actor, 0);
+        return -judge::EACCES;
+    }
+    let flow = flow_of(sk, &actor);
     if !flow.is_null() && !note_peer(flow, family, &peer) {
         return 0;
     }
-    let fast = field::<u32>(msg, &g::O_MSG_FLAGS) & MSG_FASTOPEN != 0;
-    tell_inet(&actor, Kind::NetSend, sk, peer, true, if fast { NET_FASTOPEN } else { 0 });
+    send(&actor, 0);
     0
 }
 
 /// `socket_bind(sock, address, addrlen)`: net/socket.c.
 #[lsm(hook = "socket_bind")]
 fn socket_bind(ctx: LsmContext) -> i32 {
-    let Some(actor) = actor(Kind::NetBind) else { return 0 };
+    let actor = acting!(Kind::NetBind);
     let socket: Ptr = ctx.arg(0);
     let address: Ptr = ctx.arg(1);
     let len: u32 = ctx.arg(2);
-    let family: u16 = value(address);
     let sk = sock_of(socket);
     if sk.is_null() {
         return 0;
     }
+    let mut family: u16 = value(address);
+    if family == AF_UNSPEC {
+        // net/ipv4/af_inet.c `__inet_bind` takes the unspecified family with the unspecified address.
+        family = field(sk.cast_const(), &g::O_SK_FAMILY);
+    }
     if family == AF_INET || family == AF_INET6 {
-        tell_inet(&actor, Kind::NetBind, sk, inet_peer(address, family), false, 0);
-        return 0;
+        fill_inet(&actor, Kind::NetBind, sk, family, inet_peer(address, family), NET_BIND, 0);
+        return settle(&actor, 0);
     }
     begin(&actor, Kind::NetBind, Source::Lsm);
     describe(body(actor.scratch), sk.cast());
     let end = if family == AF_UNIX { unix_text(&actor, address, len) } else { 0 };
-    send(&actor, end);
-    0
-}
-
-/// The text of a UNIX address in kernel memory and, for a path, the directory it starts from.
-#[inline(always)]
-fn unix_text(actor: &Actor, address: Ptr, len: u32) -> u32 {
-    let b: *mut NetBody = body(actor.scratch);
-    let first: u8 = value(address.wrapping_add(2));
-    if len <= 2 {
-        // SAFETY: the body belongs to the record under construction.
-        unsafe { (*b).how |= NET_UNNAMED };
-        return 0;
-    }
-    if first == 0 {
-        return abstract_name(actor, address.wrapping_add(3), len - 3);
-    }
-    // SAFETY: the tail is longer than a UNIX path.
-    let n = unsafe {
-        let to = (&raw mut (*actor.scratch).rec.tail).cast::<u8>();
-        bpf_probe_read_kernel_str(to.cast(), 109, address.wrapping_add(2).cast())
-    };
-    let n = if n < 0 { 0 } else { (n & 127) as u32 };
-    // The walk wants a multiple of 8.
-    let end = (n + 7) & !7;
-    let pwd = pointer(pointer(actor.task.cast_const().cast(), &g::O_TASK_FS), &g::O_FS_PWD);
-    let walked = walk(actor.scratch, hash_key(), pwd, end);
-    // SAFETY: as above.
-    unsafe {
-        (*b).how |= NET_TEXT;
-        (*b).a = Piece { len: end as u16, depth: 0, flags: 0 };
-        (*b).b = walked.piece;
-        (*b).dev_b = field(pointer(pwd, &g::O_DENTRY_SB), &g::O_SB_DEV);
-    }
-    walked.end
-}
-
-/// An abstract name: bytes of known length, NULs included.
-#[inline(always)]
-fn abstract_name(actor: &Actor, at: Ptr, len: u32) -> u32 {
-    let b: *mut NetBody = body(actor.scratch);
-    let len = len & 127;
-    // SAFETY: the tail is longer than 128 bytes; the body belongs to the record under construction.
-    unsafe {
-        let to = (&raw mut (*actor.scratch).rec.tail).cast::<u8>();
-        aya_ebpf::helpers::generated::bpf_probe_read_kernel(to.cast(), len, at.cast());
-        (*b).how |= NET_ABSTRACT;
-        (*b).a = Piece { len: len as u16, depth: 0, flags: 0 };
-    }
-    len
-}
-
-/// The name a UNIX socket was bound to: its dentry, its abstract name, or none.
-#[inline(always)]
-fn unix_name(actor: &Actor, sk: Ptr) -> u32 {
-    let b: *mut NetBody = body(actor.scratch);
-    if g::O_UNIX_DENTRY.load() == ABSENT || g::O_UNIX_ADDR.load() == ABSENT {
-        return 0;
-    }
-    let dentry = pointer(sk, &g::O_UNIX_DENTRY);
-    if !dentry.is_null() {
-        let walked = walk(actor.scratch, hash_key(), dentry, 0);
-        // SAFETY: the body belongs to the record under construction.
-        unsafe {
-            (*b).a = walked.piece;
-            (*b).dev = field(pointer(dentry, &g::O_DENTRY_SB), &g::O_SB_DEV);
-        }
-        return walked.end;
-    }
-    let addr = pointer(sk, &g::O_UNIX_ADDR);
-    if addr.is_null() {
-        // SAFETY: as above.
-        unsafe { (*b).how |= NET_UNNAMED };
-        return 0;
-    }
-    let len: u32 = field(addr, &g::O_UNIX_ADDR_LEN);
-    // `name` holds a `sockaddr_un`: two bytes of family, then the leading NUL.
-    abstract_name(actor, addr.wrapping_add(g::O_UNIX_ADDR_NAME.load() as usize + 3), len.wrapping_sub(3))
-}
-
-/// Sends a record about a UNIX socket's name.
-#[inline(always)]
-fn tell_unix(actor: &Actor, kind: Kind, named: Ptr) {
-    begin(actor, kind, Source::Lsm);
-    let b: *mut NetBody = body(actor.scratch);
-    describe(b, named);
-    let end = unix_name(actor, named);
-    send(actor, end);
-}
-
-/// `unix_stream_connect(sock, other, newsk)`: net/unix/af_unix.c, with the peer itself.
-#[lsm(hook = "unix_stream_connect")]
-fn unix_stream_connect(ctx: LsmContext) -> i32 {
-    if let Some(actor) = actor(Kind::NetConnect) {
-        tell_unix(&actor, Kind::NetConnect, ctx.arg(1));
-    }
-    0
-}
-
-/// `unix_may_send(sock, other)`: net/unix/af_unix.c, at datagram connect and at each datagram; told once per peer.
-#[lsm(hook = "unix_may_send")]
-fn unix_may_send(ctx: LsmContext) -> i32 {
-    let Some(actor) = actor(Kind::NetSend) else { return 0 };
-    let socket: Ptr = ctx.arg(0);
-    let other: Ptr = ctx.arg(1);
-    let sk = sock_of(socket);
-    let peer_sk = pointer(other, &g::O_SOCKET_SK);
-    let flow = flow_of(sk, &actor);
-    if !flow.is_null() {
-        // SAFETY: checked for null.
-        unsafe {
-            if (*flow).peer[0] == peer_sk as u64 {
-                return 0;
-            }
-            (*flow).peer[0] = peer_sk as u64;
-        }
-    }
-    tell_unix(&actor, Kind::NetSend, peer_sk);
-    0
+    settle(&actor, end)
 }
 
 /// `socket_listen(sock, backlog)`: net/socket.c.
 #[lsm(hook = "socket_listen")]
 fn socket_listen(ctx: LsmContext) -> i32 {
-    let Some(actor) = actor(Kind::NetListen) else { return 0 };
+    let actor = acting!(Kind::NetListen);
     let sk = pointer(ctx.arg(0), &g::O_SOCKET_SK);
-    tell_local(&actor, Kind::NetListen, sk, Source::Lsm);
-    0
+    let end = fill_local(&actor, Kind::NetListen, sk, Source::Lsm);
+    let family: u16 = field(sk, &g::O_SK_FAMILY);
+    if family == AF_INET || family == AF_INET6 {
+        let mut addr = [0u8; 16];
+        if family == AF_INET {
+            put4(&mut addr, field(sk, &g::O_SK_LADDR4));
+        } else if g::O_SK_LADDR6.load() != ABSENT {
+            addr = field(sk, &g::O_SK_LADDR6);
+        }
+        let port: u16 = field(sk, &g::O_SK_LPORT);
+        judge::inet(&actor, family == AF_INET6, &addr, port, field(sk, &g::O_SK_PROTOCOL), NET_LISTEN);
+    }
+    settle(&actor, end)
+}
+
+/// Fills a record about a socket as it stands; a UNIX socket's name is judged for listening.
+#[inline(always)]
+fn fill_local(actor: &Actor, kind: Kind, sk: Ptr, source: Source) -> u32 {
+    begin(actor, kind, source);
+    let b: *mut NetBody = body(actor.scratch);
+    describe(b, sk);
+    let family: u16 = field(sk, &g::O_SK_FAMILY);
+    let asked = if kind as u16 == Kind::NetListen as u16 { ask::UNIX_LISTEN } else { 0 };
+    if family == AF_UNIX { unix_name(actor, sk, asked) } else { 0 }
 }
 
 /// Sends a record about a socket as it stands.
 #[inline(always)]
 pub(crate) fn tell_local(actor: &Actor, kind: Kind, sk: Ptr, source: Source) {
-    begin(actor, kind, source);
-    let b: *mut NetBody = body(actor.scratch);
-    describe(b, sk);
-    let family: u16 = field(sk, &g::O_SK_FAMILY);
-    let end = if family == AF_UNIX { unix_name(actor, sk) } else { 0 };
+    let end = fill_local(actor, kind, sk, source);
     send(actor, end);
+}
+
+/// `socket_create(family, type, protocol, kern)`: net/socket.c. Told when refused; what a socket does is told by itself.
+#[lsm(hook = "socket_create")]
+fn socket_create(ctx: LsmContext) -> i32 {
+    let (family, kind, protocol, kern): (u32, u32, u32, u32) =
+        (ctx.arg(0), ctx.arg(1), ctx.arg(2), ctx.arg(3));
+    if kern != 0 || family == u32::from(AF_UNIX) || family == u32::from(AF_VSOCK) {
+        return 0;
+    }
+    let inet = family == u32::from(AF_INET) || family == u32::from(AF_INET6);
+    let raw = family == u32::from(AF_PACKET) || (inet && kind == SOCK_RAW);
+    if inet && !raw && known_protocol(protocol) {
+        return 0;
+    }
+    if family == u32::from(AF_NETLINK) && quiet_netlink(protocol) {
+        return 0;
+    }
+    let actor = acting!(Kind::PrivCapability);
+    let op = if raw { priv_op::RAW_SOCKET } else { priv_op::UNKNOWN_SOCKET };
+    let b = start(&actor, Kind::PrivCapability, op, Source::Lsm);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe { (*b).args = [u64::from(family), u64::from(kind), u64::from(protocol), 0] };
+    if raw {
+        judge::power(&actor, power::RAW_SOCKET);
+    } else {
+        judge::unknown(&actor);
+    }
+    judge::settle_quietly(&actor, 0)
+}
+
+/// Internet protocols whose every road to a peer passes a judged hook: the default, ICMP, TCP, UDP, ICMPv6, UDP-Lite,
+/// MPTCP. SCTP is not among them: `sctp_connectx` passes none.
+#[inline(always)]
+fn known_protocol(protocol: u32) -> bool {
+    matches!(protocol, 0 | 1 | 6 | 17 | 58 | 136 | 262)
+}
+
+/// Netlink protocols by which programs ask the kernel: routes and addresses, socket lists, hot-plug, generic. Changes
+/// through them want `CAP_NET_ADMIN`.
+#[inline(always)]
+fn quiet_netlink(protocol: u32) -> bool {
+    matches!(protocol, 0 | 4 | 15 | 16)
 }
 
 /// `sock_graft(sk, parent)`: include/net/sock.h, called by accept in the accepting task with the new connection.
 #[lsm(hook = "sock_graft")]
 fn sock_graft(ctx: LsmContext) -> i32 {
-    let Some(actor) = actor(Kind::NetAccept) else { return 0 };
+    let Ok(actor) = actor(Kind::NetAccept) else { return 0 };
     let sk: *mut u8 = ctx.arg(0);
     let family: u16 = field(sk, &g::O_SK_FAMILY);
     if family != AF_INET && family != AF_INET6 && family != AF_UNIX {

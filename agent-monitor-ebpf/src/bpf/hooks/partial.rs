@@ -77,7 +77,7 @@ fn partial_exit(ctx: BtfTracePointContext) -> i32 {
     if calls::sets_uid(nr as u32) {
         bind_user(crate::bpf::read::uid_gid().0);
     }
-    let Some(actor) = actor(call.kind()) else { return 0 };
+    let Ok(actor) = actor(call.kind()) else { return 0 };
     let status: u32 = field(actor.task.cast_const().cast(), &g::O_TASK_STATUS);
     if status & TS_COMPAT != 0 {
         lose(actor.agent(), call.kind() as u16, LossReason::CompatSyscall);

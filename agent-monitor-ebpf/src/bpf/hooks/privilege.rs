@@ -4,30 +4,35 @@ use agent_monitor_ebpf::{
     Kind, Source,
     event::{PIECE_TRUNCATED, Piece, PrivBody, priv_op},
     loss::LossReason,
+    policy::{CAPS, POLICY_MAY_BPF, power, stricter},
     task::TaskTag,
 };
 use aya_ebpf::{
     bindings::task_struct,
-    helpers::generated::{bpf_probe_read_kernel_str, bpf_task_pt_regs},
+    helpers::generated::{bpf_loop, bpf_probe_read_kernel_str, bpf_task_pt_regs},
     macros::{lsm, tracepoint},
     programs::{LsmContext, TracePointContext},
 };
 
-use super::file::{hash_key, path_dentry};
+use super::file::{acting, hash_key, path_dentry};
 use crate::bpf::{
     emit::{begin, body, lose, send, send_small},
     globals as g,
+    judge::{self, settle, settle_quietly},
     read::{Ptr, current, field, ids, leader_start, now, pointer, value},
     recognise::by_user,
     scratch::tail_at,
-    tag::{Actor, actor, enter_proc, note_ids, runtime, set_tag, tag_of, telling},
+    tag::{Actor, actor, enter_proc, note_ids, policy_of, runtime, set_tag, tag_of, telling},
     walk::walk,
 };
 
 /// `PTRACE_MODE_ATTACH`, include/linux/ptrace.h.
 const MODE_ATTACH: u32 = 2;
-/// `LOADING_MODULE` of `enum kernel_load_data_id`, include/linux/kernel_read_file.h.
+/// `PTRACE_MODE_NOAUDIT`, include/linux/ptrace.h: asked on the side, as for the fields of `/proc/PID/stat`.
+const MODE_NOAUDIT: u32 = 4;
+/// `LOADING_MODULE` and the kinds of a new kernel after it, `enum kernel_load_data_id`, include/linux/kernel_read_file.h.
 const LOADING_MODULE: u32 = 2;
+const LOADING_KEXEC_INITRAMFS: u32 = 4;
 
 /// Starts a record and gives its body.
 #[inline(always)]
@@ -39,14 +44,36 @@ pub(crate) fn start(actor: &Actor, kind: Kind, op: u16, source: Source) -> *mut 
     b
 }
 
-/// Sends a record that holds numbers only.
+/// Sends a record that holds numbers only, without judging.
 #[inline(always)]
 pub(crate) fn tell_numbers(kind: Kind, op: u16, args: [u64; 4], source: Source) {
-    let Some(actor) = actor(kind) else { return };
+    let Ok(actor) = actor(kind) else { return };
     let b = start(&actor, kind, op, source);
     // SAFETY: as above.
     unsafe { (*b).args = args };
     send(&actor, 0);
+}
+
+/// Judges an act of one power by numbers only, and tells it.
+#[inline(always)]
+pub(super) fn act_numbers(kind: Kind, op: u16, args: [u64; 4], power: usize) -> i32 {
+    let actor = acting!(kind);
+    let b = start(&actor, kind, op, Source::Lsm);
+    // SAFETY: as above.
+    unsafe { (*b).args = args };
+    judge::power(&actor, power);
+    settle(&actor, 0)
+}
+
+/// The same for an act that is told elsewhere when it goes ahead.
+#[inline(always)]
+pub(super) fn refuse_numbers(kind: Kind, op: u16, args: [u64; 4], power: usize) -> i32 {
+    let actor = acting!(kind);
+    let b = start(&actor, kind, op, Source::Lsm);
+    // SAFETY: as above.
+    unsafe { (*b).args = args };
+    judge::power(&actor, power);
+    settle_quietly(&actor, 0)
 }
 
 /// Writes a dentry as the record's first path; where the tail ends.
@@ -98,7 +125,7 @@ fn task_fix_setuid(ctx: LsmContext) -> i32 {
     }
     if old_r != new_r || old_e != new_e {
         let args = [u64::from(old_r), u64::from(old_e), u64::from(new_r), u64::from(new_e)];
-        tell_numbers(Kind::PrivSetuid, priv_op::UID, args, Source::Lsm);
+        return act_numbers(Kind::PrivSetuid, priv_op::UID, args, power::SETUID);
     }
     0
 }
@@ -139,7 +166,7 @@ fn task_fix_setgid(ctx: LsmContext) -> i32 {
     let (new_r, new_e): (u32, u32) = (field(new, &g::O_CRED_GID), field(new, &g::O_CRED_EGID));
     if old_r != new_r || old_e != new_e {
         let args = [u64::from(old_r), u64::from(old_e), u64::from(new_r), u64::from(new_e)];
-        tell_numbers(Kind::PrivSetuid, priv_op::GID, args, Source::Lsm);
+        return act_numbers(Kind::PrivSetuid, priv_op::GID, args, power::SETUID);
     }
     0
 }
@@ -155,38 +182,101 @@ fn capset(ctx: LsmContext) -> i32 {
         value(permitted),
         value(effective),
     ];
-    tell_numbers(Kind::PrivCapability, priv_op::CAPSET, args, Source::Lsm);
+    let actor = acting!(Kind::PrivCapability);
+    let b = start(&actor, Kind::PrivCapability, priv_op::CAPSET, Source::Lsm);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe { (*b).args = args };
+    gained(&actor, (args[2] & !args[0]) | (args[3] & !args[1]));
+    settle(&actor, 0)
+}
+
+/// What the steps over capabilities carry.
+#[repr(C)]
+struct Gained {
+    caps: u64,
+    worst: u32,
+    agent: u32,
+    generation: u32,
+    reserved: u32,
+}
+
+unsafe extern "C" fn gained_step(i: u64, gained: *mut Gained) -> i64 {
+    // SAFETY: the context is on the caller's stack.
+    let c = unsafe { &mut *gained };
+    let at = i as usize;
+    if at < CAPS
+        && c.caps >> (i & 63) & 1 != 0
+        && let Some(policy) = policy_of(c.agent, c.generation)
+    {
+        c.worst = stricter(c.worst, policy.caps[at]);
+    }
     0
 }
 
-/// `ptrace_access_check(child, mode)`: kernel/ptrace.c. Only attaching counts; reading `/proc/PID/stat` asks here too.
+/// Judges capabilities that the act would add.
+#[inline(always)]
+pub(super) fn gained(actor: &Actor, caps: u64) {
+    if actor.policy.is_none() || caps == 0 {
+        return;
+    }
+    let mut c = Gained { caps, worst: 0, agent: actor.agent(), generation: actor.generation, reserved: 0 };
+    // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
+    unsafe {
+        bpf_loop(CAPS as u32, gained_step as *const () as *mut _, (&raw mut c).cast(), 0);
+    }
+    judge::note(actor, c.worst);
+}
+
+/// Whether a process is the daemon.
+#[inline(always)]
+pub(super) fn is_daemon(tgid: u32) -> bool {
+    runtime().is_some_and(|r| r.daemon_tgid == tgid && tgid != 0)
+}
+
+/// Whether a task belongs to the actor's agent.
+#[inline(always)]
+fn same_agent(actor: &Actor, task: *mut task_struct) -> bool {
+    let slot = tag_of(task);
+    // SAFETY: checked for null.
+    !slot.is_null() && actor.agent() != 0 && unsafe { (*slot).agent } == actor.agent()
+}
+
+/// `ptrace_access_check(child, mode)`: kernel/ptrace.c. Attaching is told; reading through procfs (`environ`, `maps`,
+/// `fd`) only when it is refused, and inside the agent's own processes it is free.
 #[lsm(hook = "ptrace_access_check")]
 fn ptrace_access_check(ctx: LsmContext) -> i32 {
     let child: *mut task_struct = ctx.arg(0);
     let mode: u32 = ctx.arg(1);
     let tgid: u32 = field(child.cast_const().cast(), &g::O_TASK_TGID);
-    if mode & MODE_ATTACH == 0 || tgid == ids().0 {
+    let attach = mode & MODE_ATTACH != 0;
+    if tgid == ids().0 || (!attach && mode & MODE_NOAUDIT != 0) {
         return 0;
     }
-    if let Some(actor) = actor(Kind::PrivPtrace) {
-        let b = start(&actor, Kind::PrivPtrace, priv_op::PTRACE_ATTACH, Source::Lsm);
-        target(b, child);
-        // SAFETY: the body belongs to the record under construction.
-        unsafe { (*b).args[0] = u64::from(mode) };
-        send(&actor, 0);
+    let actor = acting!(Kind::PrivPtrace);
+    if !attach && same_agent(&actor, child) {
+        return 0;
     }
-    0
+    let op = if attach { priv_op::PTRACE_ATTACH } else { priv_op::PTRACE_READ };
+    let b = start(&actor, Kind::PrivPtrace, op, Source::Lsm);
+    target(b, child);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe { (*b).args[0] = u64::from(mode) };
+    if is_daemon(tgid) {
+        judge::tamper(&actor);
+    } else {
+        judge::power(&actor, power::PTRACE);
+    }
+    if attach { settle(&actor, 0) } else { settle_quietly(&actor, 0) }
 }
 
-/// `ptrace_traceme(parent)`: kernel/ptrace.c.
+/// `ptrace_traceme(parent)`: kernel/ptrace.c. Being traced by one's own agent's process is its business.
 #[lsm(hook = "ptrace_traceme")]
 fn ptrace_traceme(ctx: LsmContext) -> i32 {
-    if let Some(actor) = actor(Kind::PrivPtrace) {
-        let b = start(&actor, Kind::PrivPtrace, priv_op::PTRACE_TRACEME, Source::Lsm);
-        target(b, ctx.arg(0));
-        send(&actor, 0);
-    }
-    0
+    let actor = acting!(Kind::PrivPtrace);
+    let b = start(&actor, Kind::PrivPtrace, priv_op::PTRACE_TRACEME, Source::Lsm);
+    target(b, ctx.arg(0));
+    judge::power(&actor, power::PTRACE);
+    settle(&actor, 0)
 }
 
 /// `task_kill(p, info, sig, cred)`: kernel/signal.c. Signals to oneself are not acts on another process.
@@ -198,31 +288,35 @@ fn task_kill(ctx: LsmContext) -> i32 {
     if signal == 0 || tgid == ids().0 {
         return 0;
     }
-    if let Some(actor) = actor(Kind::PrivSignal) {
-        let b = start(&actor, Kind::PrivSignal, priv_op::SIGNAL, Source::Lsm);
-        target(b, to);
-        // SAFETY: the body belongs to the record under construction.
-        unsafe { (*b).args[0] = u64::from(signal) };
-        send(&actor, 0);
+    let actor = acting!(Kind::PrivSignal);
+    let b = start(&actor, Kind::PrivSignal, priv_op::SIGNAL, Source::Lsm);
+    target(b, to);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe { (*b).args[0] = u64::from(signal) };
+    if is_daemon(tgid) {
+        judge::tamper(&actor);
+    } else if !same_agent(&actor, to) {
+        judge::power(&actor, power::SIGNAL);
     }
-    0
+    settle(&actor, 0)
 }
 
-/// Sends a record about one place.
+/// Judges an act of one power on one place, and tells it.
 #[inline(always)]
-fn tell_place(kind: Kind, op: u16, dentry: Ptr, flags: u64) {
-    let Some(actor) = actor(kind) else { return };
+fn act_place(kind: Kind, op: u16, dentry: Ptr, flags: u64, power: usize) -> i32 {
+    let actor = acting!(kind);
     let b = start(&actor, kind, op, Source::Lsm);
     let end = path_a(&actor, b, dentry);
     // SAFETY: the body belongs to the record under construction.
     unsafe { (*b).args[0] = flags };
-    send(&actor, end);
+    judge::power(&actor, power);
+    settle(&actor, end)
 }
 
 /// `sb_mount(dev_name, path, type, flags, data)`: fs/namespace.c.
 #[lsm(hook = "sb_mount")]
 fn sb_mount(ctx: LsmContext) -> i32 {
-    let Some(actor) = actor(Kind::PrivMount) else { return 0 };
+    let actor = acting!(Kind::PrivMount);
     let b = start(&actor, Kind::PrivMount, priv_op::MOUNT, Source::Lsm);
     let end = path_a(&actor, b, path_dentry(ctx.arg(1)));
     let (piece, end) = text(&actor, end, ctx.arg(2));
@@ -231,15 +325,14 @@ fn sb_mount(ctx: LsmContext) -> i32 {
         (*b).b = piece;
         (*b).args[0] = ctx.arg(3);
     }
-    send(&actor, end);
-    0
+    judge::power(&actor, power::MOUNT);
+    settle(&actor, end)
 }
 
 /// `move_mount(from_path, to_path)`: fs/namespace.c; also how mounts of the new API are attached.
 #[lsm(hook = "move_mount")]
 fn move_mount(ctx: LsmContext) -> i32 {
-    tell_place(Kind::PrivMount, priv_op::MOVE_MOUNT, path_dentry(ctx.arg(1)), 0);
-    0
+    act_place(Kind::PrivMount, priv_op::MOVE_MOUNT, path_dentry(ctx.arg(1)), 0, power::MOUNT)
 }
 
 /// `sb_umount(mnt, flags)`: fs/namespace.c.
@@ -247,60 +340,74 @@ fn move_mount(ctx: LsmContext) -> i32 {
 fn sb_umount(ctx: LsmContext) -> i32 {
     // `struct vfsmount` starts with `mnt_root`, include/linux/mount.h.
     let root = value::<u64>(ctx.arg::<Ptr>(0)) as Ptr;
-    tell_place(Kind::PrivMount, priv_op::UMOUNT, root, u64::from(ctx.arg::<u32>(1)));
-    0
+    act_place(Kind::PrivMount, priv_op::UMOUNT, root, u64::from(ctx.arg::<u32>(1)), power::MOUNT)
 }
 
 /// `sb_pivotroot(old_path, new_path)`: fs/namespace.c.
 #[lsm(hook = "sb_pivotroot")]
 fn sb_pivotroot(ctx: LsmContext) -> i32 {
-    tell_place(Kind::PrivMount, priv_op::PIVOT_ROOT, path_dentry(ctx.arg(1)), 0);
-    0
+    act_place(Kind::PrivMount, priv_op::PIVOT_ROOT, path_dentry(ctx.arg(1)), 0, power::MOUNT)
 }
 
 /// `path_chroot(path)`: fs/open.c.
 #[lsm(hook = "path_chroot")]
 fn path_chroot(ctx: LsmContext) -> i32 {
-    tell_place(Kind::PrivMount, priv_op::CHROOT, path_dentry(ctx.arg(0)), 0);
-    0
+    act_place(Kind::PrivMount, priv_op::CHROOT, path_dentry(ctx.arg(0)), 0, power::MOUNT)
 }
 
 /// `kernel_load_data(id, contents)`: kernel/module `init_module`.
 #[lsm(hook = "kernel_load_data")]
 fn kernel_load_data(ctx: LsmContext) -> i32 {
-    if ctx.arg::<u32>(0) == LOADING_MODULE {
-        tell_numbers(Kind::PrivModule, priv_op::MODULE_LOAD, [0; 4], Source::Lsm);
+    let what: u32 = ctx.arg(0);
+    if !(LOADING_MODULE..=LOADING_KEXEC_INITRAMFS).contains(&what) {
+        return 0;
     }
-    0
+    act_numbers(Kind::PrivModule, priv_op::MODULE_LOAD, [0; 4], power::MODULE)
 }
 
 /// `kernel_read_file(file, id, contents)`: `finit_module`.
 #[lsm(hook = "kernel_read_file")]
 fn kernel_read_file(ctx: LsmContext) -> i32 {
-    if ctx.arg::<u32>(1) == LOADING_MODULE {
-        tell_place(Kind::PrivModule, priv_op::MODULE_LOAD, pointer(ctx.arg(0), &g::O_FILE_DENTRY), 0);
+    let what: u32 = ctx.arg(1);
+    if !(LOADING_MODULE..=LOADING_KEXEC_INITRAMFS).contains(&what) {
+        return 0;
     }
-    0
+    act_place(
+        Kind::PrivModule,
+        priv_op::MODULE_LOAD,
+        pointer(ctx.arg(0), &g::O_FILE_DENTRY),
+        0,
+        power::MODULE,
+    )
 }
 
 /// `kernel_module_request(kmod_name)`: kernel/module/kmod.c, when an act makes the kernel want a module.
 #[lsm(hook = "kernel_module_request")]
 fn kernel_module_request(ctx: LsmContext) -> i32 {
-    let Some(actor) = actor(Kind::PrivModule) else { return 0 };
+    let actor = acting!(Kind::PrivModule);
     let b = start(&actor, Kind::PrivModule, priv_op::MODULE_REQUEST, Source::Lsm);
     let (piece, end) = text(&actor, 0, ctx.arg(0));
     // SAFETY: the body belongs to the record under construction.
     unsafe { (*b).a = piece };
-    send(&actor, end);
-    0
+    judge::power(&actor, power::MODULE);
+    settle(&actor, end)
 }
 
-/// `bpf(cmd, attr, size)`: kernel/bpf/syscall.c.
+/// `bpf(cmd, attr, size)`: kernel/bpf/syscall.c. A decision of the monitor's own stands before that of the scope.
 #[lsm(hook = "bpf")]
 fn bpf_syscall(ctx: LsmContext) -> i32 {
-    let args = [u64::from(ctx.arg::<u32>(0)), 0, 0, 0];
-    tell_numbers(Kind::PrivBpf, priv_op::BPF, args, Source::Lsm);
-    0
+    let actor = acting!(Kind::PrivBpf);
+    let b = start(&actor, Kind::PrivBpf, priv_op::BPF, Source::Lsm);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe { (*b).args[0] = u64::from(ctx.arg::<u32>(0)) };
+    if let Some(policy) = actor.policy {
+        // With `bpf()` every map and program of the monitor is within reach: only a rule that names it opens it.
+        if policy.flags & POLICY_MAY_BPF == 0 {
+            judge::tamper(&actor);
+        }
+        judge::power(&actor, power::BPF);
+    }
+    settle(&actor, 0)
 }
 
 /// First two arguments of the running system call.

@@ -48,7 +48,7 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
     if tag.agent != 0 {
         enter_proc(tgid, start, &tag);
     }
-    if let Some(actor) = actor(Kind::Fork) {
+    if let Ok(actor) = actor(Kind::Fork) {
         new_namespaces(&actor, parent.cast(), child.cast());
         tell_fork(&actor, tgid, start);
     }
@@ -122,7 +122,7 @@ fn process_exit(ctx: BtfTracePointContext) -> i32 {
     if live != 0 {
         return 0;
     }
-    if let Some(actor) = actor(Kind::Exit) {
+    if let Ok(actor) = actor(Kind::Exit) {
         begin(&actor, Kind::Exit, Source::TpBtf);
         let status = field(task.cast_const().cast(), &g::O_TASK_EXIT_CODE);
         // SAFETY: the body belongs to the record under construction.
