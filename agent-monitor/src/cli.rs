@@ -11,6 +11,8 @@ mod event_line;
 mod events;
 mod exec;
 mod exit;
+mod learn;
+mod log;
 mod manual;
 mod output;
 mod run;

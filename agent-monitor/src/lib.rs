@@ -13,5 +13,6 @@ pub mod learn;
 pub mod model;
 pub mod record;
 pub mod registry;
+pub mod replay;
 pub mod run;
 pub mod scope;

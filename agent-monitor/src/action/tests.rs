@@ -1,3 +1,5 @@
+//! Tests.
+
 use std::sync::Arc;
 
 use super::*;
