@@ -134,7 +134,8 @@ fn of_file(kind: Kind, file: &File) -> Vec<Result<Action, Unclear>> {
     let has = |access: Access| file.access.contains(&access);
     let bit = |access: Access, bit: u32| if has(access) { bit } else { 0 };
     let old = |asked, perhaps| place(file.path.as_deref(), file.dev.as_ref(), file.truncated, asked, perhaps);
-    let new = |asked, perhaps| place(file.new_path.as_deref(), file.dev.as_ref(), file.truncated, asked, perhaps);
+    let new =
+        |asked, perhaps| place(file.new_path.as_deref(), file.dev.as_ref(), file.truncated, asked, perhaps);
     match kind {
         Kind::FileOpen => {
             let asked = bit(Access::Read, ask::READ)
@@ -146,10 +147,9 @@ fn of_file(kind: Kind, file: &File) -> Vec<Result<Action, Unclear>> {
         }
         Kind::FileCreate => vec![old(ask::CREATE, Perhaps::No)],
         Kind::FileDelete => vec![old(ask::DELETE, Perhaps::No)],
-        Kind::FileRename => vec![
-            old(ask::RENAME_OLD, Perhaps::MovedDirectory),
-            new(ask::RENAME_NEW, Perhaps::Replaced),
-        ],
+        Kind::FileRename => {
+            vec![old(ask::RENAME_OLD, Perhaps::MovedDirectory), new(ask::RENAME_NEW, Perhaps::Replaced)]
+        }
         Kind::FileLink => vec![old(ask::LINK_OLD, Perhaps::No), new(ask::LINK_NEW, Perhaps::No)],
         Kind::FileTruncate | Kind::FileSetattr => vec![old(ask::WRITE, Perhaps::No)],
         Kind::FileMmapExec => vec![old(ask::MAP, Perhaps::No)],

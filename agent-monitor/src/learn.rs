@@ -12,8 +12,8 @@ pub mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use self::completeness::Completeness;
 use self::completeness::Book;
+pub use self::completeness::Completeness;
 use self::declared::{Declared, permits_exec, permits_file};
 use self::generalise::FileProposal;
 use self::peers::PeerProposal;
@@ -159,7 +159,11 @@ fn covered(files: &BTreeMap<String, Accesses>, exec: &BTreeMap<String, Seen>, sc
     files.iter().map(accesses).sum::<usize>() + exec.keys().filter(|path| permits_exec(scopes, path)).count()
 }
 
-fn drop_covered(files: &mut BTreeMap<String, Accesses>, exec: &mut BTreeMap<String, Seen>, scopes: &[&Scope]) {
+fn drop_covered(
+    files: &mut BTreeMap<String, Accesses>,
+    exec: &mut BTreeMap<String, Seen>,
+    scopes: &[&Scope],
+) {
     files.retain(|path, access| {
         access.retain(|access, _| !permits_file(scopes, path, *access));
         !access.is_empty()
@@ -175,11 +179,13 @@ fn of_one_process(path: &str) -> bool {
 
 fn net(activity: &Activity) -> Vec<(String, BTreeSet<NetAction>, Seen, Option<String>)> {
     let inet = peers::summarise(&activity.net).into_iter();
-    let inet = inet.map(|(PeerProposal { to, action }, (seen, why))| (to, seen::net_action(action), seen, why));
+    let inet =
+        inet.map(|(PeerProposal { to, action }, (seen, why))| (to, seen::net_action(action), seen, why));
     let unix = activity.unix.iter().map(|((to, action), seen)| (to.clone(), *action, *seen, None));
     let mut rules: BTreeMap<String, (BTreeSet<NetAction>, Seen, Option<String>)> = BTreeMap::new();
     for (to, action, seen, why) in inet.chain(unix) {
-        let rule = rules.entry(to).or_insert_with(|| (BTreeSet::new(), Seen { count: 0, last: seen.last }, None));
+        let rule =
+            rules.entry(to).or_insert_with(|| (BTreeSet::new(), Seen { count: 0, last: seen.last }, None));
         rule.0.insert(action);
         rule.1 = rule.1.and(seen);
         rule.2 = rule.2.take().or(why);
@@ -198,7 +204,8 @@ impl Proposal {
     /// Whether it has more rules of one family than a record may hold.
     #[must_use]
     pub fn too_many(&self) -> bool {
-        let most = [self.file.len() + self.kept.file.len(), self.exec.len() + self.kept.exec.len(), self.net.len()];
+        let most =
+            [self.file.len() + self.kept.file.len(), self.exec.len() + self.kept.exec.len(), self.net.len()];
         most.into_iter().any(|rules| rules > crate::scope::parse::MAX_RULES)
     }
 

@@ -4,6 +4,7 @@
 //! allowed. Each asked bit is judged alone, so that every rule that would have been needed counts as used; the strictest
 //! answer is that of the act, as in the kernel.
 
+pub mod book;
 pub mod log;
 pub mod report;
 
@@ -33,7 +34,13 @@ pub trait Rulebook {
     ///
     /// # Errors
     /// Why it cannot be judged.
-    fn place(&mut self, path: &str, dev: Option<&str>, asked: u32, moved_dir: bool) -> Result<Opinion, String>;
+    fn place(
+        &mut self,
+        path: &str,
+        dev: Option<&str>,
+        asked: u32,
+        moved_dir: bool,
+    ) -> Result<Opinion, String>;
 
     /// About an internet peer or own address.
     ///
@@ -80,7 +87,8 @@ impl Replay {
     /// Judges one event again. Events of other agents and without an agent are passed over.
     pub fn take(&mut self, event: &Event, book: &mut dyn Rulebook) {
         if event.kind.family() == Family::Gap {
-            let own = event.gap.as_ref().is_some_and(|gap| gap.agent.as_ref().is_none_or(|id| *id == self.agent));
+            let own =
+                event.gap.as_ref().is_some_and(|gap| gap.agent.as_ref().is_none_or(|id| *id == self.agent));
             self.report.gaps += u64::from(own);
             return;
         }
@@ -128,7 +136,9 @@ impl Replay {
 
     fn ask(&mut self, action: &Action, book: &mut dyn Rulebook) -> Result<Opinion, String> {
         match action {
-            Action::Place { path, dev, asked, perhaps } => self.place(path, dev.as_deref(), *asked, *perhaps, book),
+            Action::Place { path, dev, asked, perhaps } => {
+                self.place(path, dev.as_deref(), *asked, *perhaps, book)
+            }
             Action::Net { addr, port, protocol, action } => {
                 let answer = book.net(*addr, *port, *protocol, *action);
                 self.note(answer)
@@ -167,7 +177,8 @@ impl Replay {
                 (moved, "a rule below it would refuse if it was a directory, which the event does not say")
             }
             Perhaps::Replaced => {
-                let over = strictest_of(asked | ask::RENAME_OVER, &mut |bit| book.place(path, dev, bit, false))?;
+                let over =
+                    strictest_of(asked | ask::RENAME_OVER, &mut |bit| book.place(path, dev, bit, false))?;
                 (over, "it would be refused if something was replaced, which the event does not say")
             }
         };
@@ -228,7 +239,9 @@ impl Replay {
         report.unused = rules.iter().filter(|(name, _)| !used.contains(name)).cloned().collect();
         report.changes = groups.into_iter().collect();
         // What is hit most comes first.
-        report.changes.sort_by(|(a, x), (b, y)| a.change.cmp(&b.change).then(y.count.cmp(&x.count)).then(a.cmp(b)));
+        report
+            .changes
+            .sort_by(|(a, x), (b, y)| a.change.cmp(&b.change).then(y.count.cmp(&x.count)).then(a.cmp(b)));
         report
     }
 }

@@ -83,9 +83,8 @@ fn sockets_ask_about_the_address_that_counts() {
         ..Network::default()
     };
     let of_kind = |kind| of(&Event { network: Some(network.clone()), ..event(kind) });
-    let net = |addr: [u8; 4], port, action| {
-        vec![Ok(Action::Net { addr: addr.into(), port, protocol: 6, action })]
-    };
+    let net =
+        |addr: [u8; 4], port, action| vec![Ok(Action::Net { addr: addr.into(), port, protocol: 6, action })];
     assert_eq!(of_kind(Kind::NetworkConnect), net([10, 0, 0, 2], 443, NET_CONNECT));
     assert_eq!(of_kind(Kind::NetworkListen), net([10, 0, 0, 1], 40000, NET_LISTEN));
     assert_eq!(of_kind(Kind::NetworkFlow), [], "told again when it ends");

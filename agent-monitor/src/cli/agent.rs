@@ -14,8 +14,8 @@ use agent_monitor::registry::{
 use clap::{Args, Subcommand};
 
 use super::exit::{FAILURE, Failure, UNREACHABLE, note};
-use super::output::{Format, Out, OutputArgs, or_dash};
 use super::learn::{self, LearnArgs};
+use super::output::{Format, Out, OutputArgs, or_dash};
 use super::{Shared, block_on};
 
 #[derive(Debug, Subcommand)]

@@ -17,7 +17,9 @@ use super::{Shared, block_on, log};
 
 /// Reads what was recorded of an agent and proposes the smallest scope that lets it go on so.
 #[derive(Debug, Args)]
-#[command(after_help = "What the declared scope stops stays stopped. The header says what is known to be missing.")]
+#[command(
+    after_help = "What the declared scope stops stays stopped. The header says what is known to be missing."
+)]
 pub(crate) struct LearnArgs {
     /// The agent
     id: String,
@@ -86,7 +88,9 @@ fn nothing(args: &LearnArgs, id: &AgentId) -> Failure {
     Failure {
         code: FAILURE,
         message: format!("nothing to learn from: {place} has no event of {id}{since}"),
-        hint: Some(format!("let the agent work in mode observe, and look with `agent-monitor events --agent {id}`")),
+        hint: Some(format!(
+            "let the agent work in mode observe, and look with `agent-monitor events --agent {id}`"
+        )),
     }
 }
 
@@ -104,7 +108,8 @@ async fn ask(args: &LearnArgs, shared: &Shared, learner: &mut Learner<'_>) -> an
         }
     }
     if unread > 0 {
-        let message = format!("{unread} events of the daemon could not be read: it is newer than this program");
+        let message =
+            format!("{unread} events of the daemon could not be read: it is newer than this program");
         return Err(Failure::new(FAILURE, message).into());
     }
     Ok(())

@@ -64,7 +64,9 @@ impl Book {
             let late = own.bound_delay_ms.is_some() || own.bound_by == BoundBy::Backfill;
             self.late += u64::from(event.kind == Kind::AgentBound && late);
         }
-        let Some(gap) = event.gap.as_ref().filter(|gap| gap.agent.as_deref().is_none_or(|known| known == agent)) else {
+        let Some(gap) =
+            event.gap.as_ref().filter(|gap| gap.agent.as_deref().is_none_or(|known| known == agent))
+        else {
             return;
         };
         if event.kind == Kind::GapDaemon {
@@ -84,19 +86,24 @@ impl Book {
         let lost = gaps.iter().fold(0_u64, |lost, loss| lost.saturating_add(loss.count));
         let mut reasons: Vec<String> = gaps.iter().map(describe).collect();
         if late > 0 {
-            reasons.push(format!("{late} processes were bound after they had started: what they did before is not attributed"));
+            reasons.push(format!(
+                "{late} processes were bound after they had started: what they did before is not attributed"
+            ));
         }
         if by_calls {
             reasons.push(
-                "level partial: acts through io_uring, failed acts and those of 32-bit programs are not seen".to_owned(),
+                "level partial: acts through io_uring, failed acts and those of 32-bit programs are not seen"
+                    .to_owned(),
             );
         }
-        reasons.extend(left_out.iter().map(|(why, count)| format!("{count} acts that no rule can say: {why}")));
+        reasons
+            .extend(left_out.iter().map(|(why, count)| format!("{count} acts that no rule can say: {why}")));
         if seen == 0 {
             reasons.push("nothing of the agent is in the record".to_owned());
         }
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        let percent = (!uncounted && seen > 0).then(|| 100.0 * seen as f64 / seen.saturating_add(lost) as f64);
+        let percent =
+            (!uncounted && seen > 0).then(|| 100.0 * seen as f64 / seen.saturating_add(lost) as f64);
         Completeness {
             complete: reasons.is_empty(),
             seen,

@@ -31,14 +31,18 @@ impl Declared {
     /// The kept rule that forbids this access, by name.
     #[must_use]
     pub fn file(&self, path: &str, access: FileAccess) -> Option<String> {
-        deciding_file([&self.kept], path, access).filter(|rule| !rule.effect.verdict.permits()).map(|r| r.name.clone())
+        deciding_file([&self.kept], path, access)
+            .filter(|rule| !rule.effect.verdict.permits())
+            .map(|r| r.name.clone())
     }
 
     /// The kept rule that forbids running this program, by name. One that looks at arguments is not counted: the
     /// program itself is not forbidden.
     #[must_use]
     pub fn exec(&self, path: &str) -> Option<String> {
-        deciding_exec([&self.kept], path).filter(|rule| !rule.effect.verdict.permits()).map(|r| r.name.clone())
+        deciding_exec([&self.kept], path)
+            .filter(|rule| !rule.effect.verdict.permits())
+            .map(|r| r.name.clone())
     }
 }
 
@@ -49,19 +53,15 @@ pub fn deciding_file<'a>(
     access: FileAccess,
 ) -> Option<&'a FileRule> {
     let rules = scopes.into_iter().flat_map(|scope| &scope.file).map(|rule| &rule.value);
-    let fitting = rules
-        .filter(|rule| holds(&rule.effect) && rule.access.contains(&access) && rule.path.matches(path));
+    let fitting =
+        rules.filter(|rule| holds(&rule.effect) && rule.access.contains(&access) && rule.path.matches(path));
     fitting.max_by_key(|rule| (rank(&rule.path), rule.effect.verdict))
 }
 
 /// The rule about this program that decides among those of several scopes.
-pub fn deciding_exec<'a>(
-    scopes: impl IntoIterator<Item = &'a Scope>,
-    path: &str,
-) -> Option<&'a ExecRule> {
+pub fn deciding_exec<'a>(scopes: impl IntoIterator<Item = &'a Scope>, path: &str) -> Option<&'a ExecRule> {
     let rules = scopes.into_iter().flat_map(|scope| &scope.exec).map(|rule| &rule.value);
-    let fitting =
-        rules.filter(|rule| holds(&rule.effect) && rule.argv.is_none() && rule.path.matches(path));
+    let fitting = rules.filter(|rule| holds(&rule.effect) && rule.argv.is_none() && rule.path.matches(path));
     fitting.max_by_key(|rule| (rank(&rule.path), rule.effect.verdict))
 }
 

@@ -17,13 +17,25 @@ pub const SIBLINGS: usize = 4;
 const CLOSED: [&str; 8] = ["boot", "dev", "etc", "lost+found", "proc", "run", "snap", "sys"];
 /// Names that are roots of many purposes wherever they stand near the top.
 const SHARED: [&str; 14] = [
-    "bin", "games", "include", "lib", "lib32", "lib64", "libexec", "libx32", "local", "log", "sbin", "share", "spool",
-    "src",
+    "bin", "games", "include", "lib", "lib32", "lib64", "libexec", "libx32", "local", "log", "sbin", "share",
+    "spool", "src",
 ];
 /// Names of places that hold secrets or settings, at any depth.
 const SECRET: [&str; 14] = [
-    ".aws", ".azure", ".config", ".docker", ".gcloud", ".gnupg", ".kube", ".local", ".mozilla", ".netrc", ".password-store",
-    ".pki", ".ssh", "secrets",
+    ".aws",
+    ".azure",
+    ".config",
+    ".docker",
+    ".gcloud",
+    ".gnupg",
+    ".kube",
+    ".local",
+    ".mozilla",
+    ".netrc",
+    ".password-store",
+    ".pki",
+    ".ssh",
+    "secrets",
 ];
 /// Directories where programs make files under names of the moment.
 pub const TEMPORARY: [&str; 3] = ["/dev/shm", "/tmp", "/var/tmp"];
@@ -52,7 +64,8 @@ pub fn generalise(
     work.siblings(siblings.max(2));
     let Work { exact, subtrees } = work;
     let exact = exact.into_iter().filter(|(_, access)| !access.is_empty());
-    let exact = exact.map(|(path, access)| FileProposal { path: PathPattern::Exact(path), access, why: None });
+    let exact =
+        exact.map(|(path, access)| FileProposal { path: PathPattern::Exact(path), access, why: None });
     let subtrees = subtrees.into_iter().map(|(path, (access, why))| FileProposal {
         path: PathPattern::Subtree(path),
         access,
@@ -148,7 +161,11 @@ impl Work {
             let (name, deeper) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
             for access in access.keys() {
                 let used = used.entry(*access).or_default();
-                if deeper || tree { used.below.insert(name) } else { used.own.insert(name) };
+                if deeper || tree {
+                    used.below.insert(name)
+                } else {
+                    used.own.insert(name)
+                };
             }
         }
         // Entries that are directories stand for more than themselves: twice as many are wanted.
@@ -168,10 +185,12 @@ impl Work {
             let taken = access.extract_if(.., |access, _| chosen.contains_key(access)).collect();
             merge(&mut whole, &taken);
         };
-        let exact = self.exact.range_mut(directory.to_owned()..).take_while(|(path, _)| path.starts_with(directory));
+        let exact =
+            self.exact.range_mut(directory.to_owned()..).take_while(|(path, _)| path.starts_with(directory));
         exact.filter(|(path, _)| inside(path)).for_each(|(_, access)| drain(access));
         let trees = self.subtrees.range_mut(directory.to_owned()..);
-        let trees = trees.take_while(|(path, _)| path.starts_with(directory)).filter(|(path, _)| inside(path));
+        let trees =
+            trees.take_while(|(path, _)| path.starts_with(directory)).filter(|(path, _)| inside(path));
         trees.for_each(|(_, (access, _))| drain(access));
         self.subtrees.retain(|_, (access, _)| !access.is_empty());
         whole

@@ -41,7 +41,9 @@ pub fn summarise(peers: &BTreeMap<Peer, Seen>) -> BTreeMap<PeerProposal, (Seen, 
                 let why = Some(format!("{} addresses", addrs.len()));
                 out.insert(PeerProposal { to, action }, (seen, why));
             }
-            None => addrs.iter().for_each(|(addr, seen)| single(&mut out, IpAddr::V4(*addr), &peer(*addr), *seen)),
+            None => {
+                addrs.iter().for_each(|(addr, seen)| single(&mut out, IpAddr::V4(*addr), &peer(*addr), *seen))
+            }
         }
     }
     out
@@ -80,5 +82,9 @@ fn write(host: &str, protocol: u8, port: u16) -> String {
         132 => "/sctp",
         _ => "",
     };
-    if port == 0 || matches!(protocol, 1 | 58) { format!("{host}{word}") } else { format!("{host}:{port}{word}") }
+    if port == 0 || matches!(protocol, 1 | 58) {
+        format!("{host}{word}")
+    } else {
+        format!("{host}:{port}{word}")
+    }
 }

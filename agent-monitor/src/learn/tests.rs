@@ -9,13 +9,20 @@ use agent_monitor_ebpf::policy::ask;
 
 use super::*;
 use crate::action::Action;
-use crate::model::{Access, AddressFamily, Agent, BoundBy, File, Kind, Mode, Network, Process, Source, Verdict};
+use crate::model::{
+    Access, AddressFamily, Agent, BoundBy, File, Kind, Mode, Network, Process, Source, Verdict,
+};
 use crate::registry::parse::parse_record;
 use crate::scope::{Host, NetPattern};
 
 fn event(kind: Kind) -> Event {
-    let agent =
-        Agent { id: "a".to_owned(), session: None, bound_by: BoundBy::Exe, delegator: None, bound_delay_ms: None };
+    let agent = Agent {
+        id: "a".to_owned(),
+        session: None,
+        bound_by: BoundBy::Exe,
+        delegator: None,
+        bound_delay_ms: None,
+    };
     let mut event = Event::new(Time::from_unix_nanos(1_000_000_000), kind, Source::Lsm);
     event.agent = Some(Arc::new(agent));
     event.verdict = Some(Verdict::Allow);
@@ -96,7 +103,8 @@ fn what_is_declared_forbidden_or_labelled_stays_so() {
 
 #[test]
 fn base_sets_are_used_where_they_save_rules() {
-    let set = scope("[scope]\n[[scope.file]]\npath = \"/usr/lib/**\"\naccess = [\"read\", \"execute-map\"]\n");
+    let set =
+        scope("[scope]\n[[scope.file]]\npath = \"/usr/lib/**\"\naccess = [\"read\", \"execute-map\"]\n");
     let bases = [("linux-runtime".to_owned(), set.clone()), ("node".to_owned(), set)];
     let libraries: Vec<Event> =
         (0..3).map(|n| file(Kind::FileOpen, &format!("/usr/lib/{n}"), &[Access::Read])).collect();
@@ -124,8 +132,14 @@ fn what_no_rule_can_say_makes_it_incomplete() {
 /// Paths in places of several kinds, with siblings that are near.
 fn path() -> impl Strategy<Value = String> {
     let place = prop_oneof![
-        Just("/srv/app"), Just("/srv/app/sub"), Just("/etc"), Just("/home/x/.ssh"), Just("/home/x/work"),
-        Just("/usr/lib"), Just("/tmp"), Just("/var/log"),
+        Just("/srv/app"),
+        Just("/srv/app/sub"),
+        Just("/etc"),
+        Just("/home/x/.ssh"),
+        Just("/home/x/work"),
+        Just("/usr/lib"),
+        Just("/tmp"),
+        Just("/var/log"),
     ];
     (place, "[a-d]{1,2}").prop_map(|(place, name)| format!("{place}/{name}"))
 }
@@ -166,7 +180,10 @@ fn check(events: &[Event]) -> Result<(), TestCaseError> {
     for action in &seen {
         match action {
             Action::Place { path, asked, .. } => {
-                prop_assert!(*asked & ask::EXEC == 0 || permits_exec(&[&proposed], path), "{path} in\n{text}");
+                prop_assert!(
+                    *asked & ask::EXEC == 0 || permits_exec(&[&proposed], path),
+                    "{path} in\n{text}"
+                );
                 for access in seen::accesses(*asked) {
                     prop_assert!(permits_file(&[&proposed], path, access), "{access:?} {path} in\n{text}");
                 }
@@ -184,7 +201,10 @@ fn check(events: &[Event]) -> Result<(), TestCaseError> {
                         _ => false,
                     };
                     let same = permits_file(&[&proposed], path, access);
-                    prop_assert!(!same || wanted(path) || seen.iter().any(asked_for), "{access:?} {path} in\n{text}");
+                    prop_assert!(
+                        !same || wanted(path) || seen.iter().any(asked_for),
+                        "{access:?} {path} in\n{text}"
+                    );
                 }
             }
             Action::Net { addr, port, .. } => {

@@ -20,14 +20,18 @@ pub fn toml(proposal: &Proposal) -> String {
     line(&mut out, "default = \"deny\"");
     if !proposal.base.is_empty() {
         let names: Vec<String> = proposal.base.iter().map(|(name, _)| quote(name)).collect();
-        let counts: Vec<String> = proposal.base.iter().map(|(name, count)| format!("{name} covers {count}")).collect();
+        let counts: Vec<String> =
+            proposal.base.iter().map(|(name, count)| format!("{name} covers {count}")).collect();
         line(&mut out, &format!("base = [{}]  # {}", names.join(", "), counts.join(", ")));
     }
     for rule in &proposal.file {
         let seen = rule.access.values().copied().reduce(Seen::and);
         table(&mut out, "file", seen, rule.why.as_deref());
         line(&mut out, &format!("path = {}", quote(&rule.path.to_string())));
-        line(&mut out, &format!("access = {}", list(rule.access.keys().map(|access| FileAccess::as_str(*access)))));
+        line(
+            &mut out,
+            &format!("access = {}", list(rule.access.keys().map(|access| FileAccess::as_str(*access)))),
+        );
     }
     for (path, seen) in &proposal.exec {
         table(&mut out, "exec", Some(*seen), None);
@@ -59,7 +63,8 @@ fn head(out: &mut String, proposal: &Proposal) {
     if let Some((first, last)) = proposal.span {
         line(out, &format!("# {} events from {} to {}", known.seen, when(first), when(last)));
     }
-    let figure = known.percent.map_or_else(String::new, |percent| format!(", {percent:.1} % of what is known of"));
+    let figure =
+        known.percent.map_or_else(String::new, |percent| format!(", {percent:.1} % of what is known of"));
     match known.complete {
         true => line(out, &format!("# complete: yes{figure}")),
         false => line(out, &format!("# complete: no{figure} — this scope may refuse what the agent needs:")),
@@ -68,7 +73,10 @@ fn head(out: &mut String, proposal: &Proposal) {
     for (first, last) in &known.daemon_down {
         line(out, &format!("#   no daemon from {} to {}", when(*first), when(*last)));
     }
-    line(out, "# Opening of raw sockets and of processes' /proc files is recorded only when refused: add rules by hand.");
+    line(
+        out,
+        "# Opening of raw sockets and of processes' /proc files is recorded only when refused: add rules by hand.",
+    );
     for (rule, count) in &proposal.forbidden {
         line(out, &format!("# not proposed: {count} acts that {} forbids", plain(rule)));
     }
@@ -92,7 +100,8 @@ fn kept(out: &mut String, kept: &Scope) {
 
 fn table(out: &mut String, family: &str, seen: Option<Seen>, why: Option<&str>) {
     let why = why.map_or_else(String::new, |why| format!(", {why}"));
-    let seen = seen.map_or_else(String::new, |seen| format!("{} times, last {}", seen.count, when(seen.last)));
+    let seen =
+        seen.map_or_else(String::new, |seen| format!("{} times, last {}", seen.count, when(seen.last)));
     line(out, &format!("\n[[scope.{family}]]  # {seen}{why}"));
 }
 
@@ -138,9 +147,9 @@ pub fn json(proposal: &Proposal) -> Value {
         json!({ "path": rule.path.to_string(), "access": access, "why": rule.why })
     });
     let exec = proposal.exec.iter().map(|(path, times)| json!({ "path": path, "seen": seen(*times) }));
-    let net = proposal.net.iter().map(|(to, actions, times, why)| {
-        json!({ "to": to, "action": actions, "seen": seen(*times), "why": why })
-    });
+    let net = proposal.net.iter().map(
+        |(to, actions, times, why)| json!({ "to": to, "action": actions, "seen": seen(*times), "why": why }),
+    );
     let powers = proposal.powers.iter().map(|(kind, times)| json!({ "kind": kind, "seen": seen(*times) }));
     json!({
         "schema_version": SCHEMA_VERSION,

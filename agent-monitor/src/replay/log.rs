@@ -14,7 +14,8 @@ pub struct LineError {
     pub hint: &'static str,
 }
 
-const BROKEN: &str = "write the log with `agent-monitor events -o jsonl`; a line that was cut short must be removed";
+const BROKEN: &str =
+    "write the log with `agent-monitor events -o jsonl`; a line that was cut short must be removed";
 const VERSION: &str = "read it with the agent-monitor that wrote it, or a newer one";
 
 /// Reads one line; `None` for an empty one.
@@ -31,7 +32,9 @@ pub fn parse(line: usize, text: &[u8]) -> Result<Option<Event>, LineError> {
         Ok(event) => Err(fail(other_version(u64::from(event.schema_version)), VERSION)),
         Err(error) => Err(match serde_json::from_slice::<serde_json::Value>(text) {
             Ok(value) => match value.get("schema_version").and_then(serde_json::Value::as_u64) {
-                Some(version) if version != u64::from(SCHEMA_VERSION) => fail(other_version(version), VERSION),
+                Some(version) if version != u64::from(SCHEMA_VERSION) => {
+                    fail(other_version(version), VERSION)
+                }
                 Some(_) => fail(format!("not an event: {error}"), BROKEN),
                 None => fail("not an event: it has no schema_version".to_owned(), BROKEN),
             },

@@ -135,15 +135,18 @@ pub(super) fn object(event: &Event) -> String {
     if let Some(network) = &event.network {
         let own = matches!(event.kind, Kind::NetworkBind | Kind::NetworkListen);
         let at = if own { network.local } else { network.remote };
-        let unix = || network.path.clone().or_else(|| network.abstract_name.as_ref().map(|name| format!("@{name}")));
+        let unix =
+            || network.path.clone().or_else(|| network.abstract_name.as_ref().map(|name| format!("@{name}")));
         let at = at.map(|at| at.to_string()).or_else(unix).unwrap_or_else(|| "?".to_owned());
         return format!("{} {at}", network.protocol.as_deref().unwrap_or(network.family.as_str()));
     }
     let Some(privilege) = &event.privilege else { return String::new() };
     let parts = [&privilege.operation, &privilege.signal, &privilege.mount_point, &privilege.object];
-    let target = privilege.target.as_ref().map(|target| {
-        target.exe.clone().unwrap_or_else(|| format!("pid {}", target.pid))
-    });
-    let parts = parts.into_iter().flatten().cloned().chain(privilege.capabilities.iter().cloned()).chain(target);
+    let target = privilege
+        .target
+        .as_ref()
+        .map(|target| target.exe.clone().unwrap_or_else(|| format!("pid {}", target.pid)));
+    let parts =
+        parts.into_iter().flatten().cloned().chain(privilege.capabilities.iter().cloned()).chain(target);
     parts.collect::<Vec<_>>().join(" ")
 }

@@ -10,7 +10,8 @@ use crate::model::{Access, Agent, BoundBy, File, Kind, Source, Time};
 struct Small;
 
 fn opinion(stop: bool) -> Result<Opinion, String> {
-    let (verdict, rule) = if stop { (Verdict::Deny, "scope.file[0]") } else { (Verdict::Allow, "scope.default") };
+    let (verdict, rule) =
+        if stop { (Verdict::Deny, "scope.file[0]") } else { (Verdict::Allow, "scope.default") };
     Ok(Opinion { verdict, rule: rule.to_owned() })
 }
 
@@ -37,8 +38,13 @@ impl Rulebook for Small {
 }
 
 fn file(kind: Kind, path: &str, to: Option<&str>, was: model::Verdict) -> Event {
-    let agent =
-        Agent { id: "a".to_owned(), session: None, bound_by: BoundBy::Exe, delegator: None, bound_delay_ms: None };
+    let agent = Agent {
+        id: "a".to_owned(),
+        session: None,
+        bound_by: BoundBy::Exe,
+        delegator: None,
+        bound_delay_ms: None,
+    };
     let file = File {
         path: Some(path.to_owned()),
         new_path: to.map(str::to_owned),

@@ -36,7 +36,8 @@ fn entries_used_alike_become_their_directory() {
 fn a_directory_of_directories_needs_twice_as_many() {
     let paths = |n: usize| (0..n).map(|n| format!("/srv/repo/.git/objects/{n:02x}/f")).collect::<Vec<_>>();
     let run = |paths: &[String]| {
-        let all: Vec<(&str, &[FileAccess])> = paths.iter().map(|path| (path.as_str(), &[Create][..])).collect();
+        let all: Vec<(&str, &[FileAccess])> =
+            paths.iter().map(|path| (path.as_str(), &[Create][..])).collect();
         rules(&all, &[])
     };
     assert_eq!(run(&paths(8)), [("/srv/repo/.git/objects/**".to_owned(), vec![Create])]);
@@ -46,15 +47,44 @@ fn a_directory_of_directories_needs_twice_as_many() {
 #[test]
 fn places_of_many_purposes_are_never_opened_whole() {
     for directory in [
-        "", "/etc", "/etc/ssl", "/home", "/home/x", "/home/x/.ssh", "/home/x/.config/gh", "/home/x/work/.aws", "/root",
-        "/root/.cache", "/usr", "/usr/bin", "/usr/lib", "/usr/local/bin", "/usr/lib/x86_64-linux-gnu", "/var/lib", "/var/log",
-        "/proc/1", "/sys/class", "/dev/shm", "/tmp", "/var/tmp", "/srv", "/opt", "/run/app", "/home/x/.local/share",
+        "",
+        "/etc",
+        "/etc/ssl",
+        "/home",
+        "/home/x",
+        "/home/x/.ssh",
+        "/home/x/.config/gh",
+        "/home/x/work/.aws",
+        "/root",
+        "/root/.cache",
+        "/usr",
+        "/usr/bin",
+        "/usr/lib",
+        "/usr/local/bin",
+        "/usr/lib/x86_64-linux-gnu",
+        "/var/lib",
+        "/var/log",
+        "/proc/1",
+        "/sys/class",
+        "/dev/shm",
+        "/tmp",
+        "/var/tmp",
+        "/srv",
+        "/opt",
+        "/run/app",
+        "/home/x/.local/share",
     ] {
         assert!(!may(directory), "{directory}");
     }
-    for directory in
-        ["/srv/app", "/home/x/work", "/root/work", "/var/lib/app", "/opt/tool", "/usr/share/git-core", "/home/x/.cache/pip"]
-    {
+    for directory in [
+        "/srv/app",
+        "/home/x/work",
+        "/root/work",
+        "/var/lib/app",
+        "/opt/tool",
+        "/usr/share/git-core",
+        "/home/x/.cache/pip",
+    ] {
         assert!(may(directory), "{directory}");
     }
 }
@@ -71,5 +101,9 @@ fn temporary_files_of_its_own_make_one_rule() {
     let expected = [("/tmp/**", vec![Create, Delete, Read, Write]), ("/tmp/of-others", vec![Read])];
     assert_eq!(made, expected.map(|(path, access)| (path.to_owned(), access)));
     let kept: [(&str, &[FileAccess]); 1] = [("/tmp/lock", &[Create, Write])];
-    assert_eq!(rules(&kept, &["/tmp/lock"]), [("/tmp/lock".to_owned(), vec![Create, Write])], "one that stays");
+    assert_eq!(
+        rules(&kept, &["/tmp/lock"]),
+        [("/tmp/lock".to_owned(), vec![Create, Write])],
+        "one that stays"
+    );
 }
