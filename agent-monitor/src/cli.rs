@@ -5,6 +5,7 @@
 //! reachable, 4 not enough privilege.
 
 mod agent;
+mod confine;
 mod daemon;
 mod doctor;
 mod event_line;

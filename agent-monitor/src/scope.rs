@@ -10,6 +10,7 @@
 //! carries does not fit. Where no rule fits, [`Scope::default`] decides.
 
 pub mod image;
+pub mod landlock;
 pub mod lint;
 pub mod net;
 pub mod parse;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use agent_monitor::attribute::MountTable;
 use agent_monitor::model::Event;
 use agent_monitor::registry::diagnostic::Diagnostic;
-use agent_monitor::registry::parse::parse_record;
+use agent_monitor::registry::parse::{parse_record, parse_scope};
 use agent_monitor::registry::report::diagnostics_text;
 use agent_monitor::registry::{AgentId, Record};
 use agent_monitor::replay::Replay;
@@ -36,10 +36,6 @@ pub(crate) struct ReplayArgs {
     #[command(flatten)]
     output: OutputArgs,
 }
-
-/// What makes a bare scope a record; behind it, so that lines keep their numbers.
-const REST: &str = "\n[agent]\nid = \"replay\"\nowner = \"replay@localhost\"\npurpose = \"replay\"\n\
-    expires = 9999-01-01T00:00:00Z\n[[match]]\nlaunch = true\n";
 
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let Some((record, whole)) = read_scope(&args.scope)? else { return Ok(ExitCode::from(FAILURE)) };
@@ -76,7 +72,7 @@ fn read_scope(path: &Path) -> anyhow::Result<Option<(Record, bool)>> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read the scope {}", path.display()))?;
     let whole = toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("agent"));
-    let parsed = if whole { parse_record(&text, path) } else { parse_record(&format!("{text}{REST}"), path) };
+    let parsed = if whole { parse_record(&text, path) } else { parse_scope(&text, path) };
     let problems: Vec<&Diagnostic> = parsed.diagnostics.iter().collect();
     let told = diagnostics_text(problems);
     if !told.is_empty() {
