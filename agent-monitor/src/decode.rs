@@ -15,7 +15,7 @@ pub mod process;
 #[cfg(test)]
 mod tests;
 
-use agent_monitor_ebpf::header::{Header, Kind, Source, Verdict};
+use agent_monitor_ebpf::header::{FLAG_JUDGED, Header, Kind, Source, Verdict};
 use agent_monitor_ebpf::task::BoundBy;
 use agent_monitor_ebpf::{BODY_LEN, HEADER_LEN};
 use zerocopy::FromBytes;
@@ -70,6 +70,17 @@ pub struct Head {
     pub verdict: Verdict,
     /// 0 or a negative errno.
     pub errno: i32,
+    /// The rule that decided; `None` where nothing was judged.
+    pub rule: Option<RuleRef>,
+}
+
+/// A rule by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleRef {
+    /// Low half of the generation that the number belongs to.
+    pub generation: u16,
+    /// Number among the agent's rules, or a `RULE_*` value of [`agent_monitor_ebpf::policy`].
+    pub number: u16,
 }
 
 /// One ring record.
@@ -235,6 +246,10 @@ fn head(header: &Header) -> Result<Head, DecodeError> {
         source: Source::from_u8(header.source).ok_or(number("source", header.source))?,
         verdict: Verdict::from_u8(header.verdict).ok_or(number("verdict", header.verdict))?,
         errno: header.errno,
+        rule: (header.flags & FLAG_JUDGED != 0).then(|| RuleRef {
+            generation: u16::try_from(header.rule >> 16).unwrap_or_default(),
+            number: u16::try_from(header.rule & 0xffff).unwrap_or_default(),
+        }),
     })
 }
 

@@ -13,6 +13,7 @@ pub mod names;
 pub mod network;
 pub mod privilege;
 pub mod process;
+pub mod rules;
 mod view;
 
 use std::collections::BTreeSet;
@@ -54,6 +55,7 @@ pub struct Engine {
     /// Devices that were looked for in this mount table and are not in it.
     unmounted: BTreeSet<u32>,
     matcher: Matcher,
+    rules: rules::RuleBook,
     args: args::Assembly,
     gaps: LossBook,
     /// Latest kernel time that was seen.
@@ -72,6 +74,7 @@ impl Engine {
             mounts: MountTable::default(),
             unmounted: BTreeSet::new(),
             matcher: Matcher::default(),
+            rules: rules::RuleBook::default(),
             args: args::Assembly::default(),
             gaps: LossBook::default(),
             latest: 0,
@@ -120,6 +123,11 @@ impl Engine {
         &self.tree
     }
 
+    /// Names of rules.
+    pub fn rules(&mut self) -> &mut rules::RuleBook {
+        &mut self.rules
+    }
+
     /// What was lost.
     pub fn gaps(&mut self) -> &mut LossBook {
         &mut self.gaps
@@ -141,6 +149,9 @@ impl Engine {
         match body {
             Body::Canary => {}
             Body::ArgChunk(chunk) => self.args.add(head.key, head.ktime, chunk),
+            Body::Exec(exec) if head.source == agent_monitor_ebpf::Source::Lsm => {
+                self.refused_exec(&head, *exec, host, out);
+            }
             Body::Exec(exec) => self.exec(&head, *exec, host, out),
             Body::Fork { child, new_ns } => self.fork(&head, child, new_ns, host, out),
             Body::Exit { status } => self.exit(&head, status, host, out),

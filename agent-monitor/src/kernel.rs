@@ -10,6 +10,7 @@ pub mod btf;
 pub mod canary;
 pub mod object;
 pub mod pod;
+pub(crate) mod policy;
 pub mod rings;
 pub mod seed;
 pub mod tables;

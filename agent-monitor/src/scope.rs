@@ -9,6 +9,8 @@
 //! strictest verdict does, in the order of [`Verdict`]. A rule whose `unless` labels the process
 //! carries does not fit. Where no rule fits, [`Scope::default`] decides.
 
+pub mod base;
+pub mod compile;
 pub mod image;
 pub mod landlock;
 pub mod lint;

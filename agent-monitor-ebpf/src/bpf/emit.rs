@@ -1,7 +1,7 @@
 //! Telling: the only users of the rings, and the count of what could not be told.
 
 use agent_monitor_ebpf::{
-    BODY_LEN, HEADER_LEN, Header, Kind, Source, Verdict,
+    BODY_LEN, HEADER_LEN, Header, Kind, Source,
     event::TAIL_MAX,
     loss::{LossKey, LossReason, LossValue, OVERFLOW_LOSS},
 };
@@ -109,29 +109,55 @@ pub(crate) fn body<T>(scratch: *mut Scratch) -> *mut T {
     unsafe { (&raw mut (*scratch).rec.body).cast() }
 }
 
-/// Sends the record under construction with `tail` bytes of tail.
-///
-/// What a scope refuses goes to the ring that ordinary records cannot fill, and wakes the reader.
+/// Sends the record under construction with `tail` bytes of tail, when this program set is the one that tells.
 #[inline(always)]
 pub(crate) fn send(actor: &Actor, tail: u32) {
     // SAFETY: scratch was checked for null when the actor was made.
-    let (tells, verdict) = unsafe { ((*actor.scratch).tells, (*actor.scratch).rec.head.verdict) };
-    if tells == 0 {
-        return;
+    if unsafe { (*actor.scratch).tells } != 0 {
+        send_checked(actor, tail);
     }
-    let urgent = verdict >= Verdict::Deny as u8;
-    let tail = if tail > TAIL_MAX as u32 { TAIL_MAX as u32 } else { tail };
-    let total = (HEADER_LEN + BODY_LEN) as u32 + tail;
+}
+
+/// The same for a caller that has made sure that it is to be told.
+#[inline(always)]
+pub(crate) fn send_checked(actor: &Actor, tail: u32) {
+    let total = total(actor, tail);
     // SAFETY: scratch is a map value of more than `total` bytes.
     let failed = unsafe {
-        (*actor.scratch).rec.head.total = total;
         let record = (&raw mut (*actor.scratch).rec).cast();
-        if urgent {
-            bpf_ringbuf_output((&raw const PRIORITY).cast_mut().cast(), record, u64::from(total), 0)
-        } else {
-            bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), record, u64::from(total), wake_flags())
-        }
+        bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), record, u64::from(total), wake_flags())
     };
+    count_failure(actor, failed);
+}
+
+/// Sends what a scope refuses: through the ring that ordinary records cannot fill, and the reader is woken.
+#[inline(always)]
+pub(crate) fn send_urgent(actor: &Actor, tail: u32) {
+    // SAFETY: scratch was checked for null when the actor was made.
+    if unsafe { (*actor.scratch).tells } == 0 {
+        return;
+    }
+    let total = total(actor, tail);
+    // SAFETY: scratch is a map value of more than `total` bytes.
+    let failed = unsafe {
+        let record = (&raw mut (*actor.scratch).rec).cast();
+        bpf_ringbuf_output((&raw const PRIORITY).cast_mut().cast(), record, u64::from(total), 0)
+    };
+    count_failure(actor, failed);
+}
+
+/// Writes and gives the length of the record.
+#[inline(always)]
+fn total(actor: &Actor, tail: u32) -> u32 {
+    let tail = if tail > TAIL_MAX as u32 { TAIL_MAX as u32 } else { tail };
+    let total = (HEADER_LEN + BODY_LEN) as u32 + tail;
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe { (*actor.scratch).rec.head.total = total };
+    total
+}
+
+#[inline(always)]
+fn count_failure(actor: &Actor, failed: i64) {
     if failed != 0 {
         // SAFETY: as above.
         lose(actor.agent(), unsafe { (*actor.scratch).rec.head.kind }, LossReason::RingFull);

@@ -22,7 +22,7 @@ use aya_ebpf::{
 };
 
 use super::{
-    emit::{lose, send},
+    emit::{lose, send, send_urgent},
     globals as g,
     maps::{NETS, PLACES},
     read::{Ptr, dentry_id, field, pointer},
@@ -223,7 +223,8 @@ fn gather(actor: &Actor, policy: &AgentPolicy, dentry: Ptr, walked: &Walked, off
     }
     let lengths = u64::from_le_bytes(policy.extensions);
     if lengths != 0 {
-        let len = walked.leaf_len;
+        // SAFETY: the first component's length.
+        let len = u32::from(unsafe { (&raw const (*scratch).lens[0]).read_volatile() });
         let mut e = Endings { gather: f, lengths, off, len };
         // SAFETY: as above.
         unsafe {
@@ -387,7 +388,7 @@ pub(crate) fn stamp(
 #[inline(always)]
 pub(crate) fn settle(actor: &Actor, tail: u32) -> i32 {
     if conclude(actor) {
-        send(actor, tail);
+        send_urgent(actor, tail);
         return -EACCES;
     }
     send(actor, tail);

@@ -36,6 +36,8 @@ pub(crate) struct Scratch {
     pub(crate) found_by: u32,
     /// Hash of each component, leaf first.
     pub(crate) hashes: [u64; DEPTH_MAX],
+    /// Length of each component, leaf first.
+    pub(crate) lens: [u8; DEPTH_MAX],
     /// Path of the script of the exec in progress, as a dentry piece.
     pub(crate) script_path: [u8; SCRIPT_STASH],
     pub(crate) script_hash: u64,
@@ -53,12 +55,19 @@ pub(crate) struct Scratch {
     pub(crate) new_ns: u32,
     /// What the tables say about the place being judged. Eight bytes aligned.
     pub(crate) evidence: Evidence,
+    /// The dentry at which the last walk ended.
+    pub(crate) last: u64,
     /// The end of a name, for look-ups by extension.
     pub(crate) ending: [u64; 32],
     /// The decision about the act in progress, 0 when nothing was judged.
     pub(crate) decision: u32,
     /// The same of the exec in progress: script and interpreter together.
     pub(crate) exec_decision: u32,
+    /// What the record of that exec will say: verdict, rule and flags.
+    pub(crate) exec_verdict: u32,
+    pub(crate) exec_rule: u32,
+    pub(crate) exec_flags: u32,
+    pub(crate) reserved2: u32,
     /// 1 when this program set is the one that tells.
     pub(crate) tells: u32,
     /// 1 when the walk did not end at the root of the superblock.

@@ -87,6 +87,11 @@ impl Agents {
         self.ids.get(id).copied()
     }
 
+    /// Every index that was ever given, also those of agents that are gone.
+    pub fn indices(&self) -> impl Iterator<Item = AgentIndex> {
+        self.names.keys().copied()
+    }
+
     /// Whether the agent is registered now.
     #[must_use]
     pub fn is_registered(&self, index: AgentIndex) -> bool {

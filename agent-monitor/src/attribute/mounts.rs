@@ -120,6 +120,23 @@ impl MountTable {
         at.root.starts_with(b"/").then(|| Location { dev: at.dev, inner: concat(&at.root, rest) })
     }
 
+    /// Every mount that shows a part of a file system, in the table's order: the place of its mount point in the file
+    /// system around it (`None` for the root of the host), and what it shows.
+    #[must_use]
+    pub fn places(&self) -> Vec<(Option<Location>, Location)> {
+        let shown =
+            self.mounts.iter().filter(|mount| mount.root.starts_with(b"/") && mount.root != b"//deleted");
+        shown
+            .map(|mount| {
+                let on = self.parent_of(mount).and_then(|around| {
+                    let rest = below(&mount.point, &around.point)?;
+                    Some(Location { dev: around.dev, inner: concat(&around.root, rest) })
+                });
+                (on, Location { dev: mount.dev, inner: mount.root.clone() })
+            })
+            .collect()
+    }
+
     fn parent_of(&self, mount: &Mount) -> Option<&Mount> {
         self.mounts.iter().find(|m| m.id == mount.parent && m.id != mount.id)
     }

@@ -198,6 +198,49 @@ pub fn ptrace(request: u64) -> String {
     known.map_or_else(|| format!("request {request:#x}"), |(_, name)| (*name).to_owned())
 }
 
+/// A system call that changes mounts, x86-64 numbers.
+#[must_use]
+pub fn mount_call(number: u64) -> String {
+    const FIRST: u64 = 428;
+    const CALLS: [&str; 6] = ["open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick"];
+    let known = number.checked_sub(FIRST).and_then(|index| nth(&CALLS, index));
+    match (known, number) {
+        (Some(name), _) => name.to_owned(),
+        (None, 442) => "mount_setattr".to_owned(),
+        (None, _) => format!("system call {number}"),
+    }
+}
+
+/// Which of the daemon's means of getting on was aimed at.
+#[must_use]
+pub fn priority(what: u64) -> String {
+    const WHAT: [&str; 6] = ["nice", "ioprio", "scheduler", "rlimit", "move_memory", "sigio"];
+    let known = what.checked_sub(1).and_then(|index| nth(&WHAT, index));
+    known.map_or_else(|| format!("priority {what}"), str::to_owned)
+}
+
+/// A socket by its numbers.
+#[must_use]
+pub fn socket(family: u64, kind: u64, protocol: u64) -> String {
+    const FAMILIES: [(u64, &str); 12] = [
+        (2, "AF_INET"),
+        (10, "AF_INET6"),
+        (15, "AF_KEY"),
+        (16, "AF_NETLINK"),
+        (17, "AF_PACKET"),
+        (21, "AF_RDS"),
+        (29, "AF_CAN"),
+        (30, "AF_TIPC"),
+        (31, "AF_BLUETOOTH"),
+        (38, "AF_ALG"),
+        (43, "AF_SMC"),
+        (44, "AF_XDP"),
+    ];
+    let known = FAMILIES.iter().find(|(number, _)| *number == family);
+    let family = known.map_or_else(|| format!("family {family}"), |(_, name)| (*name).to_owned());
+    format!("{family} type {kind} protocol {protocol}")
+}
+
 /// Namespaces in `NS_*` bits, by name.
 #[must_use]
 pub fn namespaces(bits: u32) -> Vec<String> {

@@ -31,6 +31,7 @@ impl Engine {
             priv_op::SUID_EXEC => Privilege {
                 old_uid: id(first),
                 new_uid: id(second),
+                capabilities: names::capabilities(third),
                 operation: operation("suid_exec"),
                 ..base
             },
@@ -71,6 +72,19 @@ impl Engine {
             priv_op::MODULE_LOAD => Privilege { operation: operation("load"), object: a, ..base },
             priv_op::MODULE_REQUEST => Privilege { operation: operation("request"), object: a, ..base },
             priv_op::BPF => Privilege { operation: Some(names::bpf_command(first)), ..base },
+            priv_op::MOUNT_CALL => Privilege { operation: Some(names::mount_call(first)), ..base },
+            priv_op::PRIORITY => Privilege { operation: Some(names::priority(first)), ..base },
+            priv_op::RAW_SOCKET => Privilege {
+                operation: operation("raw_socket"),
+                object: Some(names::socket(first, second, third)),
+                ..base
+            },
+            priv_op::UNKNOWN_SOCKET => Privilege {
+                operation: operation("socket"),
+                object: Some(names::socket(first, second, third)),
+                ..base
+            },
+            priv_op::PTRACE_READ => Privilege { operation: operation("read"), ..base },
             op => Privilege { operation: Some(format!("op {op}")), object: a, ..base },
         };
         (privilege, None)

@@ -7,11 +7,12 @@ use super::{Engine, Host, Output, names};
 use crate::attribute::argv::{self, Program};
 use crate::attribute::boot::Seed;
 use crate::attribute::matcher::{Facts, FileId};
+use crate::attribute::mounts::dev_text;
 use crate::attribute::tree::{Binding, Image, Proc};
 use crate::attribute::{TaskKey, identity};
 use crate::decode::file::Place;
 use crate::decode::{ExecFacts, FsPath, Head};
-use crate::model::{Event, Kind, text};
+use crate::model::{Access, Event, File, Kind, text};
 
 /// What an exec record says, in host paths.
 struct Started {
@@ -103,6 +104,31 @@ impl Engine {
                 self.bound_by_exec(head, before, host, out);
             }
         }
+    }
+
+    /// A program that the scope does not let run: the process stays what it was, the program is the object.
+    pub(super) fn refused_exec(
+        &mut self,
+        head: &Head,
+        exec: ExecFacts,
+        host: &mut dyn Host,
+        out: &mut Output,
+    ) {
+        let file = exec.exe.map(|path| {
+            let (dev, truncated) = (path.dev, path.truncated);
+            let found = self.host_path(&Place::Path(path), host);
+            File {
+                path: Some(text::escape(&found.bytes)),
+                access: vec![Access::Exec],
+                dev: Some(dev_text(dev)),
+                inode: (exec.exe_ino != 0).then_some(exec.exe_ino),
+                truncated,
+                new_path: None,
+                change: None,
+            }
+        });
+        let event = self.action(head, host);
+        self.tell(Event { file, ..event }, out);
     }
 
     /// Tells that the kernel bound the process at this very exec.

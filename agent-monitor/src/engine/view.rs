@@ -19,13 +19,15 @@ impl Engine {
         }
         let agent = self.agent_view(who);
         let index = self.tree.get(who).and_then(|proc| proc.binding).map_or(0, |binding| binding.agent);
+        let kind = super::rules::tampering(head, super::kind(head.kind));
         Event {
             verdict: Some(verdict(head.verdict)),
             errno: Errno::from_return(i64::from(head.errno)),
-            mode: self.agents.mode(index),
+            mode: super::rules::mode(head).or(self.agents.mode(index)),
+            rule: head.rule.map(|rule| self.rules.name(head.agent, rule)),
             agent,
             process: Some(process),
-            ..Event::new(self.clock.wall(head.ktime), super::kind(head.kind), source(head.source))
+            ..Event::new(self.clock.wall(head.ktime), kind, source(head.source))
         }
     }
 

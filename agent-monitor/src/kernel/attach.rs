@@ -72,6 +72,7 @@ macro_rules! programs {
 
 programs! {
     seed_tasks: Hook::TaskIter, "process", Always, "";
+    task_alloc: Hook::Lsm("task_alloc"), "process", Full, "";
     process_fork: Hook::TpBtf("sched_process_fork"), "process", Always, "";
     process_exit: Hook::TpBtf("sched_process_exit"), "process", Always, "";
     bprm_check: Hook::Lsm("bprm_check_security"), "process", Full, "";
@@ -92,6 +93,12 @@ programs! {
     inode_setattr_idmap: Hook::LsmDentry("inode_setattr", 1), "file", Full, "truncation, chmod, chown and utimes are not seen";
     inode_setxattr: Hook::Lsm("inode_setxattr"), "file", Full, "extended attributes are not seen";
     inode_removexattr: Hook::Lsm("inode_removexattr"), "file", Full, "removed extended attributes are not seen";
+    inode_set_acl: Hook::Lsm("inode_set_acl"), "file", Full, "changes of ACLs are seen as attributes only";
+    inode_remove_acl: Hook::Lsm("inode_remove_acl"), "file", Full, "changes of ACLs are seen as attributes only";
+    file_receive: Hook::Lsm("file_receive"), "file", Full, "descriptors from other processes are not judged";
+    file_ioctl: Hook::Lsm("file_ioctl"), "file", Full, "inode flags set by ioctl are not seen";
+    file_ioctl_compat: Hook::Lsm("file_ioctl_compat"), "file", Full, "inode flags set by 32-bit ioctl are seen by the other hook";
+    file_mprotect: Hook::Lsm("file_mprotect"), "file", Full, "mappings made executable later are not seen";
     mmap_file: Hook::Lsm("mmap_file"), "file", Full, "executable mappings are not seen";
     socket_connect: Hook::Lsm("socket_connect"), "network", Full, "connections are not seen";
     socket_sendmsg: Hook::Lsm("socket_sendmsg"), "network", Full, "messages to unconnected peers are not seen";
@@ -100,6 +107,7 @@ programs! {
     sock_graft: Hook::Lsm("sock_graft"), "network", Full, "accepted connections are not seen";
     unix_stream_connect: Hook::Lsm("unix_stream_connect"), "network", Full, "UNIX connections are not seen";
     unix_may_send: Hook::Lsm("unix_may_send"), "network", Full, "UNIX datagrams are not seen";
+    socket_create: Hook::Lsm("socket_create"), "network", Full, "raw sockets and unknown families are not judged";
     flow_tcp: Hook::TpBtf("inet_sock_set_state"), "network", Always, "the end of TCP flows is not seen";
     flow_release: Hook::Sock, "network", Always, "the end of other flows is not seen";
     bytes_ingress: Hook::Skb, "network", Always, "bytes received outside TCP are not counted";
@@ -125,6 +133,15 @@ programs! {
     kernel_read_file: Hook::Lsm("kernel_read_file"), "privilege", Full, "finit_module is not seen";
     kernel_module_request: Hook::Lsm("kernel_module_request"), "privilege", Full, "module requests are not seen";
     bpf_syscall: Hook::Lsm("bpf"), "privilege", Full, "the bpf system call is not seen";
+    bprm_creds: Hook::Lsm("bprm_creds_from_file"), "privilege", Full, "what set-user-ID images give is not judged";
+    userns_create: Hook::Lsm("userns_create"), "privilege", Full, "new user namespaces are not judged";
+    capable: Hook::Lsm("capable"), "privilege", Full, "unshare, setns and the new mount API are not judged";
+    task_setnice: Hook::Lsm("task_setnice"), "privilege", Full, "the daemon's priority is not protected";
+    task_setioprio: Hook::Lsm("task_setioprio"), "privilege", Full, "the daemon's I/O priority is not protected";
+    task_setscheduler: Hook::Lsm("task_setscheduler"), "privilege", Full, "the daemon's scheduling is not protected";
+    task_setrlimit: Hook::Lsm("task_setrlimit"), "privilege", Full, "the daemon's limits are not protected";
+    task_movememory: Hook::Lsm("task_movememory"), "privilege", Full, "the daemon's memory can be moved";
+    sigio: Hook::Lsm("file_send_sigiotask"), "privilege", Full, "the daemon is not protected from signals by descriptors";
     exit_unshare: Hook::Syscall("sys_exit_unshare"), "privilege", Full, "unshare is not seen";
     exit_setns: Hook::Syscall("sys_exit_setns"), "privilege", Full, "setns is not seen";
     partial_exit: Hook::TpBtf("sys_exit"), "file", Partial, "";
@@ -139,6 +156,21 @@ pub enum Outcome {
     Absent(String),
     /// The kernel refused it.
     Refused(String),
+}
+
+/// What a program cost the kernel's verifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Instructions the verifier walked through; a million are too many (kernel/bpf/verifier.c `complexity limit`).
+    pub verified: u32,
+    /// Bytes of the program after the kernel's rewriting.
+    pub translated: u32,
+}
+
+/// What a loaded program cost, where the kernel tells (since 5.16).
+pub(super) fn cost(ebpf: &mut Ebpf, program: &Program) -> Option<Cost> {
+    let info = ebpf.program(program.name)?.info().ok()?;
+    Some(Cost { verified: info.verified_instruction_count()?, translated: info.size_translated()? })
 }
 
 /// Loads and attaches one program. The link is returned for pinning; an iterator has none.

@@ -20,7 +20,7 @@ use aya::{
 
 use super::{
     KernelError, Options,
-    attach::{self, At, Hook, Outcome, PROGRAMS},
+    attach::{self, At, Cost, Hook, Outcome, PROGRAMS},
     bpffs,
     btf::{self, VMLINUX},
     pod::Plain,
@@ -34,7 +34,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ag
 /// Maps that are pinned: those that the programs and a later daemon share.
 const PINNED_MAPS: &[&str] = &[
     "EVENTS", "PRIORITY", "RUNTIME", "PATHS", "TEXTS", "USERS", "NAMES", "CGROUPS", "PROCS", "BACKFILL",
-    "LOSSES", "OVERFLOW", "FLOWS", "TASKS", "SCRATCH",
+    "LOSSES", "OVERFLOW", "POLICIES", "PLACES", "NETS", "FLOWS", "TASKS", "SCRATCH",
 ];
 
 /// The loaded kernel side.
@@ -43,6 +43,7 @@ pub struct Kernel {
     pub(super) runtime: Runtime,
     options: Options,
     outcomes: BTreeMap<&'static str, Outcome>,
+    costs: BTreeMap<&'static str, Cost>,
     lost_fields: Vec<(&'static str, &'static str)>,
     /// Why BPF LSM is not used; `None` at level full.
     without_lsm: Option<String>,
@@ -80,6 +81,7 @@ impl Kernel {
             runtime,
             options,
             outcomes: BTreeMap::new(),
+            costs: BTreeMap::new(),
             lost_fields,
             without_lsm,
             taken_over,
@@ -107,11 +109,14 @@ impl Kernel {
             } else if needs_cgroup && self.options.cgroup.is_none() {
                 Outcome::Absent("no cgroup v2 is mounted".into())
             } else {
+                tracing::debug!(program = program.name, "loading");
                 match attach::attach(&mut self.ebpf, program, aya_btf, self.options.cgroup.as_deref()) {
                     Ok(link) => {
                         if let Some(link) = link {
                             self.pin_link(program.name, link)?;
                         }
+                        self.costs
+                            .extend(attach::cost(&mut self.ebpf, program).map(|cost| (program.name, cost)));
                         Outcome::Attached
                     }
                     Err(e) if program.without.is_empty() => return Err(e),
@@ -164,6 +169,11 @@ impl Kernel {
     /// What became of each program that this level wants.
     pub fn outcomes(&self) -> &BTreeMap<&'static str, Outcome> {
         &self.outcomes
+    }
+
+    /// What each program cost the verifier.
+    pub fn costs(&self) -> &BTreeMap<&'static str, Cost> {
+        &self.costs
     }
 
     /// Members that this kernel does not have, with what is lost.

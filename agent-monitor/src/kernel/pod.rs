@@ -4,6 +4,7 @@ use agent_monitor_ebpf::{
     bind::{CgroupEntry, MatchEntry, MatchSet, NumKey, PathKey},
     config::Runtime,
     loss::{LossKey, LossValue},
+    policy::{AgentKey, AgentPolicy, NetKey, NetSet, PathRule, PlaceKey},
     task::{BackfillEntry, ProcEntry},
 };
 
@@ -21,14 +22,20 @@ macro_rules! plain {
     };
 }
 plain!(
+    AgentKey,
+    AgentPolicy,
     BackfillEntry,
     CgroupEntry,
     LossKey,
     LossValue,
     MatchEntry,
     MatchSet,
+    NetKey,
+    NetSet,
     NumKey,
     PathKey,
+    PathRule,
+    PlaceKey,
     ProcEntry,
     Runtime
 );

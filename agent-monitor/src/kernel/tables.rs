@@ -12,6 +12,7 @@ use agent_monitor_ebpf::{
         CgroupEntry, MATCHES, MatchEntry, MatchSet, NAME_CGROUP_LEAF, NAME_CGROUP_PATH, NAME_EXEC_TEXT,
         NumKey, PathKey,
     },
+    config::RUN_POLICY,
     loss::{LossKey, LossValue, OVERFLOW_SLOTS},
     path::{HashKey, text_hash, text_path_hash},
     task::{BackfillEntry, ProcEntry},
@@ -19,6 +20,7 @@ use agent_monitor_ebpf::{
 use aya::maps::{Array, HashMap, MapData, MapError};
 
 use super::{KernelError, object::Kernel, pod::Plain};
+use crate::scope::image::PolicyImage;
 
 /// One set of recognition rules, translated to what the kernel compares.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub struct Tables {
     pub flags: u32,
 }
 
-type Table<'a, K, V> = HashMap<&'a mut MapData, Plain<K>, Plain<V>>;
+pub(super) type Table<'a, K, V> = HashMap<&'a mut MapData, Plain<K>, Plain<V>>;
 
 /// An alternative that fits nobody.
 const EMPTY: MatchEntry = MatchEntry {
@@ -60,7 +62,7 @@ fn set_of(entries: &[MatchEntry]) -> MatchSet {
 }
 
 impl Kernel {
-    fn table<K, V>(&mut self, name: &'static str) -> Result<Table<'_, K, V>, KernelError>
+    pub(super) fn table<K, V>(&mut self, name: &'static str) -> Result<Table<'_, K, V>, KernelError>
     where
         Plain<K>: aya::Pod,
         Plain<V>: aya::Pod,
@@ -69,7 +71,7 @@ impl Kernel {
         HashMap::try_from(map).map_err(|e| KernelError::bpf(format!("open table {name}"), &e))
     }
 
-    fn insert<K, V>(&mut self, name: &'static str, entries: Vec<(K, V)>) -> Result<(), KernelError>
+    pub(super) fn insert<K, V>(&mut self, name: &'static str, entries: Vec<(K, V)>) -> Result<(), KernelError>
     where
         Plain<K>: aya::Pod,
         Plain<V>: aya::Pod,
@@ -88,15 +90,16 @@ impl Kernel {
     ///
     /// # Errors
     /// When a table is full or the kernel refuses.
-    pub fn apply(&mut self, tables: &Tables) -> Result<(), KernelError> {
+    pub fn apply(&mut self, tables: &Tables, policy: &PolicyImage) -> Result<(), KernelError> {
         let old = self.runtime.generation;
-        let fresh = old.wrapping_add(1).max(1);
-        if let Err(e) = self.write_generation(tables, fresh) {
+        let fresh = self.next_generation();
+        let written = self.write_generation(tables, fresh).and_then(|()| self.write_policy(policy, fresh));
+        if let Err(e) = written {
             self.forget(|generation| generation == fresh)?;
             return Err(e);
         }
         self.runtime.generation = fresh;
-        self.runtime.flags = tables.flags;
+        self.runtime.flags = tables.flags | if policy.agents.is_empty() { 0 } else { RUN_POLICY };
         if let Err(e) = self.write_runtime() {
             self.runtime.generation = old;
             self.forget(|generation| generation == fresh)?;
@@ -108,7 +111,12 @@ impl Kernel {
         self.forget(|generation| generation != fresh && generation != old)
     }
 
-    fn hash_key(&self) -> HashKey {
+    /// The generation that the next [`Kernel::apply`] puts in force.
+    pub fn next_generation(&self) -> u32 {
+        self.runtime.generation.wrapping_add(1).max(1)
+    }
+
+    pub(super) fn hash_key(&self) -> HashKey {
         HashKey { k0: self.runtime.k0, k1: self.runtime.k1 }
     }
 
@@ -151,7 +159,8 @@ impl Kernel {
         remove(&mut self.table::<NumKey, MatchSet>("TEXTS")?, |k| stale(k.generation))?;
         remove(&mut self.table::<NumKey, MatchEntry>("USERS")?, |k| stale(k.generation))?;
         remove(&mut self.table::<NumKey, CgroupEntry>("NAMES")?, |k| stale(k.generation))?;
-        remove(&mut self.table::<NumKey, CgroupEntry>("CGROUPS")?, |k| stale(k.generation))
+        remove(&mut self.table::<NumKey, CgroupEntry>("CGROUPS")?, |k| stale(k.generation))?;
+        self.forget_policy(stale)
     }
 
     /// Hands a plan to the task iterator, runs it, and clears the plan.
@@ -232,7 +241,7 @@ impl Kernel {
     }
 }
 
-fn ignore_absent(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn ignore_absent(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -240,7 +249,7 @@ fn ignore_absent(result: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-fn remove<K, V>(table: &mut Table<'_, K, V>, stale: impl Fn(&K) -> bool) -> Result<(), KernelError>
+pub(super) fn remove<K, V>(table: &mut Table<'_, K, V>, stale: impl Fn(&K) -> bool) -> Result<(), KernelError>
 where
     Plain<K>: aya::Pod,
     Plain<V>: aya::Pod,

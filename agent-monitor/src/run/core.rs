@@ -22,6 +22,7 @@ use crate::health::doctor::Report;
 use crate::model::{Event, Kind, Time};
 use crate::record::Store;
 use crate::registry::Loaded;
+use crate::scope::image::PolicyImage;
 
 /// Records that are taken from the rings under one lock.
 const BATCH: usize = 512;
@@ -41,6 +42,10 @@ pub(super) struct Book {
     pub(super) loaded: Loaded,
     pub(super) agents: Agents,
     pub(super) compiled: Compiled,
+    /// Scopes in force.
+    pub(super) policy: PolicyImage,
+    /// What of them is not in force as written.
+    pub(super) notes: Vec<String>,
     pub(super) hashes: Hashes,
 }
 

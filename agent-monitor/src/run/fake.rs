@@ -11,6 +11,7 @@ use super::port::{Port, PortError, RingReader};
 use crate::attribute::MatchImage;
 use crate::attribute::backfill::{Plan, TaskInfo};
 use crate::health::doctor::{Level, Report};
+use crate::scope::image::PolicyImage;
 
 /// What the fake holds; shared with the test.
 #[derive(Debug, Default)]
@@ -65,7 +66,11 @@ impl Port for FakeKernel {
         self.inner().taken_over
     }
 
-    fn apply(&mut self, image: &MatchImage) -> Result<(), PortError> {
+    fn next_generation(&mut self) -> Result<u32, PortError> {
+        Ok(u32::try_from(self.ready()?.applied.len()).unwrap_or_default().saturating_add(1))
+    }
+
+    fn apply(&mut self, image: &MatchImage, _policy: &PolicyImage) -> Result<(), PortError> {
         self.ready()?.applied.push(image.clone());
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::engine::Host;
 use crate::registry::LinuxFacts;
 use crate::registry::facts::HostFacts;
 use crate::registry::record::{Sha256, UserRef};
+use crate::scope::compile::{MountPlace, Places};
 
 /// Names that are remembered at the most.
 const CACHE_MAX: usize = 4096;
@@ -181,6 +182,20 @@ impl Resolve for LiveResolve<'_> {
     fn containers(&mut self, start: &str) -> Vec<String> {
         let all = self.containers.get_or_insert_with(super::cgroups::containers);
         all.iter().filter(|id| id.starts_with(start)).cloned().collect()
+    }
+}
+
+impl Places for LiveResolve<'_> {
+    fn canonical(&mut self, path: &[u8]) -> Vec<u8> {
+        Resolve::canonical(self, path)
+    }
+
+    fn locate(&mut self, canonical: &[u8]) -> Option<Location> {
+        self.mounts.locate(canonical)
+    }
+
+    fn mounts(&mut self) -> Vec<MountPlace> {
+        self.mounts.places().into_iter().map(|(on, shows)| MountPlace { on, shows }).collect()
     }
 }
 

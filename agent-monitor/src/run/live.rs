@@ -18,6 +18,7 @@ use crate::kernel::object::Kernel;
 use crate::kernel::rings::Rings;
 use crate::kernel::tables::Tables;
 use crate::kernel::{KernelError, Options, bpffs};
+use crate::scope::image::PolicyImage;
 
 impl From<KernelError> for PortError {
     fn from(error: KernelError) -> Self {
@@ -84,8 +85,12 @@ impl Port for Live {
         self.kernel.as_ref().is_some_and(Kernel::taken_over)
     }
 
-    fn apply(&mut self, image: &MatchImage) -> Result<(), PortError> {
-        Ok(self.kernel()?.apply(&tables(image))?)
+    fn next_generation(&mut self) -> Result<u32, PortError> {
+        Ok(self.kernel()?.next_generation())
+    }
+
+    fn apply(&mut self, image: &MatchImage, policy: &PolicyImage) -> Result<(), PortError> {
+        Ok(self.kernel()?.apply(&tables(image), policy)?)
     }
 
     fn backfill(&mut self, plan: &Plan) -> Result<Vec<TaskInfo>, PortError> {

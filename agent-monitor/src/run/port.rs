@@ -8,6 +8,7 @@ use agent_monitor_ebpf::task::ProcEntry;
 use crate::attribute::MatchImage;
 use crate::attribute::backfill::{Plan, TaskInfo};
 use crate::health::doctor::Report;
+use crate::scope::image::PolicyImage;
 
 /// The kernel side failed. The text says what was tried and why it did not work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,11 +23,17 @@ pub trait Port: Send {
     /// Whether the pins of an earlier daemon were taken over: bindings and losses go on from there.
     fn taken_over(&self) -> bool;
 
-    /// Puts a whole new set of recognition tables in force, at once. On error the old set stays.
+    /// The generation that the next [`Port::apply`] puts in force.
+    ///
+    /// # Errors
+    /// When there is no kernel side any more.
+    fn next_generation(&mut self) -> Result<u32, PortError>;
+
+    /// Puts a whole new set of recognition tables and scopes in force, at once. On error the old set stays.
     ///
     /// # Errors
     /// When a table is full or the kernel refuses.
-    fn apply(&mut self, image: &MatchImage) -> Result<(), PortError>;
+    fn apply(&mut self, image: &MatchImage, policy: &PolicyImage) -> Result<(), PortError>;
 
     /// Binds or frees the processes of a plan, every thread of them, and lists all processes as they are then. An empty
     /// plan only lists.

@@ -18,6 +18,7 @@ use crate::control::api::{RefusedRecord, Reloaded};
 use crate::engine::{Host as _, Output, args, gaps};
 use crate::model::{Kind, Mode, Source};
 use crate::registry::{LinuxFacts, LoadError, Loaded, Record, Refused, load_dir};
+use crate::scope::{self, compile::Protected, image::PolicyImage};
 
 /// Runs of the iterator for one back-fill.
 const ROUNDS: usize = 8;
@@ -69,15 +70,15 @@ impl Core {
             tracing::warn!(%error, "numbers of agents are not kept; they may change at the next start");
         }
         lock(&self.live).host.forget();
-        let compiled = self.compile(&loaded.records, &agents, &mut book);
-        if let Err(error) = self.put_in_force(&book, &agents, &compiled) {
+        let (compiled, policy) = self.compile(&loaded.records, &agents, &mut book);
+        if let Err(error) = self.put_in_force(&book, &agents, &compiled, &policy) {
             self.health.reload_refused();
             return Err(error.into());
         }
         let changes = changes(&book.loaded, &loaded);
         let first = book.loaded.records.is_empty() && book.compiled == Compiled::default();
         let before = std::mem::replace(&mut book.loaded, loaded);
-        (book.agents, book.compiled) = (agents, compiled);
+        (book.agents, book.compiled, book.policy) = (agents, compiled, policy);
         self.health.registry(book.loaded.records.len() as u64, book.loaded.refused.len() as u64);
         self.tell_changes(&book.loaded, &before, &changes, first);
         Ok(changes)
@@ -88,12 +89,12 @@ impl Core {
     pub fn refresh(&self) {
         let mut book = lock(&self.book);
         let (records, agents) = (book.loaded.records.clone(), book.agents.clone());
-        let compiled = self.compile(&records, &agents, &mut book);
-        if compiled == book.compiled {
+        let (compiled, policy) = self.compile(&records, &agents, &mut book);
+        if compiled == book.compiled && policy == book.policy {
             return;
         }
-        match self.put_in_force(&book, &agents, &compiled) {
-            Ok(()) => book.compiled = compiled,
+        match self.put_in_force(&book, &agents, &compiled, &policy) {
+            Ok(()) => (book.compiled, book.policy) = (compiled, policy),
             Err(error) => tracing::error!(%error, "a change on the host could not be put in force"),
         }
     }
@@ -112,24 +113,57 @@ impl Core {
         }
     }
 
-    fn compile(&self, records: &[Record], agents: &Agents, book: &mut Book) -> Compiled {
+    fn compile(&self, records: &[Record], agents: &Agents, book: &mut Book) -> (Compiled, PolicyImage) {
         let mounts = lock(&self.live).engine.mounts().clone();
         let compiled = compile(records, agents, &mut LiveResolve::new(&mounts, &mut book.hashes));
         for note in compiled.notes.iter().filter(|note| !book.compiled.notes.contains(note)) {
             tracing::warn!("{note}");
         }
-        compiled
+        let scopes = scope::compile::compile(
+            records,
+            agents,
+            &mut LiveResolve::new(&mounts, &mut book.hashes),
+            &self.own_places(),
+        );
+        for note in scopes.notes.iter().filter(|note| !book.notes.contains(note)) {
+            tracing::warn!("{note}");
+        }
+        book.notes.clone_from(&scopes.notes);
+        (compiled, scopes.image)
+    }
+
+    /// What no agent may change: registry, state, socket, pins, the program itself and what `/proc` opens of it.
+    fn own_places(&self) -> Protected {
+        let bytes = |path: &std::path::Path| path.as_os_str().as_encoded_bytes().to_vec();
+        let mut written =
+            vec![bytes(&self.config.registry), format!("/proc/{}", std::process::id()).into_bytes()];
+        written.extend(self.config.socket.parent().map(bytes));
+        written.extend(std::env::current_exe().ok().as_deref().map(bytes));
+        Protected { written, closed: vec![bytes(&self.config.state_dir), bytes(&self.config.bpffs)] }
     }
 
     /// Engine first, so that every name is known when the first record carries its number.
-    fn put_in_force(&self, book: &Book, agents: &Agents, compiled: &Compiled) -> Result<(), PortError> {
-        lock(&self.live).engine.set_agents(agents.clone(), compiled.matcher.clone());
-        if compiled.image == book.compiled.image && book.compiled != Compiled::default() {
+    fn put_in_force(
+        &self,
+        book: &Book,
+        agents: &Agents,
+        compiled: &Compiled,
+        policy: &PolicyImage,
+    ) -> Result<(), PortError> {
+        let mut live = lock(&self.live);
+        let mut port = lock(&self.port);
+        live.engine.set_agents(agents.clone(), compiled.matcher.clone());
+        let same = compiled.image == book.compiled.image && *policy == book.policy;
+        if same && book.compiled != Compiled::default() {
             return Ok(());
         }
-        let applied = lock(&self.port).apply(&compiled.image);
+        let generation = port.next_generation()?;
+        let names = policy.agents.iter().map(|(agent, scope)| (*agent, scope.rules.clone()));
+        live.engine.rules().learn(generation, names.collect());
+        let applied = port.apply(&compiled.image, policy);
         if applied.is_err() {
-            lock(&self.live).engine.set_agents(book.agents.clone(), book.compiled.matcher.clone());
+            live.engine.rules().forget(generation);
+            live.engine.set_agents(book.agents.clone(), book.compiled.matcher.clone());
         }
         applied
     }

@@ -144,7 +144,12 @@ fn checks(kernel: &Kernel, runs: &BTreeMap<&'static str, u64>) -> Vec<Check> {
     for (name, outcome) in kernel.outcomes() {
         let n = runs.get(name).copied().unwrap_or(0);
         let (fine, found) = match outcome {
-            Outcome::Attached => (true, format!("attached, ran {n} times during the canary acts")),
+            Outcome::Attached => {
+                let cost = kernel.costs().get(name);
+                let cost =
+                    cost.map_or_else(String::new, |c| format!(", {} instructions verified", c.verified));
+                (true, format!("attached, ran {n} times during the canary acts{cost}"))
+            }
             Outcome::Absent(why) => (false, why.clone()),
             Outcome::Refused(why) => (false, why.clone()),
         };

@@ -23,14 +23,14 @@ use aya_ebpf::{
 
 use super::file::{acting, hash_key};
 use crate::bpf::{
-    emit::{begin, body, lose, send, wake_flags, zero},
+    emit::{begin, body, lose, send_checked, send_urgent, wake_flags, zero},
     globals as g,
-    judge::{place, settle_quietly, stamp},
+    judge::{EACCES, conclude, place},
     maps::{EVENTS, PROCS},
     read::{Ptr, current, dentry_id, field, ids, leader_start, now, pointer, uid_gid},
     recognise::{Facts, Place, by_cgroup, by_place, by_text, by_user, cgroup_entry, condition_bits},
     scratch::{SCRIPT_STASH, Scratch, tail_at},
-    tag::{Actor, clear_tag, copy_tag, note_ids, policy_of, runtime, scratch_of, set_tag, tag_of, telling},
+    tag::{Actor, clear_tag, copy_tag, note_ids, runtime, scratch_of, set_tag, tag_of, telling},
     walk::{fold, kernel_text, text_hash_at, walk},
 };
 
@@ -63,6 +63,7 @@ fn judge_exec(bprm: Ptr) -> i32 {
         let found = (&raw const (*actor.scratch).decision).read_volatile();
         let before = if first { 0 } else { kept.read_volatile() };
         kept.write_volatile(stricter(before, found));
+        (&raw mut (*actor.scratch).decision).write_volatile(stricter(before, found));
         (*b).exe = walked.piece;
         (*b).exe_dev = dev;
         (*b).exe_ino = ino;
@@ -71,7 +72,20 @@ fn judge_exec(bprm: Ptr) -> i32 {
     let (filename, end) = kernel_text(actor.scratch, walked.end, pointer(bprm, &g::O_BPRM_FILENAME));
     // SAFETY: as above.
     unsafe { (*b).filename = filename };
-    settle_quietly(&actor, end)
+    let refused = conclude(&actor);
+    // SAFETY: as above.
+    unsafe {
+        let s = actor.scratch;
+        (*s).exec_verdict = u32::from((*s).rec.head.verdict);
+        (*s).exec_rule = (*s).rec.head.rule;
+        (*s).exec_flags = u32::from((*s).rec.head.flags);
+    }
+    // In mode `observe` the exec goes ahead and its own record says what was decided.
+    if refused {
+        send_urgent(&actor, end);
+        return -EACCES;
+    }
+    0
 }
 
 /// Does nothing: the daemon loads it to learn whether this kernel takes LSM programs.
@@ -109,6 +123,9 @@ fn note_script(bprm: Ptr) {
         let to = (&raw mut (*scratch).script_path).cast::<u64>();
         aya_ebpf::helpers::generated::bpf_probe_read_kernel(to.cast(), SCRIPT_STASH as u32, from.cast());
         (*scratch).script_seen = 1;
+        (*scratch).exec_verdict = 0;
+        (*scratch).exec_rule = 0;
+        (*scratch).exec_flags = 0;
     }
 }
 
@@ -240,25 +257,21 @@ fn recognise_and_tell(actor: &Actor, runtime: &Runtime, bprm: Ptr) {
         (*b).before = was;
         (*b).argc = field(bprm, &g::O_BPRM_ARGC);
     }
-    stamp_exec(actor, runtime, was);
+    stamp_exec(actor);
     tell_exec(actor, key, bprm, walked.end, is_script);
     note_euid(actor);
 }
 
-/// Writes what `bprm_check_security` decided for this exec into its record, under the agent that asked for it.
+/// Writes what `bprm_check_security` decided for this exec into its record. Copies without a branch: this is the longest
+/// program, and each branch would double what the verifier walks.
 #[inline(always)]
-fn stamp_exec(actor: &Actor, runtime: &Runtime, was: u32) {
+fn stamp_exec(actor: &Actor) {
     // SAFETY: scratch was checked for null when the actor was made.
-    let found = unsafe { (&raw const (*actor.scratch).exec_decision).read_volatile() };
-    // SAFETY: as above.
-    unsafe { (*actor.scratch).exec_decision = 0 };
-    if was == 0 || found == 0 {
-        return;
-    }
-    if let Some(policy) = policy_of(was, runtime.generation) {
-        // SAFETY: as above.
-        let head = unsafe { &raw mut (*actor.scratch).rec.head };
-        let _went_ahead = stamp(head, policy, runtime.generation, found, 0);
+    unsafe {
+        let s = actor.scratch;
+        (*s).rec.head.verdict = (*s).exec_verdict as u8;
+        (*s).rec.head.rule = (*s).exec_rule;
+        (*s).rec.head.flags |= (*s).exec_flags as u16;
     }
 }
 
@@ -293,7 +306,7 @@ fn note_euid(actor: &Actor) {
         (*b).args[0] = u64::from(old);
         (*b).args[1] = u64::from(euid);
     }
-    send(actor, 0);
+    send_checked(actor, 0);
     // SAFETY: as above.
     unsafe { note_ids(actor.task, &mut (*actor.scratch).entry.tag) };
     // Cannot fail: the slot exists.
@@ -367,7 +380,7 @@ fn tell_exec(actor: &Actor, key: HashKey, bprm: Ptr, end: u32, is_script: bool) 
     // SAFETY: as above.
     unsafe { (*scratch).script_seen = 0 };
     let end = args(actor, end);
-    send(actor, end);
+    send_checked(actor, end);
 }
 
 /// The stashed script path as a piece.

@@ -19,7 +19,7 @@ use self::unix::{unix_name, unix_text};
 use super::file::acting;
 use super::privilege::start;
 use crate::bpf::{
-    emit::{begin, body, lose, send},
+    emit::{begin, body, lose, send, send_urgent},
     globals as g,
     judge::{self, settle},
     maps::{FLOWS, Flow, PLACES},
@@ -211,7 +211,7 @@ fn socket_connect(ctx: LsmContext) -> i32 {
     let peer = inet_peer(address, family);
     fill_inet(&actor, Kind::NetConnect, sk, family, peer, NET_CONNECT, 0);
     if judge::conclude(&actor) {
-        send(&actor, 0);
+        send_urgent(&actor, 0);
         return -judge::EACCES;
     }
     let flow = flow_of(sk, &actor);
@@ -329,7 +329,7 @@ fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let how = if fast { NET_FASTOPEN } else { 0 };
     fill_inet(&actor, Kind::NetSend, sk, family, peer, NET_CONNECT, how);
     if judge::conclude(&actor) {
-        send(&actor, 0);
+        send_urgent(&actor, 0);
         return -judge::EACCES;
     }
     let flow = flow_of(sk, &actor);

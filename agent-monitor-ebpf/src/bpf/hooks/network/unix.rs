@@ -13,7 +13,7 @@ use super::{
     describe, flow_of, sock_of,
 };
 use crate::bpf::{
-    emit::{begin, body, send},
+    emit::{begin, body, send, send_urgent},
     globals as g,
     judge::{self, settle},
     read::{Ptr, field, pointer, value},
@@ -134,7 +134,7 @@ fn unix_may_send(ctx: LsmContext) -> i32 {
     let peer_sk = pointer(other, &g::O_SOCKET_SK);
     let end = act_unix(&actor, Kind::NetSend, peer_sk);
     if judge::conclude(&actor) {
-        send(&actor, end);
+        send_urgent(&actor, end);
         return -judge::EACCES;
     }
     let flow = flow_of(sk, &actor);
