@@ -7,13 +7,25 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
-use agent_monitor::control::api::{ExecReply, ExecRequest};
+use std::path::Path;
+
+use agent_monitor::control::api::{AgentDetail, ExecReply, ExecRequest, Status};
+use agent_monitor::control::client::Client;
+use agent_monitor::health::doctor::Level;
+use agent_monitor::model::Mode;
 use agent_monitor::registry::AgentId;
+use agent_monitor::registry::parse::parse_scope;
+use agent_monitor::scope::base;
+use agent_monitor::scope::landlock::{self, Plan};
 use anyhow::Context as _;
 use clap::Args;
 
-use super::exit::Failure;
+use super::confine::{self, Ability};
+use super::exit::{FAILURE, Failure, note};
 use super::{Shared, block_on};
+
+/// Rules that are not held, as far as they are sent to the daemon; all are printed.
+const TOLD_MAX: usize = 200;
 
 #[derive(Debug, Args)]
 pub(crate) struct ExecArgs {
@@ -77,7 +89,7 @@ impl Confinement {
         }
         let parsed = parse_scope(&agent.scope, Path::new("the daemon's record"));
         let record = parsed.record.with_context(|| format!("the daemon's scope of {id} cannot be read"))?;
-        let plan = landlock::plan(&record.scope, &scope::base::sets(), &confine::look);
+        let plan = landlock::plan(&record.scope, &base::sets(), &confine::look);
         let mut not_held: Vec<String> =
             plan.not_held.iter().map(|not| format!("{}: {}", not.rule, not.why)).collect();
         let ability = if plan.applies { confine::ability() } else { None };

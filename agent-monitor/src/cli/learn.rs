@@ -9,6 +9,7 @@ use agent_monitor::learn::{Learner, Proposal, Request, write};
 use agent_monitor::model::Event;
 use agent_monitor::record::FilterSpec;
 use agent_monitor::registry::{AgentId, Loaded};
+use agent_monitor::scope::base;
 use clap::{Args, ValueEnum};
 
 use super::exit::{FAILURE, Failure, note};
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &LearnArgs, shared: &Shared, registered: &Loaded) -> any
         .map_err(|error| Failure::usage(format!("`{}`: {error}", args.id), "agent-monitor agent list"))?;
     let filter = FilterSpec { since: args.since.clone(), ..FilterSpec::default() };
     let since = filter.compile(clock::now())?.since();
-    let bases = Vec::new();
+    let bases = base::sets();
     let mut learner = Learner::new(Request {
         agent: id.as_str(),
         since,

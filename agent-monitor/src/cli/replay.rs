@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_monitor::attribute::MountTable;
-use agent_monitor::model::Event;
+use agent_monitor::attribute::{Agents, MountTable};
+use agent_monitor::model::{Event, Mode};
 use agent_monitor::registry::diagnostic::Diagnostic;
 use agent_monitor::registry::parse::{parse_record, parse_scope};
 use agent_monitor::registry::report::diagnostics_text;
 use agent_monitor::registry::{AgentId, Record};
 use agent_monitor::replay::Replay;
-use agent_monitor::replay::book::ScopeBook;
-use agent_monitor::replay::report::{Change, Report};
-use agent_monitor::run::host::mountinfo;
+use agent_monitor::replay::book::ImageBook;
+use agent_monitor::replay::report::{Change, Report, rules_of};
+use agent_monitor::run::host::{Hashes, LiveResolve, mountinfo};
+use agent_monitor::scope::compile::{Protected, compile};
 use anyhow::Context as _;
 use clap::Args;
 
@@ -49,22 +50,31 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         Some(agent) => (agent.as_str().to_owned(), None),
         None => only_agent(&args.log)?,
     };
-    let bases = Vec::new();
     let mounts = mountinfo().context("cannot read the mounts of this host from /proc/self/mountinfo")?;
-    let mut book = ScopeBook::new(&record.scope, &bases, MountTable::parse(&mounts));
+    let (mut book, notes) = compiled(&record, MountTable::parse(&mounts))?;
     let mut replay = Replay::new(&agent);
     log::read(&args.log, |event| {
         replay.take(event, &mut book);
         Ok(())
     })?;
-    let report = replay.finish(&ScopeBook::rules(&record.scope));
+    let report = replay.finish(&rules_of(&record.scope));
     if let Some(found) = found {
         note(&format!("note: the log has one agent, {found}; name another with --agent"));
     }
-    for rule in &book.left_out {
-        note(&format!("note: {rule}"));
-    }
+    notes.iter().for_each(|text| note(&format!("note: {text}")));
     write(args, &report)
+}
+
+/// The scope as the kernel would hold it on this host, and what of it would not be in force as written.
+fn compiled(record: &Record, mounts: MountTable) -> anyhow::Result<(ImageBook, Vec<String>)> {
+    let mut agents = Agents::default();
+    agents.register([(record.id.value.as_str(), Mode::Enforce)]);
+    let mut hashes = Hashes::new();
+    let host = &mut LiveResolve::new(&mounts, &mut hashes);
+    let mut compiled = compile(std::slice::from_ref(record), &agents, host, &Protected::default());
+    let index = agents.index(record.id.value.as_str()).context("the agent has no number")?;
+    let image = compiled.image.agents.remove(&index).context("the scope was not compiled")?;
+    Ok((ImageBook::new(image, mounts), compiled.notes))
 }
 
 /// The record, and whether the file is a whole one; `None` when it was refused and that was told.

@@ -12,8 +12,9 @@ use crate::action::Action;
 use crate::model::{
     Access, AddressFamily, Agent, BoundBy, File, Kind, Mode, Network, Process, Source, Verdict,
 };
-use crate::registry::parse::parse_record;
-use crate::scope::{Host, NetPattern};
+use crate::registry::parse::parse_scope;
+use crate::replay::Rulebook as _;
+use crate::replay::book::tests::book;
 
 fn event(kind: Kind) -> Event {
     let agent = Agent {
@@ -55,9 +56,7 @@ fn connect(to: &str) -> Event {
 }
 
 fn scope(text: &str) -> Scope {
-    let agent = "\n[agent]\nid = \"a\"\nowner = \"o@example.com\"\npurpose = \"p\"\nexpires = 2099-01-01T00:00:00Z\n\
-        [[match]]\nlaunch = true\n";
-    let parsed = parse_record(&format!("{text}{agent}"), Path::new("x.toml"));
+    let parsed = parse_scope(text, Path::new("x.toml"));
     parsed.record.unwrap_or_else(|| panic!("{text}\n{:?}", parsed.diagnostics)).scope
 }
 
@@ -157,60 +156,52 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![4 => on_file, 1 => path().prop_map(|path| exec(&path)), 1 => peer]
 }
 
-/// Whether the proposed scope lets a peer be reached.
-fn reaches(scope: &Scope, addr: std::net::IpAddr, port: u16) -> bool {
-    scope.net.iter().any(|rule| match &rule.to.value {
-        NetPattern::Ip { host: Host::Net(net), ports, .. } => {
-            net.contains(&addr) && ports.is_none_or(|ports| ports.low <= port && port <= ports.high)
+/// Whether a subtree of the proposal opens this on purpose.
+fn opened(proposal: &Proposal, path: &str, asked: u32) -> bool {
+    let named =
+        |rule: &FileProposal| seen::accesses(asked).iter().all(|access| rule.access.contains_key(access));
+    proposal.subtrees().any(|rule| named(rule) && rule.path.matches(path))
+}
+
+/// Whether one of the actions asked this.
+fn was_seen(actions: &[Action], path: &str, bit: u32) -> bool {
+    actions.iter().any(|action| match action {
+        Action::Place { path: at, asked, .. } => {
+            let map = bit == ask::MAP && asked & ask::EXEC != 0;
+            at == path && (map || asked & bit != 0)
         }
         _ => false,
     })
 }
 
-/// Whether a subtree of the proposal opens this on purpose.
-fn opened(proposal: &Proposal, path: &str, access: FileAccess) -> bool {
-    proposal.subtrees().any(|rule| rule.access.contains_key(&access) && rule.path.matches(path))
-}
-
 fn check(events: &[Event]) -> Result<(), TestCaseError> {
     let proposal = learn(events, None, &[]);
     let text = write::toml(&proposal);
-    let proposed = scope(&text);
+    let mut book = book(&text);
     let seen: Vec<Action> = events.iter().flat_map(crate::action::of).map(|action| action.unwrap()).collect();
     for action in &seen {
         match action {
             Action::Place { path, asked, .. } => {
-                prop_assert!(
-                    *asked & ask::EXEC == 0 || permits_exec(&[&proposed], path),
-                    "{path} in\n{text}"
-                );
-                for access in seen::accesses(*asked) {
-                    prop_assert!(permits_file(&[&proposed], path, access), "{access:?} {path} in\n{text}");
-                }
                 let near = format!("{path}~");
-                prop_assert!(!permits_exec(&[&proposed], &near), "{near} in\n{text}");
-                for (_, access) in FileAccess::WORDS {
-                    let wanted = |path: &str| opened(&proposal, path, access);
-                    let other = permits_file(&[&proposed], &near, access);
-                    prop_assert!(!other || wanted(&near), "{access:?} {near} in\n{text}");
-                    let asked_for = |action: &Action| match action {
-                        Action::Place { path: at, asked, .. } => {
-                            let map = access == FileAccess::ExecuteMap && asked & ask::EXEC != 0;
-                            at == path && (map || seen::accesses(*asked).contains(&access))
-                        }
-                        _ => false,
-                    };
-                    let same = permits_file(&[&proposed], path, access);
+                for bit in [ask::READ, ask::WRITE, ask::CREATE, ask::DELETE, ask::MAP, ask::EXEC] {
+                    let mut permits =
+                        |path: &str| book.place(path, None, bit, false).unwrap().verdict.permits();
+                    prop_assert!(asked & bit == 0 || permits(path), "{bit} {path} in\n{text}");
+                    let run = bit == ask::EXEC;
                     prop_assert!(
-                        !same || wanted(path) || seen.iter().any(asked_for),
-                        "{access:?} {path} in\n{text}"
+                        !permits(&near) || !run && opened(&proposal, &near, bit),
+                        "{bit} {near} in\n{text}"
                     );
+                    let wanted = was_seen(&seen, path, bit) || !run && opened(&proposal, path, bit);
+                    prop_assert!(!permits(path) || wanted, "{bit} {path} in\n{text}");
                 }
             }
-            Action::Net { addr, port, .. } => {
-                prop_assert!(reaches(&proposed, *addr, *port), "{addr} {port} in\n{text}");
-                prop_assert!(!reaches(&proposed, *addr, port + 1000), "{addr} in\n{text}");
-                prop_assert!(!reaches(&proposed, [10, 0, 9, 1].into(), *port), "in\n{text}");
+            Action::Net { addr, port, protocol, action } => {
+                let mut reaches =
+                    |addr, port| book.net(addr, port, *protocol, *action).unwrap().verdict.permits();
+                prop_assert!(reaches(*addr, *port), "{addr} {port} in\n{text}");
+                prop_assert!(!reaches(*addr, port + 1000), "{addr} in\n{text}");
+                prop_assert!(!reaches([10, 0, 9, 1].into(), *port), "in\n{text}");
             }
             other => prop_assert!(false, "{other:?}"),
         }

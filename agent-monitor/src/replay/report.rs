@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::model::{Event, Kind, SCHEMA_VERSION, Time};
+use crate::scope::Scope;
 
 /// How an act would have ended otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -114,6 +115,16 @@ impl Report {
             "mounts": "paths were looked up in the mounts that this host has now",
         })
     }
+}
+
+/// All rules of a record itself, with their line.
+#[must_use]
+pub fn rules_of(scope: &Scope) -> Vec<(String, u32)> {
+    let file = scope.file.iter().map(|rule| (rule.value.name.clone(), rule.at.line));
+    let exec = scope.exec.iter().map(|rule| (rule.value.name.clone(), rule.at.line));
+    let net = scope.net.iter().map(|rule| (rule.value.name.clone(), rule.at.line));
+    let privilege = scope.privilege.iter().map(|rule| (rule.value.name.clone(), rule.at.line));
+    file.chain(exec).chain(net).chain(privilege).collect()
 }
 
 /// What an event was about, in one line.
