@@ -75,11 +75,13 @@ fn a_default_that_permits_holds_nothing() {
 }
 
 #[test]
-fn the_stricter_of_one_pattern_counts() {
-    let plan = planned(
-        "[scope]\n[[scope.file]]\npath = \"/srv/a/**\"\naccess = [\"read\", \"write\"]\n\
-         [[scope.file]]\npath = \"/srv/a/**\"\naccess = [\"write\"]\nverdict = \"deny\"\n",
+fn the_record_decides_before_a_base_set() {
+    let scope = |text: &str| parse_scope(text, Path::new("x.toml")).record.unwrap().scope;
+    let base = scope("[scope]\n[[scope.file]]\npath = \"/srv/a/**\"\naccess = [\"read\", \"write\"]\n");
+    let own = scope(
+        "[scope]\nbase = [\"shell\"]\n[[scope.file]]\npath = \"/srv/a/**\"\naccess = [\"write\"]\nverdict = \"deny\"\n",
     );
+    let plan = plan(&own, &[("shell".to_owned(), base)], &|_| Found::Directory);
     assert_eq!(allowed(&plan), [("/srv/a", vec![Need::Read])]);
     assert_eq!(rules(&plan), ["scope.default"]);
 }
