@@ -149,7 +149,8 @@ impl Engine {
         match body {
             Body::Canary => {}
             Body::ArgChunk(chunk) => self.args.add(head.key, head.ktime, chunk),
-            Body::Exec(exec) if head.source == agent_monitor_ebpf::Source::Lsm => {
+            // An exec that went ahead has no errno.
+            Body::Exec(exec) if head.errno != 0 => {
                 self.refused_exec(&head, *exec, host, out);
             }
             Body::Exec(exec) => self.exec(&head, *exec, host, out),

@@ -67,7 +67,7 @@ impl Port for FakeKernel {
     }
 
     fn next_generation(&mut self) -> Result<u32, PortError> {
-        Ok(u32::try_from(self.ready()?.applied.len()).unwrap_or_default().saturating_add(1))
+        Ok(u32::try_from(self.inner().applied.len()).unwrap_or_default().saturating_add(1))
     }
 
     fn apply(&mut self, image: &MatchImage, _policy: &PolicyImage) -> Result<(), PortError> {

@@ -11,7 +11,7 @@ use crate::registry::parse::parse_record;
 
 /// What a set needs around it to be a record.
 const AROUND: &str = "[agent]\nid = \"base\"\nowner = \"agent-monitor\"\npurpose = \"base set\"\n\
-                      expires = 9999-12-31T00:00:00Z\n\n[[match]]\nlaunch = true\n\n";
+                      expires = 9999-01-01T00:00:00Z\n\n[[match]]\nlaunch = true\n\n";
 
 const TEXTS: [(&str, &str); 4] = [
     ("linux-runtime", include_str!("base/linux-runtime.toml")),
