@@ -23,25 +23,37 @@ pub enum Ring {
 pub struct Rings {
     priority: RingBuf<MapData>,
     events: RingBuf<MapData>,
+    /// A priority record that is later than the ordinary ones handed over so far.
+    held: Option<Vec<u8>>,
 }
 
 impl Rings {
     pub(super) fn new(priority: RingBuf<MapData>, events: RingBuf<MapData>) -> Rings {
-        Rings { priority, events }
+        Rings { priority, events, held: None }
     }
 
-    /// Hands over every record that is there, priority first, at most `limit` of them; how many.
+    /// Hands over every record that is there, in the order of their times across both rings, at most about `limit` of
+    /// them; how many. A violation is told after the acts that led to it.
     pub fn drain(&mut self, limit: usize, each: &mut dyn FnMut(Ring, &[u8])) -> usize {
         let mut n = 0;
         while n < limit {
-            // The priority ring is looked at again and again: it must not wait behind a storm.
-            if let Some(item) = self.priority.next() {
-                each(Ring::Priority, &item);
-            } else if let Some(item) = self.events.next() {
-                each(Ring::Events, &item);
-            } else {
-                break;
+            let event = self.events.next();
+            let until = event.as_deref().map_or(u64::MAX, ktime);
+            while self.held.is_some() || n < limit {
+                let Some(record) =
+                    self.held.take().or_else(|| self.priority.next().map(|item| item.to_vec()))
+                else {
+                    break;
+                };
+                if ktime(&record) > until {
+                    self.held = Some(record);
+                    break;
+                }
+                each(Ring::Priority, &record);
+                n += 1;
             }
+            let Some(event) = event else { break };
+            each(Ring::Events, &event);
             n += 1;
         }
         n
@@ -64,6 +76,13 @@ impl Rings {
             Err(e) => Err(KernelError::io("wait for", "the event rings", e.into())),
         }
     }
+}
+
+/// When a record's hook ran; 0 for what is no record, so that it is handed over and counted at once.
+fn ktime(record: &[u8]) -> u64 {
+    const AT: usize = std::mem::offset_of!(agent_monitor_ebpf::Header, ktime);
+    let bytes = record.get(AT..).and_then(|rest| rest.first_chunk::<8>());
+    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 fn borrow(ring: &RingBuf<MapData>) -> std::os::fd::BorrowedFd<'_> {

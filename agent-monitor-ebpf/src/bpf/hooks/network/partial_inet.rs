@@ -1,6 +1,13 @@
 //! Internet sockets at level partial: cgroup hooks of the root cgroup. They run in the acting task and see `io_uring` too.
 
-use agent_monitor_ebpf::{Header, Kind, Source, config::UNATTRIBUTED_ALL, loss::LossReason, task::TaskTag};
+use agent_monitor_ebpf::{
+    Header, Kind, Source,
+    config::{RUN_POLICY, Runtime, UNATTRIBUTED_ALL},
+    event::NetBody,
+    loss::LossReason,
+    policy::{NET_BIND, NET_CONNECT},
+    task::TaskTag,
+};
 use aya_ebpf::{
     bindings::bpf_sock_addr, helpers::generated::bpf_sk_storage_get, macros::cgroup_sock_addr,
     programs::SockAddrContext,
@@ -10,10 +17,14 @@ use super::{NO_BODY, Peer, note_peer, own, put4};
 use crate::bpf::{
     emit::{lose, send_small},
     globals as g,
+    judge::{inet_decision, missing, stamp},
     maps::{FLOWS, Flow, PROCS},
     read::{cgroup_id, current, field, ids, leader_start, now, pointer, uid_gid},
-    tag::{runtime, telling},
+    tag::{policy_of, runtime, telling},
 };
+
+/// What a refused caller sees.
+const EPERM: i32 = 1;
 
 /// Head of a record of the running task, whose binding comes from the table of bound processes.
 #[inline(always)]
@@ -54,7 +65,7 @@ fn tell_cgroup(ctx: &SockAddrContext, kind: Kind, v6: bool) -> i32 {
     // SAFETY: a map value.
     let tag = PROCS.get_ptr(&tgid).map_or(TaskTag::NONE, |p| unsafe { (*p).tag });
     let all = g::UNATTRIBUTED.load() == UNATTRIBUTED_ALL;
-    if !telling(runtime) || (tag.agent == 0 && (!all || tgid == runtime.daemon_tgid)) {
+    if tag.agent == 0 && (!telling(runtime) || !all || tgid == runtime.daemon_tgid) {
         return 1;
     }
     let a: *mut bpf_sock_addr = ctx.sock_addr;
@@ -88,7 +99,16 @@ fn tell_cgroup(ctx: &SockAddrContext, kind: Kind, v6: bool) -> i32 {
             b.remote_port = port;
         }
     }
-    let head = cgroup_head(kind, tgid, tid, &tag);
+    let mut head = cgroup_head(kind, tgid, tid, &tag);
+    if refused(runtime, &mut head, &b, v6) {
+        if telling(runtime) {
+            send_small(&head, &b, true);
+        }
+        return 0;
+    }
+    if !telling(runtime) {
+        return 1;
+    }
     if kind as u16 != Kind::NetBind as u16 {
         // SAFETY: the socket of the context, typed by the verifier; the helper checks.
         let flow: *mut Flow = unsafe {
@@ -112,6 +132,23 @@ fn tell_cgroup(ctx: &SockAddrContext, kind: Kind, v6: bool) -> i32 {
     }
     send_small(&head, &b, false);
     1
+}
+
+/// Judges an act on an internet address; whether it is refused. The caller sees `EPERM`: these hooks have no other.
+#[inline(always)]
+fn refused(runtime: &Runtime, head: &mut Header, b: &NetBody, v6: bool) -> bool {
+    if head.agent == 0 || runtime.flags & RUN_POLICY == 0 {
+        return false;
+    }
+    let bind = head.kind == Kind::NetBind as u16;
+    let Some(policy) = policy_of(head.agent, runtime.generation) else {
+        missing(if bind { Kind::NetBind } else { Kind::NetConnect }, head.agent);
+        return true;
+    };
+    let (addr, port, action) =
+        if bind { (&b.local, b.local_port, NET_BIND) } else { (&b.remote, b.remote_port, NET_CONNECT) };
+    let found = inet_decision(policy, head.agent, runtime.generation, v6, addr, port, b.protocol, action);
+    stamp(head, policy, runtime.generation, found, EPERM)
 }
 
 /// `cgroup/connect4`.
