@@ -9,12 +9,14 @@ mod agents;
 mod bad_input;
 mod binding;
 mod file;
+mod landlock;
 mod lifecycle;
 mod load;
 mod loss;
 mod network;
 mod privilege;
 mod process;
+mod scope_examples;
 
 use agent_monitor_tests::harness::case::Case;
 use agent_monitor_tests::harness::world;
@@ -31,6 +33,8 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("binding", binding::CASES),
     ("lifecycle", lifecycle::CASES),
     ("loss", loss::CASES),
+    ("landlock", landlock::CASES),
+    ("scope_examples", scope_examples::CASES),
     ("bad_input", bad_input::CASES),
     ("agents", agents::CASES),
 ];
