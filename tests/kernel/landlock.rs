@@ -57,7 +57,7 @@ fn launched_files() -> Verdict {
         &["+", "creat", &other],
         &["+", "unlink", &new],
         &["+", "open", &private, "read"],
-        &["+", "run", &world.agent, "noop"],
+        &["+", "exec", &world.agent, "noop"],
     ]
     .concat();
     let done = |id: &str| {

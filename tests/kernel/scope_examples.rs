@@ -138,7 +138,7 @@ fn start(example: &Example) -> Result<Set, Skip> {
     setup.scratch.dir("example/out");
     setup.scratch.file("example/data.json", "[1, 2, 3]");
     setup.scratch.file("outside", "not for the example");
-    setup.scratch.program(&actor_program(), "example/worker");
+    fs::copy(actor_program(), setup.scratch.path("example/worker")).unwrap();
     if let Some((name, text)) = example.script {
         setup.scratch.file(&format!("example/{name}"), text);
     }
