@@ -19,9 +19,12 @@ pub struct PeerProposal {
     pub action: u8,
 }
 
+/// Addresses by action, protocol, port and /24.
+type Near = BTreeMap<(u8, u8, u16, [u8; 3]), Vec<(Ipv4Addr, Seen)>>;
+
 /// Rules for the peers that were seen, with what a network stands for.
 pub fn summarise(peers: &BTreeMap<Peer, Seen>) -> BTreeMap<PeerProposal, (Seen, Option<String>)> {
-    let mut near: BTreeMap<(u8, u8, u16, [u8; 3]), Vec<(Ipv4Addr, Seen)>> = BTreeMap::new();
+    let mut near = Near::new();
     let mut out = BTreeMap::new();
     for (peer, seen) in peers {
         match peer.addr {
