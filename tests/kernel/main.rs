@@ -8,6 +8,7 @@ mod actors;
 mod agents;
 mod bad_input;
 mod binding;
+mod escape;
 mod file;
 mod landlock;
 mod lifecycle;
@@ -32,6 +33,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("privilege", privilege::CASES),
     ("binding", binding::CASES),
     ("lifecycle", lifecycle::CASES),
+    ("escape", escape::CASES),
     ("loss", loss::CASES),
     ("landlock", landlock::CASES),
     ("scope_examples", scope_examples::CASES),
