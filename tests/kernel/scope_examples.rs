@@ -17,8 +17,8 @@ use agent_monitor_tests::harness::monitor::{Daemon, Setup};
 use agent_monitor_tests::harness::world::{self, World};
 
 pub(crate) const CASES: &[Case] = &[
-    Case::both("python", || runs(&PYTHON)),
-    Case::both("node", || runs(&NODE)),
+    Case::with("python", PYTHON.program, || runs(&PYTHON)),
+    Case::with("node", NODE.program, || runs(&NODE)),
     Case::both("shell", || runs(&SHELL)),
     Case::both("compiled", || runs(&COMPILED)),
     Case::both("learn_proposes_what_replay_permits", learned),
