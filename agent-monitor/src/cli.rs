@@ -5,6 +5,7 @@
 //! reachable, 4 not enough privilege.
 
 mod agent;
+mod confine;
 mod daemon;
 mod detach;
 mod doctor;
@@ -12,8 +13,11 @@ mod event_line;
 mod events;
 mod exec;
 mod exit;
+mod learn;
+mod log;
 mod manual;
 mod output;
+mod replay;
 mod run;
 mod status;
 mod summary;
@@ -70,6 +74,8 @@ enum Command {
     Exec(exec::ExecArgs),
     /// Query or follow what was recorded
     Events(Box<events::EventsArgs>),
+    /// Say what a changed scope would have done to recorded activity
+    Replay(replay::ReplayArgs),
     /// Write completions for a shell
     Completions(manual::CompletionsArgs),
     /// Write the manual page
@@ -92,6 +98,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Detach(args) => detach::run(&args, &shared),
         Command::Exec(args) => exec::run(&args, &shared),
         Command::Events(args) => events::run(&args, &shared),
+        Command::Replay(args) => replay::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
     }

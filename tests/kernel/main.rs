@@ -10,12 +10,14 @@ mod bad_input;
 mod binding;
 mod escape;
 mod file;
+mod landlock;
 mod lifecycle;
 mod load;
 mod loss;
 mod network;
 mod privilege;
 mod process;
+mod scope_examples;
 mod survive;
 
 use agent_monitor_tests::harness::case::Case;
@@ -35,6 +37,8 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("escape", escape::CASES),
     ("survive", survive::CASES),
     ("loss", loss::CASES),
+    ("landlock", landlock::CASES),
+    ("scope_examples", scope_examples::CASES),
     ("bad_input", bad_input::CASES),
     ("agents", agents::CASES),
 ];
