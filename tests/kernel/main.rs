@@ -8,6 +8,7 @@ mod actors;
 mod agents;
 mod bad_input;
 mod binding;
+mod demo;
 mod escape;
 mod file;
 mod landlock;
@@ -36,6 +37,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("lifecycle", lifecycle::CASES),
     ("escape", escape::CASES),
     ("survive", survive::CASES),
+    ("demo", demo::CASES),
     ("loss", loss::CASES),
     ("landlock", landlock::CASES),
     ("scope_examples", scope_examples::CASES),

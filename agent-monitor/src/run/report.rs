@@ -52,11 +52,56 @@ fn family(family: &str, kernel: &Kernel, runs: &BTreeMap<&'static str, u64>) -> 
             reason: name_reason(family, kernel.is_full()).to_owned(),
             fix: None,
         },
+        stop: stop(family, kernel, &see),
         see,
-        stop: not_here("scopes are parsed and shown, not enforced"),
-        hold: not_here("scopes are parsed and shown, not enforced"),
+        hold: not_here("nobody can be asked yet: `hold` refuses"),
         budget: not_here("limits are parsed and shown, not counted"),
     }
+}
+
+/// What can be refused before it happens. The hooks that see are the hooks that refuse, so what they were seen to do
+/// confirms both.
+fn stop(family: &str, kernel: &Kernel, see: &Ability) -> Ability {
+    let full = kernel.is_full();
+    let (state, reason) = match (family, full) {
+        ("process", true) => (AbilityState::Yes, "programs and scripts, before the new image"),
+        ("file", true) => {
+            (AbilityState::Yes, "by place in the file system, on every road to it; not stat or readlink")
+        }
+        ("network", true) => (
+            AbilityState::Yes,
+            "addresses, ports, UNIX names, listening; not what a connection open before goes on to send",
+        ),
+        (_, true) => (AbilityState::Yes, "each power by itself"),
+        ("process", false) => (
+            AbilityState::Partial,
+            "`kill` ends the process before the image runs; programs of launched agents by Landlock",
+        ),
+        ("file", false) => (
+            AbilityState::Partial,
+            "files of launched agents by Landlock; `kill` ends the process before it can use what it opened",
+        ),
+        ("network", false) => (
+            AbilityState::Partial,
+            "connect, unconnected sends and bind of IPv4 and IPv6 by cgroup programs (EPERM); not UNIX sockets, not listen",
+        ),
+        (_, false) => (AbilityState::No, "only told, when it succeeds"),
+    };
+    let fix = (!full).then(|| LSM_FIX.to_owned());
+    if !full && family == "network" && kernel.cgroup_mount().is_none() {
+        return Ability {
+            state: AbilityState::No,
+            confirmed: true,
+            reason: "no cgroup v2 is mounted".to_owned(),
+            fix,
+        };
+    }
+    let state = match see.state {
+        AbilityState::Yes => state,
+        AbilityState::Partial => state_min(state, AbilityState::Partial),
+        AbilityState::No => AbilityState::No,
+    };
+    Ability { state, confirmed: see.confirmed && state != AbilityState::No, reason: reason.to_owned(), fix }
 }
 
 fn name_reason(family: &str, full: bool) -> &'static str {
