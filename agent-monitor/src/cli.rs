@@ -5,14 +5,18 @@
 //! reachable, 4 not enough privilege.
 
 mod agent;
+mod confine;
 mod daemon;
 mod doctor;
 mod event_line;
 mod events;
 mod exec;
 mod exit;
+mod learn;
+mod log;
 mod manual;
 mod output;
+mod replay;
 mod run;
 mod status;
 mod summary;
@@ -67,6 +71,8 @@ enum Command {
     Exec(exec::ExecArgs),
     /// Query or follow what was recorded
     Events(Box<events::EventsArgs>),
+    /// Say what a changed scope would have done to recorded activity
+    Replay(replay::ReplayArgs),
     /// Write completions for a shell
     Completions(manual::CompletionsArgs),
     /// Write the manual page
@@ -88,6 +94,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Agent(command) => agent::run(&command, &shared),
         Command::Exec(args) => exec::run(&args, &shared),
         Command::Events(args) => events::run(&args, &shared),
+        Command::Replay(args) => replay::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
     }

@@ -1,5 +1,6 @@
 //! User-space half of agent-monitor.
 
+pub mod action;
 pub mod attribute;
 pub mod clock;
 pub mod config;
@@ -8,8 +9,10 @@ pub mod decode;
 pub mod engine;
 pub mod health;
 pub mod kernel;
+pub mod learn;
 pub mod model;
 pub mod record;
 pub mod registry;
+pub mod replay;
 pub mod run;
 pub mod scope;

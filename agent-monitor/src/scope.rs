@@ -12,6 +12,7 @@
 pub mod base;
 pub mod compile;
 pub mod image;
+pub mod landlock;
 pub mod lint;
 pub mod net;
 pub mod parse;

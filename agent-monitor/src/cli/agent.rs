@@ -14,6 +14,7 @@ use agent_monitor::registry::{
 use clap::{Args, Subcommand};
 
 use super::exit::{FAILURE, Failure, UNREACHABLE, note};
+use super::learn::{self, LearnArgs};
 use super::output::{Format, Out, OutputArgs, or_dash};
 use super::{Shared, block_on};
 
@@ -27,6 +28,8 @@ pub(crate) enum AgentCommand {
     List(ListArgs),
     /// Show one agent: its record and its live processes
     Show(ShowArgs),
+    /// Propose a scope from what an agent was seen to do
+    Learn(Box<LearnArgs>),
     /// Write the JSON Schema of a record
     Schema,
 }
@@ -70,6 +73,7 @@ pub(crate) fn run(command: &AgentCommand, shared: &Shared) -> anyhow::Result<Exi
         AgentCommand::Check(args) => check(args, shared),
         AgentCommand::List(args) => list(args, shared),
         AgentCommand::Show(args) => show(args, shared),
+        AgentCommand::Learn(args) => learn::run(args, shared, &at_rest(shared)?),
         AgentCommand::Schema => schema(),
     }
 }
@@ -167,12 +171,19 @@ fn list(args: &ListArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The registry as it is on disk. One that does not exist yet is empty.
+/// The registry as it is on disk. One that does not exist yet is empty, and that is said.
 fn registered(shared: &Shared) -> anyhow::Result<Loaded> {
     let directory = shared.settings()?.registry;
-    match check_dir(&directory, &LinuxFacts, now()) {
+    if !directory.exists() {
+        note(&format!("note: there is no registry at {} yet", directory.display()));
+    }
+    at_rest(shared)
+}
+
+/// The registry as it is on disk. One that does not exist yet is empty.
+fn at_rest(shared: &Shared) -> anyhow::Result<Loaded> {
+    match check_dir(&shared.settings()?.registry, &LinuxFacts, now()) {
         Err(LoadError::Directory { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            note(&format!("note: there is no registry at {} yet", directory.display()));
             Ok(Loaded::default())
         }
         result => Ok(result?),

@@ -7,13 +7,25 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
-use agent_monitor::control::api::{ExecReply, ExecRequest};
+use std::path::Path;
+
+use agent_monitor::control::api::{AgentDetail, ExecReply, ExecRequest, Status};
+use agent_monitor::control::client::Client;
+use agent_monitor::health::doctor::Level;
+use agent_monitor::model::Mode;
 use agent_monitor::registry::AgentId;
+use agent_monitor::registry::parse::parse_scope;
+use agent_monitor::scope::base;
+use agent_monitor::scope::landlock::{self, Plan};
 use anyhow::Context as _;
 use clap::Args;
 
-use super::exit::Failure;
+use super::confine::{self, Ability};
+use super::exit::{FAILURE, Failure, note};
 use super::{Shared, block_on};
+
+/// Rules that are not held, as far as they are sent to the daemon; all are printed.
+const TOLD_MAX: usize = 200;
 
 #[derive(Debug, Args)]
 pub(crate) struct ExecArgs {
@@ -37,12 +49,65 @@ pub(crate) fn run(args: &ExecArgs, shared: &Shared) -> anyhow::Result<ExitCode> 
             Failure::usage(format!("--agent `{}`: {error}", args.agent), "agent-monitor agent list").into()
         );
     }
-    let request =
-        ExecRequest { agent: args.agent.clone(), task: args.task.clone(), pid: Some(std::process::id()) };
     let client = shared.client()?;
+    let confinement = Confinement::of(&client, &args.agent)?;
+    let request = ExecRequest {
+        agent: args.agent.clone(),
+        task: args.task.clone(),
+        pid: Some(std::process::id()),
+        not_held: confinement.not_held.iter().take(TOLD_MAX).cloned().collect(),
+        landlock: confinement.plan.is_some(),
+    };
     // The connection ends here, and its descriptor is close-on-exec besides.
     let _bound: ExecReply = block_on(client.post("/v1/exec", &request))??;
+    if let Some((plan, ability)) = &confinement.plan {
+        confine::confine(plan, *ability)?;
+    }
     // Also gives the command the default SIGPIPE back.
     let error = Command::new(program).args(rest).exec();
     Err(error).with_context(|| format!("cannot run {}", program.display()))
+}
+
+/// How the command is confined where the kernel does not judge files.
+#[derive(Default)]
+struct Confinement {
+    plan: Option<(Plan, Ability)>,
+    /// What is not held, in words.
+    not_held: Vec<String>,
+}
+
+impl Confinement {
+    /// Asks the daemon for level and scope. At level full, and for agents that are only observed, there is nothing to do.
+    fn of(client: &Client, id: &str) -> anyhow::Result<Self> {
+        let status: Status = block_on(client.get("/v1/status"))??;
+        if status.daemon.level == Level::Full {
+            return Ok(Self::default());
+        }
+        let agent: AgentDetail = block_on(client.get(&format!("/v1/agents/{id}")))??;
+        if agent.summary.mode != Mode::Enforce || agent.scope.is_empty() {
+            return Ok(Self::default());
+        }
+        let parsed = parse_scope(&agent.scope, Path::new("the daemon's record"));
+        let record = parsed.record.with_context(|| format!("the daemon's scope of {id} cannot be read"))?;
+        let plan = landlock::plan(&record.scope, &base::sets(), &confine::look);
+        let mut not_held: Vec<String> =
+            plan.not_held.iter().map(|not| format!("{}: {}", not.rule, not.why)).collect();
+        let ability = if plan.applies { confine::ability() } else { None };
+        match ability {
+            Some(ability) => {
+                not_held.extend(ability.missing.map(|missing| format!("scope.default: {missing}")))
+            }
+            None if plan.applies => not_held.push("scope.default: this kernel has no Landlock".to_owned()),
+            None => {}
+        }
+        if plan.applies && ability.is_none() && agent.record["degrade"] != "allow" {
+            let message = format!(
+                "cannot confine {id}: at level partial its files are held by Landlock, which this kernel does not have"
+            );
+            let hint = "degrade = \"allow\" in the record runs it all the same".to_owned();
+            return Err(Failure { code: FAILURE, message, hint: Some(hint) }.into());
+        }
+        not_held.iter().for_each(|not| note(&format!("not held at level partial: {not}")));
+        Ok(Self { plan: ability.map(|ability| (plan, ability)), not_held })
+    }
 }

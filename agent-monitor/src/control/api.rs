@@ -97,6 +97,9 @@ pub struct AgentDetail {
     pub summary: AgentSummary,
     /// The whole record, as JSON of the registry's types.
     pub record: serde_json::Value,
+    /// Its scope as TOML, for those who plan by it; empty where none is declared.
+    #[serde(default)]
+    pub scope: String,
     /// Live processes: each tree from its root down, children after their parent.
     pub tree: Vec<ProcessRow>,
 }
@@ -155,6 +158,12 @@ pub struct ExecRequest {
     /// The caller's own pid as it sees it, for the log; the socket's credentials decide.
     #[serde(default)]
     pub pid: Option<u32>,
+    /// Declared rules that the launch does not hold, in words; told in the record.
+    #[serde(default)]
+    pub not_held: Vec<String>,
+    /// The launch confines the command by Landlock.
+    #[serde(default)]
+    pub landlock: bool,
 }
 
 /// Answer to `POST /v1/exec`: the caller is bound now.

@@ -130,7 +130,13 @@ impl Daemon for FakeDaemon {
             delegator: None,
         };
         let record = serde_json::json!({ "id": id });
-        Some(AgentDetail { schema_version: SCHEMA_VERSION, summary, record, tree: vec![process] })
+        Some(AgentDetail {
+            schema_version: SCHEMA_VERSION,
+            summary,
+            record,
+            scope: String::new(),
+            tree: vec![process],
+        })
     }
 
     fn reload(&self) -> Result<Reloaded, ApiError> {

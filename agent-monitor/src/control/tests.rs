@@ -98,7 +98,13 @@ async fn mistakes_are_answered_with_a_place_and_a_hint() {
 #[tokio::test]
 async fn a_bound_caller_is_refused_from_then_on() {
     let run = running(Limits::default());
-    let request = ExecRequest { agent: "bot".to_owned(), task: Some("t".to_owned()), pid: None };
+    let request = ExecRequest {
+        agent: "bot".to_owned(),
+        task: Some("t".to_owned()),
+        pid: None,
+        not_held: Vec::new(),
+        landlock: false,
+    };
     let reply: ExecReply = run.client.post("/v1/exec", &request).await.unwrap();
     assert_eq!((reply.agent.as_str(), reply.session.as_deref()), ("bot", Some("t")));
     for path in ["/v1/status", "/v1/events", "/metrics", "/healthz", "/nothing"] {

@@ -204,6 +204,7 @@ fn duration(seconds: u64) -> String {
     format!("{}{unit}", seconds / length)
 }
 
-fn quote(text: &str) -> String {
+/// A text as a TOML string.
+pub(crate) fn quote(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }

@@ -98,6 +98,15 @@ pub fn parse_record(text: &str, file: &Path) -> Parsed {
     Parsed { record, diagnostics: reader.finish() }
 }
 
+/// What makes a bare scope a record.
+const BARE: &str = "\n[agent]\nid = \"scope\"\nowner = \"nobody@localhost\"\npurpose = \"none\"\n\
+    expires = 9999-01-01T00:00:00Z\n[[match]]\nlaunch = true\n";
+
+/// Reads a file with nothing but `[scope]`, as a record that is nobody's. Lines keep their numbers.
+pub fn parse_scope(text: &str, file: &Path) -> Parsed {
+    parse_record(&format!("{text}{BARE}"), file)
+}
+
 fn read_document(reader: &mut Reader, document: &Section<'_>) -> Option<Record> {
     reader.keys(document, &["agent", "match", "scope", "offboarding"]);
     let agent = match reader.section(document, "agent") {

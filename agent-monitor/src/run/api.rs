@@ -18,9 +18,10 @@ use crate::control::{ApiError, Daemon, Peer};
 use crate::engine::{Host as _, Output};
 use crate::health::Health;
 use crate::health::doctor::{AbilityState, Report};
-use crate::model::{SCHEMA_VERSION, Source, Time};
+use crate::model::{Event, SCHEMA_VERSION, Source, Time};
 use crate::record::Store;
 use crate::registry::Record;
+use crate::registry::format::scope_to_toml;
 
 impl Daemon for Core {
     fn binding_of(&self, peer: &Peer) -> Result<Option<String>, String> {
@@ -77,6 +78,7 @@ impl Daemon for Core {
             schema_version: SCHEMA_VERSION,
             summary: self.summary_of(&record, tree.len() as u64),
             record: serde_json::to_value(&record).unwrap_or_default(),
+            scope: if record.scope.declared { scope_to_toml(&record.scope) } else { String::new() },
             tree,
         })
     }
@@ -101,9 +103,8 @@ impl Daemon for Core {
         let mut live = lock(&self.live);
         let Live { engine, host } = &mut *live;
         engine.backfilled(&[(key, binding)], Source::Daemon, self.clock.boot_nanos(), host, &mut out);
-        if let (Some(task), Some(event)) = (&request.task, out.events.last_mut()) {
-            let detail = event.detail.get_or_insert_default();
-            detail.insert("task".to_owned(), task.as_str().into());
+        if let Some(event) = out.events.last_mut() {
+            note_launch(event, request);
         }
         self.append(&mut out);
         Ok(ExecReply { agent: request.agent.clone(), session: None })
@@ -115,6 +116,22 @@ impl Daemon for Core {
 
     fn health(&self) -> &Arc<Health> {
         &self.health
+    }
+}
+
+/// What the launch says of itself, into the record.
+fn note_launch(event: &mut Event, request: &ExecRequest) {
+    let mut note = |key: &str, value: serde_json::Value| {
+        event.detail.get_or_insert_default().insert(key.to_owned(), value);
+    };
+    if let Some(task) = &request.task {
+        note("task", task.as_str().into());
+    }
+    if request.landlock {
+        note("landlock", true.into());
+    }
+    if !request.not_held.is_empty() {
+        note("not_held", request.not_held.clone().into());
     }
 }
 

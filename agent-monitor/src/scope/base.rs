@@ -34,6 +34,12 @@ pub fn set(name: &str) -> Option<&'static Scope> {
     SETS.iter().find(|(known, _)| *known == name).map(|(_, scope)| scope)
 }
 
+/// All sets, by name.
+#[must_use]
+pub fn sets() -> Vec<(String, Scope)> {
+    SETS.iter().map(|(name, scope)| ((*name).to_owned(), scope.clone())).collect()
+}
+
 /// The text of a set, for people.
 #[must_use]
 pub fn text(name: &str) -> Option<&'static str> {
