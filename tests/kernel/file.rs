@@ -167,7 +167,9 @@ fn open_fields() -> Verdict {
     assert_eq!(event.schema_version, 1);
     assert!(event.seq > 0, "{}", event.seq);
     assert!(event.time.ends_with('Z'), "{}", event.time);
-    assert_eq!(event.verdict.as_deref(), Some("allow"));
+    // Nothing is declared: everything is marked.
+    assert_eq!(event.verdict.as_deref(), Some("audit"));
+    assert_eq!(event.rule.as_deref(), Some("scope.default"));
     assert_eq!(event.mode.as_deref(), Some("observe"));
     assert_eq!(file.inode, Some(std::fs::metadata(&path).unwrap().ino()));
     assert!(!file.truncated);

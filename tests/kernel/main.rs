@@ -8,6 +8,7 @@ mod actors;
 mod agents;
 mod bad_input;
 mod binding;
+mod escape;
 mod file;
 mod lifecycle;
 mod load;
@@ -30,6 +31,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("privilege", privilege::CASES),
     ("binding", binding::CASES),
     ("lifecycle", lifecycle::CASES),
+    ("escape", escape::CASES),
     ("loss", loss::CASES),
     ("bad_input", bad_input::CASES),
     ("agents", agents::CASES),

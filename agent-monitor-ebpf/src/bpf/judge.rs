@@ -33,7 +33,8 @@ use super::{
 
 /// What a refused caller sees.
 pub(crate) const EACCES: i32 = 13;
-const SIGKILL: u32 = 9;
+/// Number of the signal that cannot be caught.
+pub(crate) const SIGKILL: u32 = 9;
 /// `SB_NOUSER`, include/linux/fs.h: file systems that only the kernel mounts (pipes, sockets, memory files).
 const SB_NOUSER: u64 = 1 << 31;
 
@@ -393,6 +394,31 @@ pub(crate) fn settle(actor: &Actor, tail: u32) -> i32 {
     }
     send(actor, tail);
     0
+}
+
+/// Ends an act that has happened already (level partial): what the scope says of it is told, and where that is `kill`
+/// the process ends before it can use what it got. Told as not carried out otherwise.
+#[inline(always)]
+pub(crate) fn settle_late(actor: &Actor, tail: u32) {
+    // SAFETY: scratch was checked for null when the actor was made.
+    let found = unsafe { (&raw const (*actor.scratch).decision).read_volatile() };
+    if let Some(policy) = actor.policy
+        && found != 0
+    {
+        // SAFETY: as above.
+        let head = unsafe { &mut (*actor.scratch).rec.head };
+        head.verdict = verdict_of(found);
+        head.rule = actor.generation << 16 | u32::from(rule_of(found));
+        head.flags |= FLAG_JUDGED;
+        if permits(found) || (kills(found) && enforced(policy, found)) {
+            head.flags |= FLAG_ENFORCED;
+        }
+        if kills(found) && enforced(policy, found) {
+            // SAFETY: no pointers. It cannot fail for the running task.
+            unsafe { bpf_send_signal(SIGKILL) };
+        }
+    }
+    send(actor, tail);
 }
 
 /// Ends an act that is told elsewhere when it happens: only a refusal is told here.

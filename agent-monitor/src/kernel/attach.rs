@@ -76,6 +76,7 @@ programs! {
     process_fork: Hook::TpBtf("sched_process_fork"), "process", Always, "";
     process_exit: Hook::TpBtf("sched_process_exit"), "process", Always, "";
     bprm_check: Hook::Lsm("bprm_check_security"), "process", Full, "";
+    partial_exec: Hook::TpBtf("sched_process_exec"), "process", Partial, "programs are not judged";
     process_exec: Hook::TpBtf("sched_process_exec"), "process", Always, "";
     cgroup_mkdir: Hook::TpBtf("cgroup_mkdir"), "process", Always, "cgroups made later are recognised by the daemon's scan only";
     cgroup_rmdir: Hook::TpBtf("cgroup_rmdir"), "process", Always, "";

@@ -1,7 +1,7 @@
 //! `run --demo`: an example registry and a scripted example agent, in a directory that is thrown away.
 //!
-//! The agent is a shell script that reads, writes, renames and removes files, connects to a listener on loopback, and
-//! starts a second registered agent. Nothing of the host is changed.
+//! The agent is a shell script that reads, writes, renames and removes files, connects to a listener on loopback, tries
+//! to leave its scope, and starts a second registered agent. Nothing of the host is changed.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -22,6 +22,7 @@ const RECORDS: &[(&str, &str)] = &[
 const SCRIPTS: &[(&str, &str)] = &[
     ("demo-agent.sh", include_str!("demo/demo-agent.sh")),
     ("demo-helper.sh", include_str!("demo/demo-helper.sh")),
+    ("deploy.sh", include_str!("demo/deploy.sh")),
 ];
 
 /// The directory. Removed when dropped.
@@ -41,7 +42,7 @@ impl Demo {
         let dir = std::env::temp_dir().join(format!("agent-monitor-demo-{}", std::process::id()));
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
         let demo = Self { dir: fs::canonicalize(dir)?, pins: OnceLock::new() };
-        for name in ["agents.d", "bin", "work", "state"] {
+        for name in ["agents.d", "bin", "work", "state", "customers"] {
             fs::DirBuilder::new().mode(0o755).create(demo.dir.join(name))?;
         }
         for (name, text) in RECORDS {
@@ -49,6 +50,7 @@ impl Demo {
             fs::write(&path, demo.fill(text))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
         }
+        fs::write(demo.dir.join("customers/list.csv"), "name,mail\nExample,mail@example.com\n")?;
         for (name, text) in SCRIPTS {
             let path = demo.dir.join("bin").join(name);
             fs::write(&path, text)?;

@@ -58,16 +58,18 @@ fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// A record that observes and is good for years.
+/// A record that is good for years; it observes unless it has an enforced scope.
 #[derive(Debug, Clone)]
 pub struct Record {
     pub id: String,
     matches: Vec<Match>,
+    enforce: bool,
+    scope: String,
 }
 
 impl Record {
     pub fn new(id: &str) -> Self {
-        Self { id: id.to_owned(), matches: Vec::new() }
+        Self { id: id.to_owned(), matches: Vec::new(), enforce: false, scope: String::new() }
     }
 
     pub fn on(mut self, rule: Match) -> Self {
@@ -75,15 +77,29 @@ impl Record {
         self
     }
 
+    /// What it may do: the text from `[scope]` on.
+    pub fn scope(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.scope);
+        self
+    }
+
+    pub fn enforce(mut self) -> Self {
+        self.enforce = true;
+        self
+    }
+
     pub fn toml(&self) -> String {
         let mut text = format!(
             "[agent]\nid = {id}\nowner = \"tests@example.com\"\npurpose = \"a test\"\n\
-             expires = 2099-12-31T00:00:00Z\nmode = \"observe\"\n",
-            id = quote(&self.id)
+             expires = 2099-12-31T00:00:00Z\nmode = {mode}\n",
+            id = quote(&self.id),
+            mode = quote(if self.enforce { "enforce" } else { "observe" })
         );
         for rule in &self.matches {
             write!(text, "\n[[match]]\n{}\n", rule.lines.join("\n")).unwrap();
         }
+        text.push('\n');
+        text.push_str(&self.scope);
         text
     }
 

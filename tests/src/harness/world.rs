@@ -15,6 +15,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Id of the agent in the shared world.
 pub const AGENT: &str = "actor";
 
+/// The scope of [`AGENT`]: everything is marked. `bpf()` is the monitor's own to protect unless a rule opens it.
+const SCOPE: &str = "[scope]\ndefault = \"audit\"\n[[scope.privilege]]\nkind = \"bpf\"\n";
+
 /// A daemon with a feed, an agent program and a stranger.
 #[derive(Debug)]
 pub struct World {
@@ -72,7 +75,7 @@ impl World {
     pub fn start(setup: Setup) -> Self {
         let agent = setup.scratch.program(&actor_program(), "agent");
         let stranger = setup.scratch.program(&actor_program(), "stranger");
-        let daemon = setup.record(&Record::new(AGENT).on(Match::exe(&agent))).start();
+        let daemon = setup.record(&Record::new(AGENT).on(Match::exe(&agent)).scope(SCOPE)).start();
         let feed = daemon.feed();
         let source = first_event(&daemon, &feed, &agent);
         Self { feed, daemon, agent, stranger, source }

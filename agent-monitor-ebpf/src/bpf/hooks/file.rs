@@ -17,7 +17,7 @@ use aya_ebpf::{
 use crate::bpf::{
     emit::{begin, body, send},
     globals as g,
-    judge::{place, settle, settle_quietly},
+    judge::{place, settle, settle_late, settle_quietly},
     read::{Ptr, dentry_id, field, pointer, value},
     tag::{Actor, runtime},
     walk::{Walked, kernel_text, walk},
@@ -228,6 +228,16 @@ pub(crate) fn tell_open(actor: &Actor, file: Ptr, source: Source) {
     let end = first_path(actor, pointer(file, &g::O_FILE_DENTRY));
     describe_open(actor, file);
     send(actor, end);
+}
+
+/// Fills and sends a `file.open` record for a file that is open already, with what the scope says of it.
+#[inline(always)]
+pub(crate) fn tell_opened(actor: &Actor, file: Ptr, source: Source) {
+    begin(actor, Kind::FileOpen, source);
+    let mode: u32 = field(file, &g::O_FILE_MODE);
+    let end = judged_path(actor, pointer(file, &g::O_FILE_DENTRY), asked_of(mode));
+    describe_open(actor, file);
+    settle_late(actor, end);
 }
 
 /// What an open file of this mode may do. In one register, so that the verifier follows one path.

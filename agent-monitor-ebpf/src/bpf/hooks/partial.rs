@@ -5,6 +5,7 @@
 //! calls are counted as lost.
 
 mod calls;
+mod execs;
 mod paths;
 mod sockets;
 

@@ -11,8 +11,16 @@ mkdir -p out && cp done.txt out/copy.txt
 if command -v bash > /dev/null; then
     bash -c "exec 3<>/dev/tcp/127.0.0.1/$port && echo hello >&3" || true
 fi
+# Out of scope: each is refused where this host's level can refuse it, and told either way.
+cat ../customers/list.csv > stolen.csv || true
+ln ../customers/list.csv stolen-link.csv || true
+mv ../customers mine || true
+../bin/deploy.sh || true
+if command -v bash > /dev/null; then
+    bash -c 'exec 3<>/dev/tcp/127.0.0.1/25' || true
+fi
 # A second registered agent, started by this one: it gets its own identity.
 "$(dirname "$0")/demo-helper.sh"
 # A child that leaves the process group is still the agent's.
 (setsid sh -c 'id -u > out/whoami.txt') || true
-rm -r out done.txt host.txt
+rm -rf deployed.txt out done.txt host.txt stolen.csv stolen-link.csv

@@ -18,7 +18,7 @@ use crate::bpf::{
     emit::{begin, body, send},
     globals as g,
     hooks::{
-        file::{first_path, hash_key, tell_mmap, tell_open},
+        file::{first_path, hash_key, tell_mmap, tell_opened},
         privilege::{path_a, start},
     },
     read::{Ptr, dentry_id, field, pointer, user},
@@ -62,7 +62,7 @@ pub(super) fn opened(actor: &Actor, args: &Args, nr: u32) {
         }
         send(actor, end);
     }
-    tell_open(actor, file, Source::RawTp);
+    tell_opened(actor, file, Source::RawTp);
 }
 
 /// `mmap` of a file with `PROT_EXEC`.
