@@ -215,7 +215,8 @@ pub fn canonical_prefix(path: &Path) -> PathBuf {
 
 /// Follows symbolic links as far as a path exists and keeps the rest. Stops at `/proc/self` and its like, which would
 /// lead to this process.
-fn follow(path: &Path) -> PathBuf {
+#[must_use]
+pub fn follow(path: &Path) -> PathBuf {
     let parts = |path: &Path| -> Vec<OsString> {
         let named = |part: Component<'_>| match part {
             Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),

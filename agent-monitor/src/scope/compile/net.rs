@@ -40,17 +40,6 @@ fn prefix(host: &Host) -> Option<(Family, NetPrefix)> {
     Some((family, NetPrefix { bits, addr }))
 }
 
-/// The number of a protocol (`IPPROTO_*`).
-const fn number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Icmp => 1,
-        Protocol::Tcp => 6,
-        Protocol::Udp => 17,
-        Protocol::Icmpv6 => 58,
-        Protocol::Sctp => 132,
-    }
-}
-
 impl Nets {
     /// Adds a rule. False when it names a host.
     pub(super) fn add(
@@ -72,7 +61,7 @@ impl Nets {
         let rule = NetRule {
             low: ports.map_or(0, |ports| ports.low),
             high: ports.map_or(u16::MAX, |ports| ports.high),
-            protocol: protocol.map_or(0, number),
+            protocol: protocol.map_or(0, Protocol::number),
             actions,
             reserved: 0,
             decision,
