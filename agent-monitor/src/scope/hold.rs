@@ -4,8 +4,9 @@
 
 use super::{Effect, Host, NetAction, NetPattern, Scope, Verdict};
 use crate::health::doctor::Level;
-use crate::registry::Record;
+use crate::registry::diagnostic::{Code, Diagnostic, Severity};
 use crate::registry::source::Position;
+use crate::registry::{Mode, Record, record::Degrade};
 
 /// A declared rule that is not in force as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,22 @@ pub fn unheld(record: &Record, level: Level) -> Vec<Unheld> {
     }
     limits(scope, &mut add);
     found
+}
+
+/// What to say about the rules of an enforced record that are not held: errors, or warnings where it says that less will
+/// do. An observed record asks for nothing to be stopped.
+#[must_use]
+pub fn diagnostics(record: &Record, level: Level) -> Vec<Diagnostic> {
+    if record.mode.value != Mode::Enforce {
+        return Vec::new();
+    }
+    let severity = if record.degrade == Degrade::Allow { Severity::Warning } else { Severity::Error };
+    let told = unheld(record, level).into_iter().map(|lost| {
+        let message = format!("{} is not in force at level {}: {}", lost.rule, level.as_str(), lost.why);
+        let problem = Diagnostic::new(&record.source, severity, Code::NotHeld, lost.at, message);
+        problem.hint("write degrade = \"allow\" to go on with what is possible, or mode = \"observe\"")
+    });
+    told.collect()
 }
 
 fn limits(scope: &Scope, add: &mut dyn FnMut(&str, Position, Option<&'static str>)) {

@@ -91,7 +91,7 @@ impl Record {
     pub fn toml(&self) -> String {
         let mut text = format!(
             "[agent]\nid = {id}\nowner = \"tests@example.com\"\npurpose = \"a test\"\n\
-             expires = 2099-12-31T00:00:00Z\nmode = {mode}\n",
+             expires = 2099-12-31T00:00:00Z\nmode = {mode}\ndegrade = \"allow\"\n",
             id = quote(&self.id),
             mode = quote(if self.enforce { "enforce" } else { "observe" })
         );

@@ -45,3 +45,21 @@ fn partial_holds_connections_only() {
     assert_eq!(rules("[scope]\n", Level::Partial), [is("scope.default", PARTIAL)]);
     assert_eq!(rules("", Level::None), [], "no scope asks for nothing");
 }
+
+#[test]
+fn an_enforced_record_is_refused_unless_less_will_do() {
+    let said = |mode: &str, degrade: &str| {
+        let text = format!(
+            "[agent]\nid = \"a\"\nowner = \"o\"\npurpose = \"p\"\nexpires = 2099-01-01T00:00:00Z\nmode = \"{mode}\"\n\
+             degrade = \"{degrade}\"\n[[match]]\nlaunch = true\n[scope]\n[[scope.net]]\nto = \"*.example.com\"\n"
+        );
+        let record = crate::registry::parse::parse_record(&text, Path::new("x.toml")).record.unwrap();
+        diagnostics(&record, Level::Full)
+            .into_iter()
+            .map(|told| (told.severity, told.at.line))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(said("enforce", "refuse"), [(Severity::Error, 12)]);
+    assert_eq!(said("enforce", "allow"), [(Severity::Warning, 12)]);
+    assert_eq!(said("observe", "refuse"), []);
+}
