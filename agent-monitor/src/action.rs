@@ -97,7 +97,9 @@ pub fn of(event: &Event) -> Vec<Result<Action, Unclear>> {
 fn exec(event: &Event) -> Vec<Result<Action, Unclear>> {
     let Some(process) = &event.process else { return vec![Err(Unclear::NoPath)] };
     let image = place(process.exe.as_deref(), None, false, ask::EXEC, Perhaps::No);
-    let script = process.script.as_deref().map(|path| place(Some(path), None, false, ask::EXEC, Perhaps::No));
+    // A script that is an argument is read by its interpreter.
+    let script = process.script.as_deref().filter(|_| !process.script_argument);
+    let script = script.map(|path| place(Some(path), None, false, ask::EXEC, Perhaps::No));
     std::iter::once(image).chain(script).collect()
 }
 

@@ -7,6 +7,7 @@
 mod agent;
 mod confine;
 mod daemon;
+mod detach;
 mod doctor;
 mod event_line;
 mod events;
@@ -68,6 +69,8 @@ enum Command {
     /// Register, check and look at agents
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Take what a daemon left in force out of the kernel
+    Detach(detach::DetachArgs),
     /// Run a command as a registered agent
     Exec(exec::ExecArgs),
     /// Query or follow what was recorded
@@ -95,6 +98,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&args, &shared),
         Command::Status(args) => status::run(&args, &shared),
         Command::Agent(command) => agent::run(&command, &shared),
+        Command::Detach(args) => detach::run(&args, &shared),
         Command::Exec(args) => exec::run(&args, &shared),
         Command::Events(args) => events::run(&args, &shared),
         Command::Explain(args) => explain::run(&args, &shared),

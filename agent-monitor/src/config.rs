@@ -91,6 +91,8 @@ pub struct Config {
     pub ring_bytes: u32,
     /// Works as on a host without BPF LSM.
     pub force_partial: bool,
+    /// A clean end takes everything out of the kernel, also while agents are enforced.
+    pub detach_on_exit: bool,
 }
 
 /// Some of the settings, from one place. As TOML it is the configuration file.
@@ -117,6 +119,8 @@ pub struct Layer {
     pub ring_kib: Option<usize>,
     /// See [`Config::force_partial`].
     pub force_partial: Option<bool>,
+    /// See [`Config::detach_on_exit`].
+    pub detach_on_exit: Option<bool>,
     /// Table `[record]`.
     pub record: RecordLayer,
     /// Flag only.
@@ -217,6 +221,7 @@ impl Layer {
             },
             ring_kib: self.ring_kib.or(below.ring_kib),
             force_partial: self.force_partial.or(below.force_partial),
+            detach_on_exit: self.detach_on_exit.or(below.detach_on_exit),
             demo: self.demo || below.demo,
         }
     }
@@ -250,6 +255,7 @@ impl Layer {
             limits: Limits { events, bytes: mebibytes << 20, subscribers, queue },
             ring_bytes: u32::try_from(ring_kib << 10).unwrap_or(1 << 30),
             force_partial: self.force_partial.unwrap_or(false),
+            detach_on_exit: self.detach_on_exit.unwrap_or(false),
         })
     }
 }

@@ -111,7 +111,8 @@ impl<'a> Learner<'a> {
         let mut scopes: Vec<&Scope> = vec![&declared.kept];
         drop_covered(&mut files, &mut exec, &scopes);
         let mut base = Vec::new();
-        for (name, set) in request.bases {
+        // Programs are named one by one: a set that opens whole directories of them is for people to choose.
+        for (name, set) in request.bases.iter().filter(|(_, set)| set.exec.is_empty()) {
             let with: Vec<&Scope> = scopes.iter().copied().chain([set]).collect();
             let covered = covered(&files, &exec, &with);
             if covered >= BASE_WORTH {

@@ -120,11 +120,14 @@ impl Prepared {
     /// When any part does not start; what was attached is detached again.
     pub fn start(self, port: Box<dyn Port>) -> Result<Running, RunError> {
         let Self { config, server, state, signals } = self;
+        let taken_over = port.taken_over();
         let core = Arc::new(Core::new(config, state, port));
         let started = Running::start(Arc::clone(&core), server, signals);
         if started.is_err() {
             core.stop();
-            if let Err(error) = core.detach() {
+            // What an earlier daemon left in force stays so: a start that fails ends no enforcement.
+            let ended = if taken_over { Ok(()) } else { core.detach() };
+            if let Err(error) = ended {
                 tracing::error!(%error, "cannot detach after a failed start");
             }
         }
@@ -209,7 +212,8 @@ impl Running {
         }
     }
 
-    /// Ends the daemon: reads what is still in the rings, counts the last losses, detaches, closes the record.
+    /// Ends the daemon: reads what is still in the rings, counts the last losses, detaches or leaves what enforces in
+    /// force, closes the record.
     ///
     /// # Errors
     /// When the reader had failed, or something is left in the kernel.
@@ -224,7 +228,7 @@ impl Running {
                 tracing::error!("a thread of the daemon panicked");
             }
         }
-        let detached = core.detach();
+        let detached = core.let_go();
         let served = control.shutdown();
         core.store().close();
         read.map_err(|error| RunError::Reader(error.to_string()))?;

@@ -10,12 +10,15 @@ mod bad_input;
 mod binding;
 mod escape;
 mod file;
+mod landlock;
 mod lifecycle;
 mod load;
 mod loss;
 mod network;
 mod privilege;
 mod process;
+mod scope_examples;
+mod survive;
 
 use agent_monitor_tests::harness::case::Case;
 use agent_monitor_tests::harness::world;
@@ -32,7 +35,10 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("binding", binding::CASES),
     ("lifecycle", lifecycle::CASES),
     ("escape", escape::CASES),
+    ("survive", survive::CASES),
     ("loss", loss::CASES),
+    ("landlock", landlock::CASES),
+    ("scope_examples", scope_examples::CASES),
     ("bad_input", bad_input::CASES),
     ("agents", agents::CASES),
 ];
@@ -50,5 +56,6 @@ fn main() {
     }
     let conclusion = libtest_mimic::run(&args, trials);
     world::close();
+    escape::stage::close();
     conclusion.exit();
 }

@@ -410,7 +410,8 @@ pub(crate) fn settle_late(actor: &Actor, tail: u32) {
         head.verdict = verdict_of(found);
         head.rule = actor.generation << 16 | u32::from(rule_of(found));
         head.flags |= FLAG_JUDGED;
-        if permits(found) || (kills(found) && enforced(policy, found)) {
+        let passed = permits(found) && policy.flags & POLICY_ENFORCE != 0;
+        if passed || (kills(found) && enforced(policy, found)) {
             head.flags |= FLAG_ENFORCED;
         }
         if kills(found) && enforced(policy, found) {

@@ -71,6 +71,11 @@ fn scripts_are_run_like_their_interpreters() {
     let exec = Event { process: Some(Arc::new(process)), ..event(Kind::ProcessExec) };
     let run = ["/usr/bin/dash", "/srv/x.sh"].map(|path| (path.to_owned(), ask::EXEC));
     assert_eq!(asked(&exec), run);
+    let mut argument = exec;
+    if let Some(process) = &mut argument.process {
+        Arc::make_mut(process).script_argument = true;
+    }
+    assert_eq!(asked(&argument).len(), 1, "read by its interpreter");
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub struct Image {
     pub exe: Option<String>,
     /// Script an interpreter was started for.
     pub script: Option<String>,
+    /// The script was an argument of the interpreter: the kernel did not run it.
+    pub script_argument: bool,
     /// Arguments, escaped; head and tail only when `args_truncated`.
     pub args: Vec<String>,
     /// Arguments are missing.

@@ -55,6 +55,12 @@ pub(crate) fn run(
         player.join().map_err(|_panic| anyhow::anyhow!("the demo panicked"))??;
     }
     end(&total?, stream)?;
+    if core.stays() {
+        note(&format!(
+            "enforcement goes on without the daemon (pins in {}); `agent-monitor detach` ends it",
+            config.bpffs.display()
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -153,5 +153,6 @@ fn table(out: &mut Out, report: &Report) -> anyhow::Result<()> {
     for (rule, line) in &report.unused {
         out.line(&format!("  {rule} (line {line})"))?;
     }
+    out.line("paths were looked up in the mounts that this host has now")?;
     Ok(())
 }

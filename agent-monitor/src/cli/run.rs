@@ -27,6 +27,9 @@ pub(crate) struct RunArgs {
     /// Work as on a host without BPF LSM
     #[arg(long, env = "AGENT_MONITOR_FORCE_PARTIAL")]
     force_partial: bool,
+    /// Take everything out of the kernel at the end, also while agents are enforced
+    #[arg(long, env = "AGENT_MONITOR_DETACH_ON_EXIT")]
+    detach_on_exit: bool,
     /// Try it out: throw-away state, an example registry and a scripted example agent
     #[arg(long)]
     demo: bool,
@@ -89,6 +92,7 @@ impl RunArgs {
             stream,
             ring_kib: self.ring_kib,
             force_partial: self.force_partial.then_some(true),
+            detach_on_exit: self.detach_on_exit.then_some(true),
             demo: self.demo,
             ..shared.layer()?
         };

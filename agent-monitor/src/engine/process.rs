@@ -178,11 +178,13 @@ impl Engine {
         };
         let (exe, cwd, script) = (path(exec.exe), path(exec.cwd), path(exec.script));
         let args = args::split(&block);
+        let by_kernel = script.is_some();
         let script = script.or_else(|| self.interpreted(exe.as_deref(), &args, cwd.as_deref(), host));
         let shown = args::show(&block, whole);
         let image = Image {
             exe: exe.as_deref().map(text::escape),
             script: script.as_deref().map(text::escape),
+            script_argument: script.is_some() && !by_kernel,
             args: shown.args,
             args_truncated: shown.truncated,
             args_sha256: shown.sha256,
@@ -322,6 +324,7 @@ pub(super) fn plant(proc: &mut Proc, seed: &Seed) {
     };
     proc.image = Arc::new(Image {
         exe: exe.map(text::escape),
+        script_argument: script.is_some(),
         script,
         args: shown.args,
         args_truncated: shown.truncated,

@@ -83,6 +83,7 @@ impl Engine {
             cgroup: cgroup.map(|path| path.to_string()),
             ancestry: ancestry.collect(),
             script: proc.image.script.clone(),
+            script_argument: proc.image.script_argument,
             ..Process::default()
         }
     }

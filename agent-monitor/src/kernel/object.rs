@@ -227,6 +227,15 @@ impl Kernel {
         seed::run(iter)
     }
 
+    /// Leaves programs, maps and links pinned and in force, and says that no daemon is there.
+    ///
+    /// # Errors
+    /// When the settings cannot be written.
+    pub fn leave(mut self) -> Result<(), KernelError> {
+        self.runtime.daemon_tgid = 0;
+        self.write_runtime()
+    }
+
     /// Detaches everything and removes the pins.
     ///
     /// # Errors
@@ -345,7 +354,7 @@ fn getrandom(buffer: &mut [u8; 16]) -> Result<(), KernelError> {
 }
 
 /// Whether a pid is a live agent-monitor.
-fn is_daemon(pid: u32) -> bool {
+pub(super) fn is_daemon(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.starts_with("agent-monitor"))
 }
 

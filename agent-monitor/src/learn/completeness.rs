@@ -92,7 +92,7 @@ impl Book {
         }
         if by_calls {
             reasons.push(
-                "level partial: acts through io_uring, failed acts and those of 32-bit programs are not seen"
+                "level partial: failed acts, scripts that are run as programs, io_uring and 32-bit programs are not seen"
                     .to_owned(),
             );
         }

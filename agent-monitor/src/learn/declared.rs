@@ -1,6 +1,9 @@
 //! The scope as declared so far: what a proposal must not open, and what it need not say again.
 
-use crate::scope::{Effect, ExecRule, FileAccess, FileRule, PathPattern, Scope};
+use crate::scope::{
+    Effect, ExecRule, FileAccess, FileRule, NetAction, NetPattern, NetRule, PathPattern, PrivilegeKind,
+    PrivilegeRule, Scope,
+};
 
 /// Rules of a declared scope that a proposal keeps: those that stop, and those that carry labels.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +46,48 @@ impl Declared {
         deciding_exec([&self.kept], path)
             .filter(|rule| !rule.effect.verdict.permits())
             .map(|r| r.name.clone())
+    }
+}
+
+/// What the kept rules say about something that is not a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// Nothing.
+    Silent,
+    /// A kept rule permits it: it needs no other.
+    Permits,
+    /// The rule of this name forbids it.
+    Forbids(String),
+}
+
+impl Declared {
+    /// About a peer. A stop counts also where a narrower rule permits a part: a proposal must not open what is stopped.
+    #[must_use]
+    pub fn net(&self, to: &str, action: NetAction) -> Kept {
+        let Ok(pattern) = NetPattern::parse(to) else { return Kept::Silent };
+        let rules = self.kept.net.iter().map(|rule| &rule.value);
+        let about = |rule: &&NetRule| rule.action.contains(&action) && rule.to.covers(&pattern);
+        said(rules.filter(about).map(|rule| (rule.name.as_str(), &rule.effect)))
+    }
+
+    /// About a power, or one capability.
+    #[must_use]
+    pub fn power(&self, kind: PrivilegeKind, capability: Option<&str>) -> Kept {
+        let rules = self.kept.privilege.iter().map(|rule| &rule.value);
+        let named = |rule: &PrivilegeRule| {
+            rule.capabilities.is_empty() || capability.is_some_and(|name| rule.capabilities.contains(name))
+        };
+        let about = rules.filter(|rule| rule.kind.value == kind && named(rule));
+        said(about.map(|rule| (rule.name.as_str(), &rule.effect)))
+    }
+}
+
+/// The strictest of these rules.
+fn said<'a>(rules: impl Iterator<Item = (&'a str, &'a Effect)>) -> Kept {
+    match rules.filter(|(_, effect)| holds(effect)).max_by_key(|(_, effect)| effect.verdict) {
+        None => Kept::Silent,
+        Some((_, effect)) if effect.verdict.permits() => Kept::Permits,
+        Some((name, _)) => Kept::Forbids(name.to_owned()),
     }
 }
 

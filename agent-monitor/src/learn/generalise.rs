@@ -37,6 +37,8 @@ const SECRET: [&str; 14] = [
     ".ssh",
     "secrets",
 ];
+/// Hidden directories of a home that hold programs and caches, not settings.
+const TOOLS: [&str; 9] = [".bun", ".cache", ".cargo", ".deno", ".npm", ".nvm", ".pyenv", ".rbenv", ".rustup"];
 /// Directories where programs make files under names of the moment.
 pub const TEMPORARY: [&str; 3] = ["/dev/shm", "/tmp", "/var/tmp"];
 
@@ -62,6 +64,7 @@ pub fn generalise(
         work.temporary(directory, created);
     }
     work.siblings(siblings.max(2));
+    work.prune();
     let Work { exact, subtrees } = work;
     let exact = exact.into_iter().filter(|(_, access)| !access.is_empty());
     let exact =
@@ -196,6 +199,26 @@ impl Work {
         whole
     }
 
+    /// Drops what a subtree above grants already.
+    fn prune(&mut self) {
+        let wide: BTreeMap<String, BTreeSet<FileAccess>> = self
+            .subtrees
+            .iter()
+            .map(|(path, (access, _))| (path.clone(), access.keys().copied().collect()))
+            .collect();
+        let granted = |path: &str, access: &FileAccess| {
+            ancestors(path).any(|above| wide.get(above).is_some_and(|granted| granted.contains(access)))
+        };
+        for (path, access) in &mut self.exact {
+            let own = |access: &FileAccess| wide.get(path).is_some_and(|granted| granted.contains(access));
+            access.retain(|access, _| !own(access) && !granted(path, access));
+        }
+        for (path, (access, _)) in &mut self.subtrees {
+            access.retain(|access, _| !granted(path, access));
+        }
+        self.subtrees.retain(|_, (access, _)| !access.is_empty());
+    }
+
     fn add(&mut self, directory: &str, access: Accesses, why: String) {
         if access.is_empty() {
             return;
@@ -242,7 +265,7 @@ pub fn may(directory: &str) -> bool {
         ["opt", _, ..] => true,
         ["home", _, rest @ ..] | ["root", rest @ ..] => match rest {
             [] => false,
-            [".cache", deeper @ ..] => !deeper.is_empty(),
+            [tool, deeper @ ..] if TOOLS.contains(tool) => !deeper.is_empty(),
             [hidden, ..] => !hidden.starts_with('.'),
         },
         _ => true,

@@ -19,9 +19,12 @@ pub struct PeerProposal {
     pub action: u8,
 }
 
+/// Addresses by action, protocol, port and /24.
+type Near = BTreeMap<(u8, u8, u16, [u8; 3]), Vec<(Ipv4Addr, Seen)>>;
+
 /// Rules for the peers that were seen, with what a network stands for.
 pub fn summarise(peers: &BTreeMap<Peer, Seen>) -> BTreeMap<PeerProposal, (Seen, Option<String>)> {
-    let mut near: BTreeMap<(u8, u8, u16, [u8; 3]), Vec<(Ipv4Addr, Seen)>> = BTreeMap::new();
+    let mut near = Near::new();
     let mut out = BTreeMap::new();
     for (peer, seen) in peers {
         match peer.addr {
@@ -30,7 +33,7 @@ pub fn summarise(peers: &BTreeMap<Peer, Seen>) -> BTreeMap<PeerProposal, (Seen, 
                 let key = (peer.action, peer.protocol, peer.port, [a, b, c]);
                 near.entry(key).or_default().push((addr, *seen));
             }
-            addr => single(&mut out, addr, peer, *seen),
+            _ => single(&mut out, peer, *seen),
         }
     }
     for ((action, protocol, port, _), addrs) in near {
@@ -41,20 +44,24 @@ pub fn summarise(peers: &BTreeMap<Peer, Seen>) -> BTreeMap<PeerProposal, (Seen, 
                 let why = Some(format!("{} addresses", addrs.len()));
                 out.insert(PeerProposal { to, action }, (seen, why));
             }
-            None => {
-                addrs.iter().for_each(|(addr, seen)| single(&mut out, IpAddr::V4(*addr), &peer(*addr), *seen))
-            }
+            None => addrs.iter().for_each(|(addr, seen)| single(&mut out, &peer(*addr), *seen)),
         }
     }
     out
 }
 
-fn single(out: &mut BTreeMap<PeerProposal, (Seen, Option<String>)>, addr: IpAddr, peer: &Peer, seen: Seen) {
-    let host = match addr {
+/// One peer, as a record writes it.
+#[must_use]
+pub fn to(peer: &Peer) -> String {
+    let host = match peer.addr {
         IpAddr::V4(addr) => addr.to_string(),
         IpAddr::V6(addr) => format!("[{addr}]"),
     };
-    let key = PeerProposal { to: write(&host, peer.protocol, peer.port), action: peer.action };
+    write(&host, peer.protocol, peer.port)
+}
+
+fn single(out: &mut BTreeMap<PeerProposal, (Seen, Option<String>)>, peer: &Peer, seen: Seen) {
+    let key = PeerProposal { to: to(peer), action: peer.action };
     let why = (peer.port == 0).then(|| "no port was named, so every port".to_owned());
     let merged = out.get(&key).map_or(seen, |(known, _): &(Seen, _)| known.and(seen));
     out.insert(key, (merged, why));

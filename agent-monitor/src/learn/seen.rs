@@ -5,9 +5,11 @@ use std::net::IpAddr;
 
 use agent_monitor_ebpf::policy::{NET_BIND, NET_CONNECT, ask};
 
-use super::declared::Declared;
+use super::declared::{Declared, Kept};
+use super::peers;
 use crate::action::{self, Action, Perhaps};
 use crate::model::{Event, Family, Mode, Time, Verdict, text};
+use crate::scope::parse::CAPABILITIES;
 use crate::scope::{FileAccess, NetAction, PathPattern, PrivilegeKind};
 
 /// How often, and when last.
@@ -115,26 +117,47 @@ impl Activity {
                 Err(why) => self.leave_out(why),
             },
             Action::Net { addr, port, protocol, action } => {
-                add(&mut self.net, Peer { action, protocol, port, addr }, seen);
+                let peer = Peer { action, protocol, port, addr };
+                if self.opens(declared.net(&peers::to(&peer), net_action(action))) {
+                    add(&mut self.net, peer, seen);
+                }
             }
             Action::Abstract { name, asked } => {
                 let to = format!("unix:@{name}");
                 if crate::scope::NetPattern::parse(&to).is_ok() && text::unescape(&name) == name.as_bytes() {
-                    self.unix_asked(&to, asked, seen);
+                    self.unix_asked(&to, asked, seen, declared);
                 } else {
                     self.leave_out("the socket's name cannot be written in a rule");
                 }
             }
             Action::Power(power) => match power_kind(power) {
-                Some(kind) => add(&mut self.powers, kind, seen),
+                Some(kind) if self.opens(declared.power(kind, None)) => add(&mut self.powers, kind, seen),
+                Some(_) => {}
                 None => self.leave_out("a power that rules do not name"),
             },
-            Action::Capability(number) => add(&mut self.capabilities, number, seen),
+            Action::Capability(number) => {
+                let name = CAPABILITIES.get(number).copied();
+                if self.opens(declared.power(PrivilegeKind::Capability, name)) {
+                    add(&mut self.capabilities, number, seen);
+                }
+            }
+        }
+    }
+
+    /// Whether a rule is to be proposed for what the kept rules say this about.
+    fn opens(&mut self, kept: Kept) -> bool {
+        match kept {
+            Kept::Silent => true,
+            Kept::Permits => false,
+            Kept::Forbids(rule) => {
+                *self.forbidden.entry(rule).or_default() += 1;
+                false
+            }
         }
     }
 
     fn place(&mut self, path: String, asked: u32, perhaps: Perhaps, seen: Seen, declared: &Declared) {
-        self.unix_asked(&format!("unix:{path}"), asked, seen);
+        self.unix_asked(&format!("unix:{path}"), asked, seen, declared);
         if asked & ask::EXEC != 0 {
             match declared.exec(&path) {
                 Some(rule) => *self.forbidden.entry(rule).or_default() += 1,
@@ -151,14 +174,16 @@ impl Activity {
         }
     }
 
-    fn unix_asked(&mut self, to: &str, asked: u32, seen: Seen) {
+    fn unix_asked(&mut self, to: &str, asked: u32, seen: Seen, declared: &Declared) {
         let actions = [
             (ask::UNIX_CONNECT, NetAction::Connect),
             (ask::UNIX_BIND, NetAction::Bind),
             (ask::UNIX_LISTEN, NetAction::Listen),
         ];
         for (_, action) in actions.into_iter().filter(|(bit, _)| asked & bit != 0) {
-            add(&mut self.unix, (to.to_owned(), action), seen);
+            if self.opens(declared.net(to, action)) {
+                add(&mut self.unix, (to.to_owned(), action), seen);
+            }
         }
     }
 }

@@ -101,6 +101,24 @@ fn what_is_declared_forbidden_or_labelled_stays_so() {
 }
 
 #[test]
+fn declared_stops_of_peers_and_powers_stay() {
+    let declared = scope(
+        "[scope]\ndefault = \"audit\"\n[[scope.net]]\nto = \"10.0.0.0/8\"\nverdict = \"deny\"\n\
+         [[scope.net]]\nto = \"192.0.2.0/24\"\nadds = [\"lab\"]\n\
+         [[scope.privilege]]\nkind = \"setuid\"\nverdict = \"deny\"\n",
+    );
+    let setuid = Event { privilege: Some(Default::default()), ..event(Kind::PrivilegeSetuid) };
+    let ptrace = Event { privilege: Some(Default::default()), ..event(Kind::PrivilegePtrace) };
+    let peers = ["10.1.2.3:443", "192.0.2.7:443", "198.51.100.7:443"].map(connect);
+    let proposal = learn(&[&peers[..], &[setuid, ptrace]].concat(), Some(&declared), &[]);
+    let to: Vec<&str> = proposal.net.iter().map(|(to, ..)| to.as_str()).collect();
+    assert_eq!(to, ["198.51.100.7:443/tcp"]);
+    assert_eq!(proposal.powers.keys().collect::<Vec<_>>(), [&PrivilegeKind::Ptrace]);
+    let forbidden: Vec<&str> = proposal.forbidden.keys().map(String::as_str).collect();
+    assert_eq!(forbidden, ["scope.net[0]", "scope.privilege[0]"]);
+}
+
+#[test]
 fn base_sets_are_used_where_they_save_rules() {
     let set =
         scope("[scope]\n[[scope.file]]\npath = \"/usr/lib/**\"\naccess = [\"read\", \"execute-map\"]\n");

@@ -44,6 +44,9 @@ pub struct Process {
     /// The script an interpreter was started for (`process.exec`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
+    /// `script` was an argument, or is not known to have been run by the kernel.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub script_argument: bool,
     /// Exit status 0–255 (`process.exit` by exit).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,

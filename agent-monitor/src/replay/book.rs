@@ -49,7 +49,7 @@ impl ImageBook {
         };
         let number = rule_of(decision);
         let rule = match number {
-            RULE_SELF => "self".to_owned(),
+            RULE_SELF => "self-protection".to_owned(),
             RULE_UNKNOWN => "scope.unknown".to_owned(),
             _ => {
                 self.image.rules.get(usize::from(number)).cloned().unwrap_or_else(|| format!("rule {number}"))

@@ -304,4 +304,19 @@ impl Core {
     pub fn detach(&self) -> Result<(), PortError> {
         lock(&self.port).detach()
     }
+
+    /// Whether ending the daemon leaves something to enforce: then it stays in force.
+    #[must_use]
+    pub fn stays(&self) -> bool {
+        let enforced = |record: &crate::registry::Record| record.mode.value == crate::registry::Mode::Enforce;
+        !self.config.detach_on_exit && lock(&self.book).loaded.records.iter().any(enforced)
+    }
+
+    /// Lets go of the kernel side at the end: left in force where agents are enforced, detached otherwise.
+    ///
+    /// # Errors
+    /// When something is left that should not be.
+    pub fn let_go(&self) -> Result<(), PortError> {
+        if self.stays() { lock(&self.port).leave() } else { self.detach() }
+    }
 }

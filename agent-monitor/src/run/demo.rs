@@ -73,6 +73,7 @@ impl Demo {
             state_dir: self.dir.join("state"),
             socket: self.dir.join("control.sock"),
             bpffs: pins,
+            detach_on_exit: true,
             ..config
         }
     }

@@ -24,6 +24,7 @@ pub(crate) struct Inner {
     pub(crate) taken_over: bool,
     pub(crate) refuse: bool,
     pub(crate) detached: bool,
+    pub(crate) left: bool,
     pub(crate) backfills: usize,
 }
 
@@ -106,6 +107,11 @@ impl Port for FakeKernel {
 
     fn take_reader(&mut self) -> Result<Box<dyn RingReader>, PortError> {
         Ok(Box::new(self.clone()))
+    }
+
+    fn leave(&mut self) -> Result<(), PortError> {
+        self.inner().left = true;
+        Ok(())
     }
 
     fn detach(&mut self) -> Result<(), PortError> {

@@ -117,6 +117,10 @@ impl Port for Live {
         Ok(Box::new(Reader(self.kernel()?.take_rings()?)))
     }
 
+    fn leave(&mut self) -> Result<(), PortError> {
+        Ok(self.kernel.take().map_or(Ok(()), Kernel::leave)?)
+    }
+
     fn detach(&mut self) -> Result<(), PortError> {
         Ok(self.kernel.take().map_or(Ok(()), Kernel::detach)?)
     }

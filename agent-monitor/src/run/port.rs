@@ -72,6 +72,12 @@ pub trait Port: Send {
     /// When it was taken before.
     fn take_reader(&mut self) -> Result<Box<dyn RingReader>, PortError>;
 
+    /// Leaves what is attached in force and lets go of it.
+    ///
+    /// # Errors
+    /// When the kernel side cannot be told.
+    fn leave(&mut self) -> Result<(), PortError>;
+
     /// Detaches everything and removes the pins.
     ///
     /// # Errors

@@ -116,6 +116,13 @@ impl Making<'_> {
         self.plan.not_held.push(NotHeld { rule: rule.to_owned(), why: why.into() });
     }
 
+    /// What is refused although a rule of the record allows it. Base sets name what a host may have.
+    fn absent(&mut self, rule: &Rule<'_>, why: String) {
+        if rule.own {
+            self.differs(&rule.name, why);
+        }
+    }
+
     fn collect<'a>(&mut self, scope: &'a Scope, base: Option<&str>, rules: &mut Vec<Rule<'a>>) {
         let own = base.is_none();
         let name = |name: &str| match base {
@@ -174,8 +181,8 @@ impl Making<'_> {
                     Found::Directory => self.allow(directory, needs),
                     Found::File => self.file(rule, directory, &needs),
                     Found::Nothing => {
-                        self.differs(
-                            &rule.name,
+                        self.absent(
+                            rule,
                             format!("{directory} is not there: what is made there later is refused"),
                         );
                     }
@@ -193,10 +200,7 @@ impl Making<'_> {
                     );
                 }
                 Found::Nothing => {
-                    self.differs(
-                        &rule.name,
-                        format!("{path} is not there: if it is made later, it is refused"),
-                    );
+                    self.absent(rule, format!("{path} is not there: if it is made later, it is refused"));
                 }
             },
             PathPattern::Name(_) | PathPattern::Extension(_) => {

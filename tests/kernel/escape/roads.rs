@@ -2,795 +2,161 @@
 
 use super::Row;
 
-/// Ways to name a file.
-pub(crate) const ALIASES: &[Row] = &[
-    Row {
-        name: "absolute",
-        act: "open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "for_writing",
-        act: "open @S/f write",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "truncating",
-        act: "open @S/f trunc",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "relative_to_fd",
-        act: "openat @S f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "openat2",
-        act: "openat2 @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "openat2_beneath",
-        act: "openat2-beneath @S f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "relative_to_cwd",
-        act: "chdir-open @S f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "symlink",
-        act: "open @O/link read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "symlink_chain",
-        act: "open @O/chain read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "symlinked_directory",
-        act: "open @O/dirlink/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "dot_dot",
-        act: "open @O/../../secret/dot_dot/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "proc_self_root",
-        act: "open /proc/self/root@S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "proc_thread_self_root",
-        act: "open /proc/thread-self/root@S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "proc_one_root",
-        act: "open /proc/1/root@S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "doubled_slashes",
-        act: "open /@S//f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "listing",
-        act: "open @S read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S\"",
-        open: None,
-    },
-    Row {
-        name: "io_uring",
-        act: "uring-open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "in_a_thread",
-        act: "thread open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "in_a_child",
-        act: "fork open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "in_a_session_of_its_own",
-        act: "fork setsid open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "in_a_daemon",
-        act: "daemonise open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "renamed_process",
-        act: "prctl-name sh open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "after_exec_of_itself",
-        act: "exec-self open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-];
+/// Tables of roads: name, acts, kinds of event that may tell the refusal, what stands in the event, and for an open road why.
+macro_rules! roads {
+    ($($(#[$doc:meta])* $group:ident { $($name:literal $act:literal [$($kind:literal)+] $told:literal $(open $why:literal)?;)+ })+) => {
+        $(
+            $(#[$doc])*
+            pub(crate) const $group: &[Row] = &[$(Row {
+                name: $name,
+                act: $act,
+                kinds: &[$($kind),+],
+                told: $told,
+                open: roads!(@why $($why)?),
+            }),+];
+        )+
+    };
+    (@why $why:literal) => { Some($why) };
+    (@why) => { None };
+}
 
-/// Second names and moved places.
-pub(crate) const LINKS: &[Row] = &[
-    Row {
-        name: "hard_link_out",
-        act: "link @S/f @O/l",
-        kinds: &["file.link"],
-        told: "\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "hard_link_in",
-        act: "link @O/f @S/l",
-        kinds: &["file.link"],
-        told: "\"new_path\":\"@S/l\"",
-        open: None,
-    },
-    Row {
-        name: "linkat_within",
-        act: "linkat @S f l2",
-        kinds: &["file.link"],
-        told: "\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "rename_out",
-        act: "rename @S/f @O/x",
-        kinds: &["file.rename"],
-        told: "\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "rename_over",
-        act: "rename @O/f @S/f",
-        kinds: &["file.rename"],
-        told: "\"new_path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "rename_in",
-        act: "rename @O/f @S/new",
-        kinds: &["file.rename"],
-        told: "\"new_path\":\"@S/new\"",
-        open: None,
-    },
-    Row {
-        name: "renameat2",
-        act: "renameat2 @S f g",
-        kinds: &["file.rename"],
-        told: "\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "rename_directory",
-        act: "rename @S @O/dir",
-        kinds: &["file.rename"],
-        told: "\"path\":\"@S\"",
-        open: None,
-    },
-    Row {
-        name: "rename_the_directory_above",
-        act: "rename @S/.. @O/dir",
-        kinds: &["file.rename"],
-        told: "\"new_path\":\"@O/dir\"",
-        open: None,
-    },
-    Row {
-        name: "rename_by_proc_fd",
-        act: "rename-proc-fd @S f g",
-        kinds: &["file.rename"],
-        told: "\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "symlink_in",
-        act: "symlink /etc/hosts @S/l",
-        kinds: &["file.create"],
-        told: "\"path\":\"@S/l\"",
-        open: None,
-    },
-];
-
-/// Changes that open nothing, or make and remove.
-pub(crate) const CHANGES: &[Row] = &[
-    Row {
-        name: "truncate",
-        act: "truncate @S/f 1",
-        kinds: &["file.truncate"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "chmod",
-        act: "chmod @S/f 0o777",
-        kinds: &["file.setattr"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "fchmodat",
-        act: "fchmodat @S f 0o777",
-        kinds: &["file.setattr"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "chown",
-        act: "chown @S/f 1 1",
-        kinds: &["file.setattr"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "fchownat",
-        act: "fchownat @S f 1 1",
-        kinds: &["file.setattr"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "utimes",
-        act: "utimes @S/f",
-        kinds: &["file.setattr"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "setxattr",
-        act: "setxattr @S/f trusted.x",
-        kinds: &["file.setattr"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "ftruncate",
-        act: "ftruncate @S/f 1",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "fchmod",
-        act: "fchmod @S/f 0o777",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "create",
-        act: "creat @S/new",
-        kinds: &["file.create"],
-        told: "\"path\":\"@S/new\"",
-        open: None,
-    },
-    Row {
-        name: "mkdir",
-        act: "mkdir @S/new",
-        kinds: &["file.create"],
-        told: "\"path\":\"@S/new\"",
-        open: None,
-    },
-    Row {
-        name: "mknod",
-        act: "mknod @S/new",
-        kinds: &["file.create"],
-        told: "\"path\":\"@S/new\"",
-        open: None,
-    },
-    Row {
-        name: "unlink",
-        act: "unlink @S/f",
-        kinds: &["file.delete"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "unlinkat",
-        act: "unlinkat @S f",
-        kinds: &["file.delete"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "unlink_in_cwd",
-        act: "chdir-unlink @S f",
-        kinds: &["file.delete"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "rmdir",
-        act: "rmdir @S/empty",
-        kinds: &["file.delete"],
-        told: "\"path\":\"@S/empty\"",
-        open: None,
-    },
-    Row {
-        name: "unlink_by_symlinked_directory",
-        act: "unlink @O/dirlink/f",
-        kinds: &["file.delete"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-];
-
-/// Mounts and namespaces that the scope permits change no place.
-pub(crate) const MOUNTS: &[Row] = &[
-    Row {
-        name: "bind_mount",
-        act: "unshare mount mount-bind @S @O/m open @O/m/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "bind_mount_of_the_file",
-        act: "unshare mount mount-bind @S/f @O/f open @O/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "bind_mount_of_the_directory_above",
-        act: "unshare mount mount-bind @S/.. @O/m open @O/m/bind_mount_of_the_directory_above/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "mount_namespace",
-        act: "unshare mount open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "user_namespace",
-        act: "unshare user open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "pid_namespace",
-        act: "pidns open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "network_namespace",
-        act: "unshare net open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "chroot",
-        act: "fork chroot @S open /f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "delete_by_bind_mount",
-        act: "unshare mount mount-bind @S @O/m unlink @O/m/f",
-        kinds: &["file.delete"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "write_by_bind_mount",
-        act: "unshare mount mount-bind @S @O/m truncate @O/m/f 1",
-        kinds: &["file.truncate"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-];
-
-/// Handles, descriptors and memory.
-pub(crate) const HANDLES: &[Row] = &[
-    Row {
-        name: "memory_map_executable",
-        act: "mmap-exec @S/prog",
-        kinds: &["file.open"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "read_whole",
-        act: "read @S/f 3",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "write_part",
-        act: "write @S/f 3",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "deep_place",
-        act: "deep-open @S 60",
-        kinds: &["file.open", "file.create"],
-        told: "@S",
-        open: None,
-    },
-    Row {
-        name: "another_user",
-        act: "fork setuid 65534 open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-    Row {
-        name: "without_capabilities",
-        act: "cap-drop 1 open @S/f read",
-        kinds: &["file.open"],
-        told: "\"file\":{\"path\":\"@S/f\"",
-        open: None,
-    },
-];
-
-/// Ways to run a program.
-pub(crate) const PROGRAMS: &[Row] = &[
-    Row {
-        name: "run",
-        act: "run @S/prog noop",
-        kinds: &["process.exec"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "execveat",
-        act: "fork execveat @S/prog noop",
-        kinds: &["process.exec"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "vfork",
-        act: "vfork-exec @S/prog noop",
-        kinds: &["process.exec"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "posix_spawn",
-        act: "spawn @S/prog noop",
-        kinds: &["process.exec"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "exec_in_place",
-        act: "exec @S/prog noop",
-        kinds: &["process.exec"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "in_a_thread_run",
-        act: "thread run @S/prog noop",
-        kinds: &["process.exec"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "symlinked_program",
-        act: "run @O/dirlink/prog noop",
-        kinds: &["process.exec"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "as_the_interpreter_of_a_script",
-        act: "run @O/script",
-        kinds: &["process.exec"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "a_script",
-        act: "run @S/script",
-        kinds: &["process.exec"],
-        told: "\"path\":\"@S/script\"",
-        open: None,
-    },
-    Row {
-        name: "copied_to_memory",
-        act: "memfd-exec @S/prog noop",
-        kinds: &["file.open"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "by_the_loader",
-        act: "run /lib64/ld-linux-x86-64.so.2 @S/prog noop",
-        kinds: &["file.open"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "by_a_shell",
-        act: "run /bin/busybox sh -c @S/prog",
-        kinds: &["process.exec"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "program_by_proc_root",
-        act: "run /proc/self/root@S/prog noop",
-        kinds: &["process.exec"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-    Row {
-        name: "after_setsid",
-        act: "fork setsid run @S/prog noop",
-        kinds: &["process.exec"],
-        told: "\"path\":\"@S/prog\"",
-        open: None,
-    },
-];
-
-/// Ways to a peer and to an address of one's own.
-pub(crate) const SOCKETS: &[Row] = &[
-    Row {
-        name: "tcp",
-        act: "tcp-connect 127.0.0.1:4001",
-        kinds: &["network.connect", "network.send"],
-        told: "4001",
-        open: None,
-    },
-    Row {
-        name: "tcp6",
-        act: "tcp-connect [::1]:4001",
-        kinds: &["network.connect", "network.send"],
-        told: "::1",
-        open: None,
-    },
-    Row {
-        name: "mapped",
-        act: "tcp-connect [::ffff:127.0.0.1]:4001",
-        kinds: &["network.connect", "network.send"],
-        told: "4001",
-        open: None,
-    },
-    Row {
-        name: "fast_open",
-        act: "tcp-fastopen 127.0.0.1:4001 4",
-        kinds: &["network.connect", "network.send"],
-        told: "4001",
-        open: None,
-    },
-    Row {
-        name: "udp_connected",
-        act: "udp-connected 127.0.0.1:4001 4",
-        kinds: &["network.connect", "network.send"],
-        told: "4001",
-        open: None,
-    },
-    Row {
-        name: "sendto",
-        act: "udp-sendto 127.0.0.1:4001 4",
-        kinds: &["network.connect", "network.send"],
-        told: "4001",
-        open: None,
-    },
-    Row {
-        name: "sendmsg",
-        act: "udp-sendmsg 127.0.0.1:4001 4",
-        kinds: &["network.connect", "network.send"],
-        told: "4001",
-        open: None,
-    },
-    Row {
-        name: "sendmmsg",
-        act: "udp-sendmmsg 127.0.0.1:4001 4",
-        kinds: &["network.connect", "network.send"],
-        told: "4001",
-        open: None,
-    },
-    Row {
-        name: "sendto6",
-        act: "udp-sendto [::1]:4001 4",
-        kinds: &["network.connect", "network.send"],
-        told: "::1",
-        open: None,
-    },
-    Row {
-        name: "io_uring_connect",
-        act: "uring-connect 127.0.0.1:4001",
-        kinds: &["network.connect", "network.send"],
-        told: "4001",
-        open: None,
-    },
-    Row {
-        name: "thread_connect",
-        act: "thread tcp-connect 127.0.0.1:4001",
-        kinds: &["network.connect", "network.send"],
-        told: "4001",
-        open: None,
-    },
-    Row {
-        name: "child_connect",
-        act: "fork tcp-connect 127.0.0.1:4001",
-        kinds: &["network.connect", "network.send"],
-        told: "4001",
-        open: None,
-    },
-    Row { name: "bind", act: "tcp-bind 127.0.0.1:4001", kinds: &["network.bind"], told: "4001", open: None },
-    Row { name: "bind6", act: "tcp-bind [::1]:4001", kinds: &["network.bind"], told: "::1", open: None },
-];
-
-/// Powers over other processes and over the host.
-pub(crate) const PROCESSES: &[Row] = &[
-    Row { name: "signal", act: "kill @BYSTANDER 18", kinds: &["privilege.signal"], told: "@PID", open: None },
-    Row {
-        name: "trace",
-        act: "ptrace-pid @BYSTANDER",
-        kinds: &["privilege.ptrace"],
-        told: "@PID",
-        open: None,
-    },
-    Row {
-        name: "mount_tmpfs",
-        act: "unshare mount mount-tmpfs @O/m noop",
-        kinds: &["privilege.mount", "privilege.namespace"],
-        told: "@PID",
-        open: None,
-    },
-    Row {
-        name: "mount_bind",
-        act: "mount-bind @O @O/m umount @O/m noop",
-        kinds: &["privilege.mount"],
-        told: "@PID",
-        open: None,
-    },
-    Row {
-        name: "chroot_power",
-        act: "fork chroot @O noop",
-        kinds: &["privilege.mount"],
-        told: "\"kind\":\"privilege.mount\"",
-        open: None,
-    },
-    Row {
-        name: "unshare_mount",
-        act: "unshare mount noop",
-        kinds: &["privilege.namespace"],
-        told: "@PID",
-        open: None,
-    },
-    Row {
-        name: "unshare_net",
-        act: "unshare net noop",
-        kinds: &["privilege.namespace"],
-        told: "@PID",
-        open: None,
-    },
-    Row {
-        name: "unshare_pid",
-        act: "unshare pid noop",
-        kinds: &["privilege.namespace"],
-        told: "@PID",
-        open: None,
-    },
-    Row {
-        name: "unshare_uts",
-        act: "unshare uts noop",
-        kinds: &["privilege.namespace"],
-        told: "@PID",
-        open: None,
-    },
-    Row {
-        name: "unshare_ipc",
-        act: "unshare ipc noop",
-        kinds: &["privilege.namespace"],
-        told: "@PID",
-        open: None,
-    },
-    Row {
-        name: "unshare_user",
-        act: "unshare user noop",
-        kinds: &["privilege.namespace"],
-        told: "@PID",
-        open: None,
-    },
-    Row {
-        name: "clone_pid_namespace",
-        act: "pidns noop",
-        kinds: &["privilege.namespace"],
-        told: "@PID",
-        open: None,
-    },
-    Row {
-        name: "setuid",
-        act: "fork setuid 65534 noop",
-        kinds: &["privilege.setuid"],
-        told: "\"setuid\"",
-        open: None,
-    },
-    Row {
-        name: "setgid",
-        act: "fork setgid 65534 noop",
-        kinds: &["privilege.setuid"],
-        told: "\"setgid\"",
-        open: None,
-    },
-    Row {
-        name: "setresuid",
-        act: "fork setresuid 65534 65534 65534 noop",
-        kinds: &["privilege.setuid"],
-        told: "\"setuid\"",
-        open: None,
-    },
-];
-
-/// Roads that stay open, with why.
-pub(crate) const OPEN: &[Row] = &[Row {
-    name: "path_handle",
-    act: "open @S/f path",
-    kinds: &["file.open"],
-    told: "",
-    open: Some("an O_PATH descriptor gives no contents; opening it again is judged"),
-}];
+roads! {
+    /// Ways to name a file.
+    ALIASES {
+        "absolute" "open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "for_writing" "open @S/f write" ["file.open"] r#""file":{"path":"@S/f""#;
+        "truncating" "open @S/f trunc" ["file.open"] r#""file":{"path":"@S/f""#;
+        "relative_to_fd" "openat @S f read" ["file.open"] r#""path":"@S""#;
+        "openat2" "openat2 @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "openat2_beneath" "openat2-beneath @S f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "relative_to_cwd" "chdir-open @S f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "symlink" "open @O/link read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "symlink_chain" "open @O/chain read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "symlinked_directory" "open @O/dirlink/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "dot_dot" "open @O/../../secret/dot_dot/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "proc_self_root" "open /proc/self/root@S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "proc_thread_self_root" "open /proc/thread-self/root@S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "proc_one_root" "open /proc/1/root@S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "doubled_slashes" "open /@S//f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "listing" "open @S read" ["file.open"] r#""file":{"path":"@S""#;
+        "io_uring" "uring-open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "in_a_thread" "thread open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "in_a_child" "fork open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "in_a_session_of_its_own" "fork setsid open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "in_a_daemon" "daemonise open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "renamed_process" "prctl-name sh open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "after_exec_of_itself" "exec-self open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+    }
+    /// Second names and moved places.
+    LINKS {
+        "hard_link_out" "link @S/f @O/l" ["file.link"] r#""path":"@S/f""#;
+        "hard_link_in" "link @O/f @S/l" ["file.link"] r#""new_path":"@S/l""#;
+        "linkat_within" "linkat @S f l2" ["file.link"] r#""path":"@S/f""#;
+        "rename_out" "rename @S/f @O/x" ["file.rename"] r#""path":"@S/f""#;
+        "rename_over" "rename @O/f @S/f" ["file.rename"] r#""new_path":"@S/f""#;
+        "rename_in" "rename @O/f @S/new" ["file.rename"] r#""new_path":"@S/new""#;
+        "renameat2" "renameat2 @S f g" ["file.rename"] r#""path":"@S/f""#;
+        "rename_directory" "rename @S @O/dir" ["file.rename"] r#""path":"@S""#;
+        "rename_the_directory_above" "rename @O/above @O/moved" ["file.rename"] r#""new_path":"@O/moved""#;
+        "rename_by_proc_fd" "rename-proc-fd @S f g" ["file.rename" "file.open"] r#""path":"@S""#;
+        "symlink_in" "symlink /etc/hosts @S/l" ["file.create"] r#""path":"@S/l""#;
+    }
+    /// Changes that open nothing, or make and remove.
+    CHANGES {
+        "truncate" "truncate @S/f 1" ["file.truncate"] r#""file":{"path":"@S/f""#;
+        "chmod" "chmod @S/f 0o777" ["file.setattr"] r#""file":{"path":"@S/f""#;
+        "fchmodat" "fchmodat @S f 0o777" ["file.setattr"] r#""file":{"path":"@S/f""#;
+        "chown" "chown @S/f 1 1" ["file.setattr"] r#""file":{"path":"@S/f""#;
+        "fchownat" "fchownat @S f 1 1" ["file.setattr"] r#""file":{"path":"@S/f""#;
+        "utimes" "utimes @S/f" ["file.setattr"] r#""file":{"path":"@S/f""#;
+        "setxattr" "setxattr @S/f trusted.x" ["file.setattr"] r#""file":{"path":"@S/f""#;
+        "ftruncate" "ftruncate @S/f 1" ["file.open"] r#""file":{"path":"@S/f""#;
+        "fchmod" "fchmod @S/f 0o777" ["file.open"] r#""file":{"path":"@S/f""#;
+        "create" "creat @S/new" ["file.create"] r#""path":"@S/new""#;
+        "mkdir" "mkdir @S/new" ["file.create"] r#""path":"@S/new""#;
+        "mknod" "mknod @S/new" ["file.create"] r#""path":"@S/new""#;
+        "unlink" "unlink @S/f" ["file.delete"] r#""file":{"path":"@S/f""#;
+        "unlinkat" "unlinkat @S f" ["file.delete"] r#""file":{"path":"@S/f""#;
+        "unlink_in_cwd" "chdir-unlink @S f" ["file.delete"] r#""file":{"path":"@S/f""#;
+        "rmdir" "rmdir @S/empty" ["file.delete"] r#""path":"@S/empty""#;
+        "unlink_by_symlinked_directory" "unlink @O/dirlink/f" ["file.delete"] r#""file":{"path":"@S/f""#;
+    }
+    /// Mounts and namespaces that the scope permits change no place.
+    MOUNTS {
+        "bind_mount" "unshare mount mount-bind @S @O/m open @O/m/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "bind_mount_of_the_file" "unshare mount mount-bind @S/f @O/f open @O/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "bind_mount_of_the_directory_above" "unshare mount mount-bind @S/.. @O/m open @O/m/bind_mount_of_the_directory_above/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "mount_namespace" "unshare mount open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "user_namespace" "unshare user open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "pid_namespace" "pidns open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "network_namespace" "unshare net open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "chroot" "fork chroot @S open /f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "delete_by_bind_mount" "unshare mount mount-bind @S @O/m unlink @O/m/f" ["file.delete"] r#""file":{"path":"@S/f""#;
+        "write_by_bind_mount" "unshare mount mount-bind @S @O/m truncate @O/m/f 1" ["file.truncate"] r#""file":{"path":"@S/f""#;
+    }
+    /// Handles, descriptors and memory.
+    HANDLES {
+        "memory_map_executable" "mmap-exec @S/prog" ["file.open"] r#""path":"@S/prog""#;
+        "read_whole" "read @S/f 3" ["file.open"] r#""file":{"path":"@S/f""#;
+        "write_part" "write @S/f 3" ["file.open"] r#""file":{"path":"@S/f""#;
+        "deep_place" "deep-open @S 60" ["file.open" "file.create"] r#"@S"#;
+        "another_user" "fork setuid 65534 open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "without_capabilities" "cap-drop 1 open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+    }
+    /// Ways to run a program.
+    PROGRAMS {
+        "run" "run @S/prog noop" ["process.exec"] r#""path":"@S/prog""#;
+        "execveat" "fork execveat @S/prog noop" ["process.exec"] r#""path":"@S/prog""#;
+        "vfork" "vfork-exec @S/prog noop" ["process.exec"] r#""path":"@S/prog""#;
+        "posix_spawn" "spawn @S/prog noop" ["process.exec"] r#""path":"@S/prog""#;
+        "exec_in_place" "exec @S/prog noop" ["process.exec"] r#""path":"@S/prog""#;
+        "in_a_thread_run" "thread run @S/prog noop" ["process.exec"] r#""path":"@S/prog""#;
+        "symlinked_program" "run @O/dirlink/prog noop" ["process.exec"] r#""path":"@S/prog""#;
+        "as_the_interpreter_of_a_script" "run @O/script" ["process.exec"] r#""path":"@S/prog""#;
+        "a_script" "run @S/script" ["process.exec"] r#""path":"@S/script""#;
+        "copied_to_memory" "memfd-exec @S/prog noop" ["file.open"] r#""path":"@S/prog""#;
+        "by_the_loader" "run /lib64/ld-linux-x86-64.so.2 @S/prog noop" ["file.open"] r#""path":"@S/prog""#;
+        "by_a_shell" "run /bin/busybox timeout 20 @S/prog noop" ["process.exec"] r#""path":"@S/prog""#;
+        "program_by_proc_root" "run /proc/self/root@S/prog noop" ["process.exec"] r#""path":"@S/prog""#;
+        "after_setsid" "fork setsid run @S/prog noop" ["process.exec"] r#""path":"@S/prog""#;
+    }
+    /// Ways to a peer and to an address of one's own.
+    SOCKETS {
+        "tcp" "tcp-connect 127.0.0.1:4001" ["network.connect" "network.send"] r#"4001"#;
+        "tcp6" "tcp-connect [::1]:4001" ["network.connect" "network.send"] r#"::1"#;
+        "mapped" "tcp-connect [::ffff:127.0.0.1]:4001" ["network.connect" "network.send"] r#"4001"#;
+        "fast_open" "tcp-fastopen 127.0.0.1:4001 4" ["network.connect" "network.send"] r#"4001"#;
+        "udp_connected" "udp-connected 127.0.0.1:4001 4" ["network.connect" "network.send"] r#"4001"#;
+        "sendto" "udp-sendto 127.0.0.1:4001 4" ["network.connect" "network.send"] r#"4001"#;
+        "sendmsg" "udp-sendmsg 127.0.0.1:4001 4" ["network.connect" "network.send"] r#"4001"#;
+        "sendmmsg" "udp-sendmmsg 127.0.0.1:4001 4" ["network.connect" "network.send"] r#"4001"#;
+        "sendto6" "udp-sendto [::1]:4001 4" ["network.connect" "network.send"] r#"::1"#;
+        "io_uring_connect" "uring-connect 127.0.0.1:4001" ["network.connect" "network.send"] r#"4001"#;
+        "thread_connect" "thread tcp-connect 127.0.0.1:4001" ["network.connect" "network.send"] r#"4001"#;
+        "child_connect" "fork tcp-connect 127.0.0.1:4001" ["network.connect" "network.send"] r#"4001"#;
+        "bind" "tcp-bind 127.0.0.1:4001" ["network.bind"] r#"4001"#;
+        "bind6" "tcp-bind [::1]:4001" ["network.bind"] r#"::1"#;
+    }
+    /// Powers over other processes and over the host.
+    PROCESSES {
+        "signal" "kill @BYSTANDER 18" ["privilege.signal"] r#"@PID"#;
+        "trace" "ptrace-pid @BYSTANDER" ["privilege.ptrace"] r#"@PID"#;
+        "mount_tmpfs" "unshare mount mount-tmpfs @O/m noop" ["privilege.mount" "privilege.namespace"] r#"@PID"#;
+        "mount_bind" "mount-bind @O @O/m umount @O/m noop" ["privilege.mount"] r#"@PID"#;
+        "chroot_power" "fork chroot @O noop" ["privilege.mount"] r#""kind":"privilege.mount""#;
+        "unshare_mount" "unshare mount noop" ["privilege.namespace"] r#"@PID"#;
+        "unshare_net" "unshare net noop" ["privilege.namespace"] r#"@PID"#;
+        "unshare_pid" "unshare pid noop" ["privilege.namespace"] r#"@PID"#;
+        "unshare_uts" "unshare uts noop" ["privilege.namespace"] r#"@PID"#;
+        "unshare_ipc" "unshare ipc noop" ["privilege.namespace"] r#"@PID"#;
+        "unshare_user" "unshare user noop" ["privilege.namespace"] r#"@PID"#;
+        "clone_pid_namespace" "pidns noop" ["privilege.namespace"] r#"@PID"#;
+        "setuid" "fork setuid 65534 noop" ["privilege.setuid"] r#""setuid""#;
+        "setgid" "fork setgid 65534 noop" ["privilege.setuid"] r#""setgid""#;
+        "setresuid" "fork setresuid 65534 65534 65534 noop" ["privilege.setuid"] r#""setuid""#;
+    }
+    /// Roads that stay open, with why.
+    OPEN {
+        "path_handle" "open @S/f path" ["file.open"] r#""# open "an O_PATH descriptor gives no contents; opening it again is judged";
+    }
+}

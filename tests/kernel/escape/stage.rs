@@ -1,7 +1,9 @@
 //! What the rows are played on: a daemon, an agent, its neighbour, a stranger, and files of each row.
 
+use std::ops::Deref;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agent_monitor_tests::harness::actor::Actor;
 use agent_monitor_tests::harness::case::Verdict;
@@ -31,8 +33,32 @@ pub(crate) struct Stage {
     pub(crate) stranger: String,
 }
 
+/// The one stage of all groups: starting a daemon takes seconds under emulation.
+static SHARED: Mutex<Option<Stage>> = Mutex::new(None);
+
+/// The stage, for a test while nobody else uses it.
+pub(crate) struct Shared(MutexGuard<'static, Option<Stage>>);
+
+impl Deref for Shared {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        self.0.as_ref().unwrap()
+    }
+}
+
+pub(crate) fn shared() -> Shared {
+    let mut slot = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    slot.get_or_insert_with(Stage::set);
+    Shared(slot)
+}
+
+pub(crate) fn close() {
+    drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
 impl Stage {
-    pub(crate) fn set() -> Self {
+    fn set() -> Self {
         world::close();
         let setup = Setup::new();
         let program = |name: &str| setup.scratch.program(&actor_program(), name);
@@ -41,7 +67,7 @@ impl Stage {
             .record(
                 &Record::new("bot").on(Match::exe(&bot)).enforce().scope("[scope]\ndefault = \"allow\"\n"),
             )
-            .record(&Record::new("neighbour").on(Match::exe(&neighbour)).enforce().scope(NEIGHBOUR))
+            .record(&Record::new("neighbour").on(Match::exe(&neighbour)).enforce().scope(PERMIT))
             .start();
         let bystander = Bystander(
             Command::new(&stranger)
@@ -84,11 +110,12 @@ impl Stage {
     }
 
     pub(crate) fn permit(&self) {
-        self.scope("[scope]\ndefault = \"allow\"\n");
+        self.scope(PERMIT);
     }
 
     pub(crate) fn forbid(&self) {
-        self.scope(&FORBID.replace("@SECRET", &self.dir("secret")));
+        let text = FORBID.replace("@SECRET", &self.dir("secret"));
+        self.scope(&text.replace("@OPEN", &self.dir("open")));
     }
 
     pub(crate) fn forbid_powers(&self) {
@@ -117,7 +144,8 @@ impl Stage {
             std::fs::create_dir(dir.join("empty")).unwrap();
         }
         let (secret, open) = (scratch.path(&format!("secret/{name}")), scratch.path(&format!("open/{name}")));
-        std::fs::copy(actor_program(), secret.join("prog")).unwrap();
+        std::fs::hard_link(&self.stranger, secret.join("prog")).unwrap();
+        std::fs::create_dir_all(open.join("above/inner")).unwrap();
         std::os::unix::fs::symlink(secret.join("f"), open.join("link")).unwrap();
         std::os::unix::fs::symlink(open.join("link"), open.join("chain")).unwrap();
         std::os::unix::fs::symlink(&secret, open.join("dirlink")).unwrap();
@@ -139,6 +167,11 @@ impl Stage {
             return (Err(format!("skipped: {reason}")), run.pid);
         }
         let failed = run.marks.iter().find(|mark| !mark.ok);
+        // A child that could not run its program says so by its status only.
+        let status = run.marks.iter().filter_map(|mark| mark.facts.get("status")).find(|s| *s != "0");
+        if let (None, Some(status)) = (failed, status) {
+            return (Err(format!("status {status}")), run.pid);
+        }
         let errno = failed.map(|mark| mark.facts.get("errno").cloned().unwrap_or_else(|| "?".to_owned()));
         let silent = run.marks.is_empty() && !run.status.success();
         match errno {
@@ -152,7 +185,8 @@ impl Stage {
     pub(crate) fn passes(&self, phase: &str, program: &str, row: &Row) -> Option<String> {
         self.prepare(row.name);
         let result = self.attempt(program, &self.words(row.act, row.name));
-        let refused = matches!(&result, Err(errno) if errno == "EACCES" || errno == "EPERM" || errno.contains("skipped") || errno.contains("signal"));
+        let refused =
+            result.as_ref().is_err_and(|e| is_refusal(e) || e.contains("skipped") || e.contains("signal"));
         refused.then(|| format!("{}: {phase}: {}", row.name, result.unwrap_err()))
     }
 
@@ -165,7 +199,7 @@ impl Stage {
         let content =
             std::fs::read_to_string(self.daemon.setup.scratch.path(&format!("secret/{}/f", row.name)));
         match result {
-            Err(errno) if errno == "EACCES" || errno == "EPERM" => match content {
+            Err(errno) if is_refusal(&errno) => match content {
                 Ok(text) if text == "content" => None,
                 other => Some(format!("{}: refused, and yet the object is {other:?}", row.name)),
             },
@@ -203,7 +237,8 @@ impl Stage {
 
     pub(crate) fn storm_of_flips(&self) -> Verdict {
         let secret = self.daemon.setup.scratch.file("secret/storm/f", "content");
-        let scopes = [FORBID.replace("@SECRET", &self.dir("secret")), FORBID_EXACT.replace("@F", &secret)];
+        let forbid = FORBID.replace("@SECRET", &self.dir("secret")).replace("@OPEN", &self.dir("open"));
+        let scopes = [forbid, FORBID_EXACT.replace("@F", &secret)];
         self.scope(&scopes[0]);
         let acts =
             vec!["open"; 400].into_iter().flat_map(|act| [act, &secret, "read", "+"]).collect::<Vec<_>>();
@@ -226,6 +261,11 @@ impl Stage {
     }
 }
 
+/// What a refused process sees: an errno, or a child that did not come to run its program.
+pub(crate) fn is_refusal(error: &str) -> bool {
+    error == "EACCES" || error == "EPERM" || error.starts_with("status")
+}
+
 /// Whether a line of the record tells the refusal of a row.
 fn agrees(line: &str, row: &Row, told: &str) -> bool {
     let event: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -237,14 +277,20 @@ fn agrees(line: &str, row: &Row, told: &str) -> bool {
         && line.contains(told)
 }
 
-/// Permits everything by rules of its own, so that its neighbour's denials must not reach it.
-const NEIGHBOUR: &str = "[scope]\ndefault = \"allow\"\n";
+/// Permits everything, programs without a place included.
+const PERMIT: &str = "[scope]
+default = \"allow\"
+unknown = \"allow\"
+";
 
 /// Forbids what the rows try.
 const FORBID: &str = r#"[scope]
 default = "allow"
 [[scope.file]]
 path = "@SECRET/**"
+verdict = "deny"
+[[scope.file]]
+path = "@OPEN/rename_the_directory_above/above/inner/**"
 verdict = "deny"
 [[scope.exec]]
 path = "@SECRET/**"

@@ -2,6 +2,7 @@
 
 use super::lane::{Lane, lane};
 use libtest_mimic::{Completion, Failed, Trial};
+use std::path::Path;
 
 /// Where a case runs. A case that is not for a lane does not exist there; it is not a skip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +10,8 @@ pub enum On {
     Both,
     Vm,
     Host,
+    /// The host, and virtual machines that were given this program (`cargo xtask vm --with`).
+    With(&'static str),
 }
 
 /// Why a test that belongs to this lane could not run.
@@ -44,11 +47,16 @@ impl Case {
         Self { name, on: On::Host, run }
     }
 
+    pub const fn with(name: &'static str, program: &'static str, run: fn() -> Verdict) -> Self {
+        Self { name, on: On::With(program), run }
+    }
+
     fn belongs_here(&self) -> bool {
         match self.on {
             On::Both => true,
             On::Vm => lane() == Lane::Vm,
             On::Host => lane() == Lane::Host,
+            On::With(program) => lane() == Lane::Host || Path::new(program).exists(),
         }
     }
 

@@ -243,6 +243,11 @@ impl Drop for Daemon {
             }
             child.wait().ok();
         }
+        // What is enforced stays in force after a clean end.
+        let bpffs = self.setup.bpffs();
+        if std::fs::read_dir(&bpffs).is_ok_and(|mut pins| pins.next().is_some()) {
+            drop(client::run(&["detach", "--force", "--bpffs", bpffs.to_str().unwrap_or_default()]));
+        }
     }
 }
 

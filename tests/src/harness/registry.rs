@@ -64,12 +64,13 @@ pub struct Record {
     pub id: String,
     matches: Vec<Match>,
     enforce: bool,
+    degrade: bool,
     scope: String,
 }
 
 impl Record {
     pub fn new(id: &str) -> Self {
-        Self { id: id.to_owned(), matches: Vec::new(), enforce: false, scope: String::new() }
+        Self { id: id.to_owned(), matches: Vec::new(), enforce: false, degrade: false, scope: String::new() }
     }
 
     pub fn on(mut self, rule: Match) -> Self {
@@ -80,6 +81,12 @@ impl Record {
     /// What it may do: the text from `[scope]` on.
     pub fn scope(mut self, text: &str) -> Self {
         text.clone_into(&mut self.scope);
+        self
+    }
+
+    /// Also where the host cannot hold all of the scope.
+    pub fn degrade(mut self) -> Self {
+        self.degrade = true;
         self
     }
 
@@ -95,6 +102,9 @@ impl Record {
             id = quote(&self.id),
             mode = quote(if self.enforce { "enforce" } else { "observe" })
         );
+        if self.degrade {
+            text.push_str("degrade = \"allow\"\n");
+        }
         for rule in &self.matches {
             write!(text, "\n[[match]]\n{}\n", rule.lines.join("\n")).unwrap();
         }

@@ -155,11 +155,16 @@ fn a_link_to_a_good_file_is_good() {
 
 #[test]
 fn the_examples_are_accepted() {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/agents.d");
     let now = "2027-01-01T00:00:00Z".parse().unwrap();
-    let loaded = check_dir(&examples, &FakeHost::new(), now).unwrap();
-    assert_eq!(loaded.refused.len(), 0, "{}", report::check_text(&loaded));
-    assert!(loaded.records.len() >= 5);
+    let read = |name: &str, at_least: usize| {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+        let loaded = check_dir(&examples, &FakeHost::new(), now).unwrap();
+        assert_eq!(loaded.refused.len(), 0, "{}", report::check_text(&loaded));
+        assert!(loaded.records.len() >= at_least);
+        loaded
+    };
+    read("scopes", 4);
+    let loaded = read("agents.d", 5);
     // What only the host of the reader can know; a checkout may be group-writable.
     let expected = [Code::MissingPath, Code::UnknownUser, Code::FilePermissions];
     for warning in &loaded.warnings {

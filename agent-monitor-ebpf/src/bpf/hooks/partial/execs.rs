@@ -4,7 +4,7 @@
 use agent_monitor_ebpf::{
     Kind, Source,
     header::{FLAG_ENFORCED, FLAG_JUDGED},
-    policy::{ask, kills, permits, rule_of, verdict_of},
+    policy::{POLICY_ENFORCE, ask, kills, permits, rule_of, verdict_of},
 };
 use aya_ebpf::{helpers::generated::bpf_send_signal, macros::btf_tracepoint, programs::BtfTracePointContext};
 
@@ -31,7 +31,7 @@ fn partial_exec(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: scratch was checked for null when the actor was made.
     let found = unsafe { (&raw const (*actor.scratch).decision).read_volatile() };
     let stops = kills(found) && enforced(policy, found);
-    let carried = permits(found) || stops;
+    let carried = stops || (permits(found) && policy.flags & POLICY_ENFORCE != 0);
     // SAFETY: as above.
     unsafe {
         let s = actor.scratch;

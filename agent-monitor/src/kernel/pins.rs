@@ -1,0 +1,100 @@
+//! What an earlier daemon left in force, seen without loading anything: whose it is, and taking it away.
+
+use std::path::Path;
+
+use agent_monitor_ebpf::{config::Runtime, task::ProcEntry};
+use aya::maps::{Array, HashMap, Map, MapData};
+
+use super::{KernelError, bpffs, object::is_daemon, pod::Plain};
+
+/// Why the pins were not taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum DetachError {
+    /// Nothing is there.
+    #[error("nothing is pinned in {0}: no enforcement to end there")]
+    Nothing(String),
+    /// A daemon is at work.
+    #[error("a daemon (pid {pid}) works with the pins in {path}; end it first, or say --force")]
+    Running {
+        /// Directory of the pins.
+        path: String,
+        /// Process of the daemon.
+        pid: u32,
+    },
+    /// An agent asks.
+    #[error("pid {pid} is bound to a registered agent, and agents do not end their own supervision")]
+    Bound {
+        /// The caller or one of its ancestors.
+        pid: u32,
+    },
+    /// The kernel side fails.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+/// Ends enforcement: detaches every program and removes every pin below `dir`; how many pins there were.
+///
+/// # Errors
+/// When nothing is there, a daemon runs (unless `force`), the caller or an ancestor of it is bound, or a pin cannot be
+/// removed. Agents are also kept from the pins by the programs themselves.
+pub fn detach(dir: &Path, force: bool) -> Result<usize, DetachError> {
+    let count =
+        |dir: &Path| std::fs::read_dir(dir).map_or(0, |entries| entries.flatten().filter(ours).count());
+    let pins = count(dir);
+    if pins == 0 {
+        return Err(DetachError::Nothing(dir.display().to_string()));
+    }
+    if let Some(pid) = bound_ancestor(dir)? {
+        return Err(DetachError::Bound { pid });
+    }
+    if let Some(pid) = daemon(dir)?.filter(|_| !force) {
+        return Err(DetachError::Running { path: dir.display().to_string(), pid });
+    }
+    bpffs::remove(dir)?;
+    Ok(pins)
+}
+
+fn ours(entry: &std::fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    let name = name.to_string_lossy();
+    ["link_", "new_", "map_"].iter().any(|start| name.starts_with(start))
+}
+
+fn pinned(dir: &Path, name: &str) -> Result<Option<Map>, KernelError> {
+    let path = dir.join(name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let opened = MapData::from_pin(&path).and_then(Map::from_map_data);
+    Ok(Some(opened.map_err(|e| KernelError::bpf(format!("open the pin {}", path.display()), &e))?))
+}
+
+/// The daemon that the pins belong to, if it lives.
+fn daemon(dir: &Path) -> Result<Option<u32>, KernelError> {
+    let Some(map) = pinned(dir, "map_RUNTIME")? else { return Ok(None) };
+    let what = "read the runtime settings";
+    let array: Array<MapData, Plain<Runtime>> = map.try_into().map_err(|e| KernelError::bpf(what, &e))?;
+    let runtime = array.get(&0, 0).map_err(|e| KernelError::bpf(what, &e))?.0;
+    Ok(Some(runtime.daemon_tgid).filter(|pid| is_daemon(*pid)))
+}
+
+/// The caller, or the nearest ancestor of it, that is bound to an agent.
+fn bound_ancestor(dir: &Path) -> Result<Option<u32>, KernelError> {
+    let Some(map) = pinned(dir, "map_PROCS")? else { return Ok(None) };
+    let what = "read the table of bound processes";
+    let table: HashMap<MapData, u32, Plain<ProcEntry>> =
+        map.try_into().map_err(|e| KernelError::bpf(what, &e))?;
+    let mut pid = std::process::id();
+    while pid > 1 {
+        if table.get(&pid, 0).is_ok_and(|entry| entry.0.tag.agent != 0) {
+            return Ok(Some(pid));
+        }
+        pid = parent(pid).unwrap_or(0);
+    }
+    Ok(None)
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}

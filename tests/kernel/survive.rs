@@ -1,0 +1,201 @@
+//! Enforcement without the daemon: killed, stopped, ended, replaced. An agent tries what is forbidden all the while, and
+//! every attempt is counted.
+
+use agent_monitor_tests::harness::actor::{Actor, Run};
+use agent_monitor_tests::harness::case::{Case, Verdict};
+use agent_monitor_tests::harness::lane::actor_program;
+use agent_monitor_tests::harness::monitor::{Daemon, Setup};
+use agent_monitor_tests::harness::registry::{Match, Record};
+use agent_monitor_tests::harness::{PATIENCE, client, world};
+use agent_monitor_tests::sys::{bpf, wait};
+
+pub(crate) const CASES: &[Case] = &[
+    Case::vm("killed", killed),
+    Case::vm("stopped_by_a_signal", stopped_by_a_signal),
+    Case::vm("ended_and_started_again", ended_and_started_again),
+    Case::vm("taken_over_while_attempts_run", taken_over_while_attempts_run),
+    Case::vm("two_daemons", two_daemons),
+    Case::both("detach_removes_everything", detach_removes_everything),
+    Case::both("detach_refuses", detach_refuses),
+];
+
+/// An enforced agent that may not open one file nor reach one port.
+struct Fixture {
+    daemon: Daemon,
+    bot: String,
+    stranger: String,
+    secret: String,
+}
+
+const PORT: &str = "127.0.0.1:4002";
+
+impl Fixture {
+    fn new(setup: Setup) -> Self {
+        world::close();
+        let bot = setup.scratch.program(&actor_program(), "bot");
+        let stranger = setup.scratch.program(&actor_program(), "stranger");
+        let secret = setup.scratch.file("secret/f", "content");
+        let dir = setup.scratch.text("secret");
+        let scope = format!(
+            "[scope]\ndefault = \"allow\"\n[[scope.file]]\npath = \"{dir}/**\"\nverdict = \"deny\"\n\
+             [[scope.net]]\nto = \"{PORT}\"\nverdict = \"deny\"\n"
+        );
+        let record = Record::new("bot").on(Match::exe(&bot)).enforce().degrade().scope(&scope);
+        let daemon = setup.record(&record).start();
+        Self { daemon, bot, stranger, secret }
+    }
+
+    fn acts(&self, times: usize) -> Vec<&str> {
+        let round = ["open", &self.secret, "read", "+", "tcp-connect", PORT, "+"];
+        let mut words: Vec<&str> = round.iter().copied().cycle().take(round.len() * times).collect();
+        words.pop();
+        words
+    }
+
+    /// Attempts that run in the background, in a new process of the agent's.
+    fn attempts(&self, times: usize) -> Actor {
+        Actor::start(&self.bot, &self.acts(times))
+    }
+
+    /// The agent is refused now, and somebody else is not.
+    fn holds(&self, when: &str) {
+        all_refused(&self.attempts(5).finish(), when);
+        let run = Actor::start(&self.stranger, &["open", &self.secret, "read"]).finish();
+        assert!(run.marks.iter().all(|mark| mark.ok), "a stranger, {when}: {:?}", run.marks);
+    }
+}
+
+fn all_refused(run: &Run, when: &str) {
+    assert!(!run.marks.is_empty(), "no attempts {when}");
+    let passed: Vec<_> = run
+        .marks
+        .iter()
+        .filter(|mark| !matches!(mark.facts.get("errno").map(String::as_str), Some("EACCES" | "EPERM")))
+        .collect();
+    assert!(
+        passed.is_empty(),
+        "{} of {} attempts passed {when}: {:?}",
+        passed.len(),
+        run.marks.len(),
+        passed[0]
+    );
+}
+
+fn killed() -> Verdict {
+    let mut fixture = Fixture::new(Setup::new());
+    fixture.holds("before");
+    let running = fixture.attempts(400);
+    fixture.daemon.end_by(libc::SIGKILL);
+    all_refused(&running.finish(), "while the daemon was killed");
+    fixture.holds("after the daemon was killed");
+    fixture.daemon.restart();
+    fixture.holds("under the next daemon");
+    Ok(())
+}
+
+fn stopped_by_a_signal() -> Verdict {
+    let fixture = Fixture::new(Setup::new());
+    fixture.daemon.freeze();
+    fixture.holds("while the daemon is stopped");
+    fixture.daemon.thaw();
+    fixture.holds("after it goes on");
+    Ok(())
+}
+
+/// A clean end leaves in force what is enforced, and says so.
+fn ended_and_started_again() -> Verdict {
+    let mut fixture = Fixture::new(Setup::new());
+    for round in 0..3 {
+        let running = fixture.attempts(200);
+        let status = fixture.daemon.end_by(libc::SIGTERM);
+        assert!(status.success(), "{status}\n{}", fixture.daemon.output());
+        all_refused(&running.finish(), "while the daemon ended");
+        fixture.holds(&format!("after the end of daemon {round}"));
+        fixture.daemon.restart();
+    }
+    let said = "enforcement goes on without the daemon";
+    assert!(fixture.daemon.output().contains(said), "{}", fixture.daemon.output());
+    fixture.holds("at last");
+    Ok(())
+}
+
+/// Not one attempt passes while one program set takes the place of the other.
+fn taken_over_while_attempts_run() -> Verdict {
+    let mut fixture = Fixture::new(Setup::new());
+    let mut attempts = 0;
+    for _ in 0..3 {
+        let running: Vec<Actor> = (0..2).map(|_| fixture.attempts(1500)).collect();
+        fixture.daemon.end_by(libc::SIGKILL);
+        fixture.daemon.restart();
+        for actor in running {
+            let run = actor.finish();
+            attempts += run.marks.len();
+            all_refused(&run, "during a take-over");
+        }
+    }
+    println!("\nFIGURES survive: {attempts} attempts during three take-overs, none passed");
+    Ok(())
+}
+
+/// Each enforces its own agents and leaves the other's alone.
+fn two_daemons() -> Verdict {
+    let first = Fixture::new(Setup::new());
+    let second = Fixture::new(Setup::new());
+    first.holds("the first");
+    second.holds("the second");
+    let run = Actor::start(&first.bot, &["open", &second.secret, "read"]).finish();
+    run.all_ok();
+    let Fixture { daemon, secret, .. } = second;
+    drop(daemon);
+    first.holds("the first, after the second is gone");
+    let run = Actor::start(&first.bot, &["open", &secret, "read"]).finish();
+    assert!(run.marks.iter().all(|mark| mark.ok || mark.facts["errno"] == "ENOENT"), "{:?}", run.marks);
+    Ok(())
+}
+
+fn detach(fixture: &Fixture, more: &[&str]) -> std::process::Output {
+    let bpffs = fixture.daemon.setup.bpffs();
+    client::run(&[&["detach", "--bpffs", bpffs.to_str().unwrap()], more].concat())
+}
+
+fn detach_removes_everything() -> Verdict {
+    let mut fixture = Fixture::new(Setup::new());
+    let running = detach(&fixture, &[]);
+    assert_eq!(running.status.code(), Some(1), "{}", client::describe(&running));
+    assert!(client::describe(&running).contains("a daemon (pid"), "{}", client::describe(&running));
+    let during = bpf::ids(bpf::Kind::Program).unwrap();
+    fixture.daemon.end_by(libc::SIGTERM);
+    let output = detach(&fixture, &[]);
+    assert!(output.status.success(), "{}", client::describe(&output));
+    let fewer = || bpf::ids(bpf::Kind::Program).unwrap().len() + 10 < during.len();
+    assert!(wait::until(PATIENCE, fewer), "programs are still there");
+    let run = Actor::start(&fixture.bot, &["open", &fixture.secret, "read"]).finish();
+    run.all_ok();
+    let again = detach(&fixture, &[]);
+    assert_eq!(again.status.code(), Some(1), "{}", client::describe(&again));
+    assert!(client::describe(&again).contains("nothing is pinned"), "{}", client::describe(&again));
+    Ok(())
+}
+
+/// An agent's process does not end its own supervision.
+fn detach_refuses() -> Verdict {
+    let mut fixture = Fixture::new(Setup::new());
+    fixture.daemon.end_by(libc::SIGTERM);
+    let bpffs = fixture.daemon.setup.bpffs();
+    let program = agent_monitor_tests::harness::lane::monitor_program();
+    let words = ["run", program.to_str().unwrap(), "detach", "--bpffs", bpffs.to_str().unwrap()];
+    let run = Actor::start(&fixture.bot, &words).finish();
+    let status = run.mark("run").facts.get("status").cloned().unwrap_or_default();
+    assert_ne!(status, "0", "an agent detached the monitor: {:?}", run.marks);
+    fixture.holds_if_full("after an agent tried to detach");
+    assert!(detach(&fixture, &[]).status.success());
+    Ok(())
+}
+
+impl Fixture {
+    /// At level partial the network rule alone holds.
+    fn holds_if_full(&self, when: &str) {
+        let run = Actor::start(&self.bot, &["tcp-connect", PORT]).finish();
+        all_refused(&run, when);
+    }
+}
