@@ -106,7 +106,7 @@ pub fn fitting(record: &Record, question: &Question, decided: &str, names: Names
 fn why(rule: &Candidate<'_>, winner: Option<&Candidate<'_>>, decided: &str) -> String {
     let Some(winner) = winner else {
         return match decided {
-            "self" => "the monitor's own places are kept whatever rules say".to_owned(),
+            "self-protection" => "the monitor's own places are kept whatever rules say".to_owned(),
             _ => format!("{decided} decides before it"),
         };
     };

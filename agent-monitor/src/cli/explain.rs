@@ -276,7 +276,7 @@ impl Answer<'_> {
     /// What would come of it here.
     fn really(&self) -> String {
         let verdict = self.opinion.verdict;
-        let own = self.opinion.rule == "self";
+        let own = self.opinion.rule == "self-protection";
         if verdict.permits() {
             return "it goes ahead".to_owned();
         }
@@ -323,7 +323,7 @@ impl Answer<'_> {
         let rule = match deciding {
             Some(rule) => format!("{} {} ({})", rule.rule, rule.pattern, place(rule)),
             None => match self.opinion.rule.as_str() {
-                "self" => "none: the monitor's own places are kept from every agent".to_owned(),
+                "self-protection" => "none: the monitor's own places are kept from every agent".to_owned(),
                 other => format!("{other}: no rule names it"),
             },
         };

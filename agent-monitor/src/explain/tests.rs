@@ -35,7 +35,7 @@ fn files_that_lose_say_why() {
             ),
         ]
     );
-    let own = told(text, &question, "self");
+    let own = told(text, &question, "self-protection");
     assert!(own.iter().any(|(_, why)| why.contains("own places")), "{own:?}");
 }
 

@@ -98,11 +98,12 @@ impl Record {
     pub fn toml(&self) -> String {
         let mut text = format!(
             "[agent]\nid = {id}\nowner = \"tests@example.com\"\npurpose = \"a test\"\n\
-             expires = 2099-12-31T00:00:00Z\nmode = {mode}\ndegrade = \"allow\"\n",
+             expires = 2099-12-31T00:00:00Z\nmode = {mode}\n",
             id = quote(&self.id),
             mode = quote(if self.enforce { "enforce" } else { "observe" })
         );
-        if self.degrade {
+        // What is tested at level partial too must not be refused there.
+        if self.degrade || self.enforce {
             text.push_str("degrade = \"allow\"\n");
         }
         for rule in &self.matches {

@@ -137,7 +137,7 @@ fn a_path_that_leads_to_who_looks_is_left_out() {
     );
     assert_eq!(notes.len(), 2, "{notes:?}");
     assert!(notes.iter().all(|note| note.contains("name /proc/**")), "{notes:?}");
-    assert_eq!(rule(&mut book, "/proc/42/mem", ask::WRITE), "self");
+    assert_eq!(rule(&mut book, "/proc/42/mem", ask::WRITE), "self-protection");
     assert_eq!(rule(&mut book, "/proc/42/mem", ask::READ), "scope.default");
 }
 
@@ -154,16 +154,16 @@ fn own_places_are_kept_from_every_agent() {
         &[],
         &own,
     );
-    assert_eq!(rule(&mut book, "/etc/am/x.toml", ask::WRITE), "self");
+    assert_eq!(rule(&mut book, "/etc/am/x.toml", ask::WRITE), "self-protection");
     assert_eq!(rule(&mut book, "/etc/am/x.toml", ask::READ), "scope.file[2]");
     assert_eq!(rule(&mut book, "/etc/am/mine/x", ask::WRITE), "scope.file[0]", "named by a rule");
-    assert_eq!(rule(&mut book, "/etc/am/mine/x", ask::DELETE), "self", "and only what it names");
-    assert_eq!(rule(&mut book, "/srv/state/x", ask::READ), "self");
-    assert_eq!(rule(&mut book, "/home/pins", ask::READ), "self");
+    assert_eq!(rule(&mut book, "/etc/am/mine/x", ask::DELETE), "self-protection", "and only what it names");
+    assert_eq!(rule(&mut book, "/srv/state/x", ask::READ), "self-protection");
+    assert_eq!(rule(&mut book, "/home/pins", ask::READ), "self-protection");
     let moved = book.place("/etc", None, ask::RENAME_OLD, true).unwrap();
-    assert_eq!(moved.rule, "self", "nor moved with what is around them");
+    assert_eq!(moved.rule, "self-protection", "nor moved with what is around them");
     let (mut none, _) = with("", &[], &own);
-    assert_eq!(rule(&mut none, "/srv/state/x", ask::READ), "self", "without a scope too");
+    assert_eq!(rule(&mut none, "/srv/state/x", ask::READ), "self-protection", "without a scope too");
     assert_eq!(none.place("/x", None, ask::READ, false).unwrap().verdict, Verdict::Audit);
 }
 
@@ -171,7 +171,7 @@ fn own_places_are_kept_from_every_agent() {
 fn protection_reaches_what_is_mounted_below() {
     let own = Protected { written: Vec::new(), closed: vec![b"/srv/a".to_vec()] };
     let (mut book, _) = with("[scope]\ndefault = \"allow\"\n", &[], &own);
-    assert_eq!(rule(&mut book, "/srv/a/b/c", ask::WRITE), "self");
+    assert_eq!(rule(&mut book, "/srv/a/b/c", ask::WRITE), "self-protection");
 }
 
 #[test]
