@@ -13,6 +13,7 @@ mod event_line;
 mod events;
 mod exec;
 mod exit;
+mod explain;
 mod learn;
 mod log;
 mod manual;
@@ -74,6 +75,8 @@ enum Command {
     Exec(exec::ExecArgs),
     /// Query or follow what was recorded
     Events(Box<events::EventsArgs>),
+    /// Say whether an action would be allowed, by which rule, and what this host would really do
+    Explain(explain::ExplainArgs),
     /// Say what a changed scope would have done to recorded activity
     Replay(replay::ReplayArgs),
     /// Write completions for a shell
@@ -98,6 +101,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Detach(args) => detach::run(&args, &shared),
         Command::Exec(args) => exec::run(&args, &shared),
         Command::Events(args) => events::run(&args, &shared),
+        Command::Explain(args) => explain::run(&args, &shared),
         Command::Replay(args) => replay::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),

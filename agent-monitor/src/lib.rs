@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod decode;
 pub mod engine;
+pub mod explain;
 pub mod health;
 pub mod kernel;
 pub mod learn;

@@ -11,6 +11,7 @@
 
 pub mod base;
 pub mod compile;
+pub mod hold;
 pub mod image;
 pub mod landlock;
 pub mod lint;

@@ -152,3 +152,80 @@ fn with_a_daemon_the_tree_is_shown_and_a_refused_reload_is_told() {
     );
     handle.shutdown().unwrap();
 }
+
+const SCOPED: &str = r#"[agent]
+id = "bot"
+owner = "team@example.com"
+purpose = "tests"
+expires = 2099-01-01T00:00:00Z
+mode = "enforce"
+
+[[match]]
+exe = "/bin/sh"
+
+[scope]
+base = ["linux-runtime"]
+
+[[scope.file]]
+path = "/srv/**"
+access = ["read", "write"]
+
+[[scope.file]]
+path = "/srv/keys/**"
+access = ["read"]
+verdict = "kill"
+
+[[scope.net]]
+to = "10.0.0.0/8:443/tcp"
+"#;
+
+#[test]
+fn explain_names_the_rule_and_what_lost() {
+    let host = host(SCOPED);
+    fs::create_dir(host.path().join("agents.d")).unwrap();
+    fs::copy(host.path().join("r.toml"), host.path().join("agents.d/bot.toml")).unwrap();
+    let explain = |words: &[&str]| run(host.path(), &[&["explain", "--agent", "bot"], words].concat());
+    let ran = explain(&["file", "read", "/srv/keys/k", "-o", "json"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((json["verdict"].as_str(), json["rule"].as_str()), (Some("kill"), Some("scope.file[1]")));
+    assert_eq!(json["decides"]["at"]["line"], 19);
+    assert_eq!(json["lost"][0]["rule"], "scope.file[0]");
+    assert_eq!((json["mode"].as_str(), json["level"].as_str()), (Some("enforce"), None));
+    let ran = explain(&["file", "read", "/srv/keys/k"]);
+    assert!(
+        ran.out.contains("bot.toml:19:") && ran.out.contains("less specific than /srv/keys/**"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.err.contains("level of this host is not known"), "{}", ran.err);
+    for (words, verdict) in [
+        (&["net", "connect", "10.0.0.1:443/tcp"][..], "allow"),
+        (&["net", "connect", "unix:/run/docker.sock"], "deny"),
+        (&["exec", "/usr/bin/curl"], "deny"),
+        (&["privilege", "mount"], "deny"),
+        (&["privilege", "CAP_NET_ADMIN"], "deny"),
+        (&["file", "delete", "/srv/x"], "deny"),
+    ] {
+        let ran = explain(&[words, &["-o", "jsonl"]].concat());
+        assert_eq!(ran.code, 0, "{words:?} {}", ran.err);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&ran.out).unwrap()["verdict"],
+            verdict,
+            "{words:?}"
+        );
+    }
+    let registry = host.path().join("agents.d/bot.toml").display().to_string();
+    assert!(explain(&["file", "write", &registry]).out.contains("the monitor's own places"));
+    for words in [
+        &["file", "look", "/x"][..],
+        &["file", "read", "x"],
+        &["net", "connect", "example.com:443"],
+        &["privilege", "all"],
+    ] {
+        assert_eq!(explain(words).code, 2, "{words:?}");
+    }
+    let unknown = run(host.path(), &["explain", "--agent", "nobody", "exec", "/bin/sh"]);
+    assert_eq!(unknown.code, 1);
+    assert!(unknown.err.contains("nobody") && unknown.err.contains("hint"), "{}", unknown.err);
+}

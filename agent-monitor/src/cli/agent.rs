@@ -172,7 +172,7 @@ fn list(args: &ListArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
 }
 
 /// The registry as it is on disk. One that does not exist yet is empty, and that is said.
-fn registered(shared: &Shared) -> anyhow::Result<Loaded> {
+pub(super) fn registered(shared: &Shared) -> anyhow::Result<Loaded> {
     let directory = shared.settings()?.registry;
     if !directory.exists() {
         note(&format!("note: there is no registry at {} yet", directory.display()));

@@ -73,6 +73,8 @@ pub enum Code {
     SelfApproval,
     /// The rule can never decide anything.
     ShadowedRule,
+    /// This host cannot hold the rule.
+    NotHeld,
     /// Not TOML.
     Syntax,
     /// More problems than are listed.
@@ -248,6 +250,7 @@ impl Code {
             Self::MissingPath => "missing-path",
             Self::NoMatch => "no-match",
             Self::NotAFile => "not-a-file",
+            Self::NotHeld => "not-held",
             Self::NotUtf8 => "not-utf8",
             Self::OverriddenDeny => "overridden-deny",
             Self::RedundantRule => "redundant-rule",

@@ -1,12 +1,12 @@
 //! The live host: what the engine and the compilation of records ask, answered from `/proc` and the file system.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256 as Hasher};
@@ -25,6 +25,8 @@ use crate::scope::compile::{MountPlace, Places};
 
 /// Names that are remembered at the most.
 const CACHE_MAX: usize = 4096;
+/// Symbolic links that are followed on one path, as the kernel does.
+const LINKS_MAX: usize = 40;
 /// Where symbolic links to scripts are looked for.
 const BIN_DIRS: &[&str] = &[
     "/usr/local/sbin",
@@ -187,7 +189,7 @@ impl Resolve for LiveResolve<'_> {
 
 impl Places for LiveResolve<'_> {
     fn canonical(&mut self, path: &[u8]) -> Vec<u8> {
-        Resolve::canonical(self, path)
+        follow(Path::new(OsStr::from_bytes(path))).into_os_string().into_vec()
     }
 
     fn locate(&mut self, canonical: &[u8]) -> Option<Location> {
@@ -209,6 +211,42 @@ pub fn canonical_prefix(path: &Path) -> PathBuf {
         }
     }
     path.to_path_buf()
+}
+
+/// Follows symbolic links as far as a path exists and keeps the rest. Stops at `/proc/self` and its like, which would
+/// lead to this process.
+#[must_use]
+pub fn follow(path: &Path) -> PathBuf {
+    let parts = |path: &Path| -> Vec<OsString> {
+        let named = |part: Component<'_>| match part {
+            Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
+        };
+        path.components().rev().filter_map(named).collect()
+    };
+    let mut done = PathBuf::from("/");
+    // The next part is the last.
+    let mut rest = parts(path);
+    let mut links = 0;
+    while let Some(name) = rest.pop() {
+        if name == ".." {
+            done.pop();
+            continue;
+        }
+        let next = done.join(&name);
+        if done == Path::new("/proc") && (name == "self" || name == "thread-self") {
+            return rest.iter().rev().fold(next, |path, part| path.join(part));
+        }
+        done = match fs::read_link(&next) {
+            Ok(target) if links < LINKS_MAX => {
+                links += 1;
+                rest.extend(parts(&target));
+                if target.is_absolute() { PathBuf::from("/") } else { done }
+            }
+            _ => next,
+        };
+    }
+    done
 }
 
 fn hash_file(file: &mut fs::File) -> Option<[u8; 32]> {
@@ -252,6 +290,20 @@ mod tests {
         let real = fs::canonicalize(real).unwrap();
         assert_eq!(canonical_prefix(&dir.path().join("link/a/b")), real.join("a/b"));
         assert_eq!(canonical_prefix(&dir.path().join("link")), real);
+    }
+
+    #[test]
+    fn links_are_followed_but_not_to_this_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir(real.join("d")).unwrap();
+        std::os::unix::fs::symlink("d/../d", real.join("link")).unwrap();
+        std::os::unix::fs::symlink("/proc/self/fd", real.join("fd")).unwrap();
+        std::os::unix::fs::symlink("loop", real.join("loop")).unwrap();
+        assert_eq!(follow(&real.join("link/a/b")), real.join("d/a/b"));
+        assert_eq!(follow(&real.join("fd/1")), Path::new("/proc/self/fd/1"));
+        assert_eq!(follow(&real.join("loop")), real.join("loop"));
+        assert_eq!(follow(Path::new("/")), Path::new("/"));
     }
 
     #[test]

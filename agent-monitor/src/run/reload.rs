@@ -18,7 +18,7 @@ use crate::control::api::{RefusedRecord, Reloaded};
 use crate::engine::{Host as _, Output, args, gaps};
 use crate::model::{Kind, Mode, Source};
 use crate::registry::{LinuxFacts, LoadError, Loaded, Record, Refused, load_dir};
-use crate::scope::{self, compile::Protected, image::PolicyImage};
+use crate::scope::{self, compile::Protected, hold, image::PolicyImage};
 
 /// Runs of the iterator for one back-fill.
 const ROUNDS: usize = 8;
@@ -57,6 +57,13 @@ impl Core {
     pub(super) fn load_records(&self) -> Result<Reloaded, ReloadError> {
         let mut book = lock(&self.book);
         let loaded = match self.read_registry() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.health.reload_refused();
+                return Err(error.into());
+            }
+        };
+        let loaded = match self.held(loaded) {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.health.reload_refused();
@@ -111,6 +118,29 @@ impl Core {
             }
             result => result,
         }
+    }
+
+    /// Refuses the records that ask for more than this host can hold, unless they say that less will do.
+    fn held(&self, mut loaded: Loaded) -> Result<Loaded, LoadError> {
+        let mut records = Vec::with_capacity(loaded.records.len());
+        for record in std::mem::take(&mut loaded.records) {
+            let lost = hold::diagnostics(&record, self.report.level);
+            for problem in &lost {
+                tracing::warn!("{}:{}: {}", problem.file.display(), problem.at, problem.message);
+            }
+            if lost.iter().any(|problem| problem.is_error()) {
+                let path = record.file().to_path_buf();
+                loaded.refused.push(Refused { path, record: Some(Box::new(record)), diagnostics: lost });
+            } else {
+                loaded.warnings.extend(lost);
+                records.push(record);
+            }
+        }
+        loaded.records = records;
+        if self.config.strict && !loaded.refused.is_empty() {
+            return Err(LoadError::Strict { refused: loaded.refused });
+        }
+        Ok(loaded)
     }
 
     fn compile(&self, records: &[Record], agents: &Agents, book: &mut Book) -> (Compiled, PolicyImage) {

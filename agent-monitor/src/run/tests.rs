@@ -239,3 +239,20 @@ fn the_daemon_starts_serves_and_ends() {
     assert!(!bench.dir.path().join("control.sock").exists());
     assert!(State::open(&bench.dir.path().join("state")).unwrap().last_seen().unwrap().clean);
 }
+
+#[test]
+fn an_enforced_record_with_rules_that_are_not_held_is_refused() {
+    let bench = bench();
+    bench.record("plain", "exe = \"/bin/sh\"");
+    bench.record("bot", "exe = \"/bin/cat\"\n\n[scope]\n[[scope.net]]\nto = \"*.example.com\"");
+    let path = bench.dir.path().join("agents.d/bot.toml");
+    let observed = fs::read_to_string(&path).unwrap();
+    let enforced = observed.replace("purpose", "mode = \"enforce\"\npurpose");
+    fs::write(&path, &enforced).unwrap();
+    let loaded = bench.core.load().unwrap();
+    assert_eq!(loaded.added, ["plain"]);
+    let [refused] = loaded.refused.as_slice() else { panic!("{loaded:?}") };
+    assert!(refused.reason.contains("scope.net[0] is not in force at level full"), "{refused:?}");
+    fs::write(&path, enforced.replace("purpose", "degrade = \"allow\"\npurpose")).unwrap();
+    assert_eq!(bench.core.load().unwrap().added, ["bot"]);
+}

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use super::Scope;
 use crate::registry::parse::parse_record;
+use crate::registry::source::Position;
 
 /// What a set needs around it to be a record.
 const AROUND: &str = "[agent]\nid = \"base\"\nowner = \"agent-monitor\"\npurpose = \"base set\"\n\
@@ -32,6 +33,13 @@ fn read(name: &str, text: &str) -> Option<Scope> {
 #[must_use]
 pub fn set(name: &str) -> Option<&'static Scope> {
     SETS.iter().find(|(known, _)| *known == name).map(|(_, scope)| scope)
+}
+
+/// A place in the text of a set, of one that its parser told.
+#[must_use]
+pub fn position(at: Position) -> Position {
+    let before = u32::try_from(AROUND.matches('\n').count()).unwrap_or(0);
+    Position { line: at.line.saturating_sub(before), ..at }
 }
 
 /// All sets, by name.

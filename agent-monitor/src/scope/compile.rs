@@ -182,10 +182,25 @@ pub const fn power_of(kind: PrivilegeKind) -> usize {
     }
 }
 
-/// Whether a rule counts while no process carries labels yet: one with `unless` permits nothing that it could not take
-/// back, and forbids as it says.
-fn counts(effect: &Effect) -> bool {
-    effect.unless.is_empty() || !effect.verdict.permits()
+/// Whether a path leads through an entry of `/proc` that is another one for everybody who looks.
+fn depends_on_who_looks(canonical: &[u8]) -> bool {
+    [&b"/proc/self"[..], b"/proc/thread-self"].iter().any(|own| {
+        canonical.strip_prefix(*own).is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
+    })
+}
+
+/// The places that a path names: what it leads to and, where its last part is a symbolic link, the link too, for that
+/// is what is removed or replaced under this name.
+fn named(host: &mut dyn Places, path: &[u8]) -> Vec<Vec<u8>> {
+    let target = host.canonical(path);
+    let cut = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    let (directory, name) = path.split_at_checked(cut).unwrap_or_default();
+    let mut link = if directory.is_empty() { Vec::new() } else { host.canonical(directory) };
+    if link == b"/" {
+        link.clear();
+    }
+    link.extend_from_slice(name);
+    if link == target { vec![target] } else { vec![target, link] }
 }
 
 struct Compiler<'a> {
@@ -216,6 +231,24 @@ impl Compiler<'_> {
         self.notes.push(format!("{} {rule}: {why}", self.id));
     }
 
+    /// Whether a rule counts while no process carries labels yet: one with `unless` permits nothing that it could not
+    /// take back, and forbids as it says.
+    fn counts(&mut self, rule: &str, effect: &Effect) -> bool {
+        if effect.unless.is_empty() {
+            return true;
+        }
+        let permits = effect.verdict.permits();
+        self.note(
+            rule,
+            if permits {
+                "labels are not known to the kernel yet, the rule permits nothing"
+            } else {
+                "labels are not known to the kernel yet, the rule holds whatever labels the process carries"
+            },
+        );
+        !permits
+    }
+
     /// Gives a rule its number.
     fn number(&mut self, name: &str, set: &str) -> u16 {
         let number = u16::try_from(self.rules.len()).unwrap_or(u16::MAX);
@@ -227,7 +260,7 @@ impl Compiler<'_> {
     fn add(&mut self, scope: &Scope, set: &str, yields: bool) {
         for rule in scope.file.iter().map(|rule| &rule.value) {
             let number = self.number(&rule.name, set);
-            if counts(&rule.effect) {
+            if self.counts(&rule.name, &rule.effect) {
                 let mask = rule.access.iter().fold(0, |mask, access| mask | 1 << slot_of(*access));
                 let found = decision(raw(rule.effect.verdict), number);
                 self.path(&rule.name, &rule.path.value, mask, found, yields);
@@ -235,21 +268,26 @@ impl Compiler<'_> {
         }
         for rule in scope.exec.iter().map(|rule| &rule.value) {
             let number = self.number(&rule.name, set);
-            if rule.argv.is_none() && counts(&rule.effect) {
+            if rule.argv.is_some() {
+                self.note(
+                    &rule.name,
+                    "the kernel does not tell programs apart by arguments, the rule is not in force",
+                );
+            } else if self.counts(&rule.name, &rule.effect) {
                 let found = decision(raw(rule.effect.verdict), number);
                 self.path(&rule.name, &rule.path.value, 1 << slot::EXEC, found, yields);
             }
         }
         for rule in scope.net.iter().map(|rule| &rule.value) {
             let number = self.number(&rule.name, set);
-            if counts(&rule.effect) {
+            if self.counts(&rule.name, &rule.effect) {
                 let found = decision(raw(rule.effect.verdict), number);
                 self.net(&rule.name, &rule.to.value, &rule.action, found, yields);
             }
         }
         for rule in scope.privilege.iter().map(|rule| &rule.value) {
             let number = self.number(&rule.name, set);
-            if counts(&rule.effect) {
+            if self.counts(&rule.name, &rule.effect) {
                 let found = decision(raw(rule.effect.verdict), number);
                 self.privilege(rule.kind.value, &rule.capabilities, found);
             }
@@ -269,12 +307,31 @@ impl Compiler<'_> {
             }
             PathPattern::Subtree(path) | PathPattern::Exact(path) => {
                 let subtree = matches!(pattern, PathPattern::Subtree(_));
-                let canonical = self.host.canonical(path.as_bytes());
-                match self.host.locate(&canonical) {
-                    Some(at) => self.tree.add(at, subtree, mask, found, yields),
-                    None => self.note(rule, "its file system is not mounted here, the rule is not in force"),
+                for place in named(self.host, path.as_bytes()) {
+                    self.place(rule, &place, subtree, (mask, found, yields));
                 }
             }
+        }
+    }
+
+    fn place(
+        &mut self,
+        rule: &str,
+        canonical: &[u8],
+        subtree: bool,
+        (mask, found, yields): (u32, u32, bool),
+    ) {
+        // Followed by the daemon, it would lead to the daemon.
+        if depends_on_who_looks(canonical) {
+            self.note(
+                rule,
+                "the path leads to another place for every process, which is left out; name /proc/**",
+            );
+            return;
+        }
+        match self.host.locate(canonical) {
+            Some(at) => self.tree.add(at, subtree, mask, found, yields),
+            None => self.note(rule, "its file system is not mounted here, the rule is not in force"),
         }
     }
 
@@ -343,7 +400,8 @@ impl Compiler<'_> {
         let mut policy = AgentPolicy {
             depths: 0,
             root: [default; SLOTS],
-            unknown: decision(raw(scope.unknown), RULE_UNKNOWN),
+            // Without a declared scope everything is audited, also what cannot be judged.
+            unknown: decision(raw(if scope.declared { scope.unknown } else { scope.default }), RULE_UNKNOWN),
             net: default,
             privilege,
             caps: self.caps.map(|found| or(found, any_capability)),
@@ -413,3 +471,7 @@ impl Compiler<'_> {
         out
     }
 }
+
+#[cfg(test)]
+#[path = "compile/tests.rs"]
+mod tests;

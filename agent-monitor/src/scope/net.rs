@@ -61,6 +61,18 @@ impl Protocol {
         found.map_or("", |(word, _)| word)
     }
 
+    /// Its number (`IPPROTO_*`).
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Icmp => 1,
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Icmpv6 => 58,
+            Self::Sctp => 132,
+        }
+    }
+
     const fn has_ports(self) -> bool {
         matches!(self, Self::Sctp | Self::Tcp | Self::Udp)
     }

@@ -102,7 +102,8 @@ impl Record {
             id = quote(&self.id),
             mode = quote(if self.enforce { "enforce" } else { "observe" })
         );
-        if self.degrade {
+        // What is tested at level partial too must not be refused there.
+        if self.degrade || self.enforce {
             text.push_str("degrade = \"allow\"\n");
         }
         for rule in &self.matches {

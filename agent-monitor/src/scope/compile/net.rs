@@ -8,34 +8,36 @@ use ipnet::IpNet;
 use crate::scope::image::NetPrefix;
 use crate::scope::{Host, NetAction, Ports, Protocol};
 
+/// The networks that hold every IPv4 address in the form of the tables, `::ffff:a.b.c.d`.
+const MAPPED: NetPrefix =
+    NetPrefix { bits: 96, addr: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0] };
+
+/// Whose addresses a rule is about. A wide IPv6 network has the place of IPv4 in the tables inside it, and is not
+/// about it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Any,
+    V4,
+    V6,
+}
+
 /// The rules about networks of one agent, in the order of the record.
 #[derive(Default)]
 pub(super) struct Nets {
-    rules: BTreeMap<NetPrefix, Vec<NetRule>>,
+    rules: BTreeMap<NetPrefix, Vec<(Family, NetRule)>>,
 }
 
 /// A network as a prefix of an IPv6 address; `None` for a name.
-fn prefix(host: &Host) -> Option<NetPrefix> {
-    match host {
-        Host::Any => Some(NetPrefix { bits: 0, addr: [0; 16] }),
-        Host::Net(IpNet::V4(net)) => Some(NetPrefix {
-            bits: net.prefix_len().saturating_add(96),
-            addr: net.network().to_ipv6_mapped().octets(),
-        }),
-        Host::Net(IpNet::V6(net)) => Some(NetPrefix { bits: net.prefix_len(), addr: net.network().octets() }),
-        Host::Name(_) | Host::Suffix(_) => None,
-    }
-}
-
-/// The number of a protocol (`IPPROTO_*`).
-const fn number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Icmp => 1,
-        Protocol::Tcp => 6,
-        Protocol::Udp => 17,
-        Protocol::Icmpv6 => 58,
-        Protocol::Sctp => 132,
-    }
+fn prefix(host: &Host) -> Option<(Family, NetPrefix)> {
+    let (family, bits, addr) = match host {
+        Host::Any => (Family::Any, 0, [0; 16]),
+        Host::Net(IpNet::V4(net)) => {
+            (Family::V4, net.prefix_len().saturating_add(96), net.network().to_ipv6_mapped().octets())
+        }
+        Host::Net(IpNet::V6(net)) => (Family::V6, net.prefix_len(), net.network().octets()),
+        Host::Name(_) | Host::Suffix(_) => return None,
+    };
+    Some((family, NetPrefix { bits, addr }))
 }
 
 impl Nets {
@@ -48,7 +50,7 @@ impl Nets {
         actions: &BTreeSet<NetAction>,
         decision: u32,
     ) -> bool {
-        let Some(prefix) = prefix(host) else { return false };
+        let Some((family, prefix)) = prefix(host) else { return false };
         let actions = actions.iter().fold(0, |bits, action| {
             bits | match action {
                 NetAction::Connect => NET_CONNECT,
@@ -56,14 +58,15 @@ impl Nets {
                 NetAction::Listen => NET_LISTEN,
             }
         });
-        self.rules.entry(prefix).or_default().push(NetRule {
+        let rule = NetRule {
             low: ports.map_or(0, |ports| ports.low),
             high: ports.map_or(u16::MAX, |ports| ports.high),
-            protocol: protocol.map_or(0, number),
+            protocol: protocol.map_or(0, Protocol::number),
             actions,
             reserved: 0,
             decision,
-        });
+        };
+        self.rules.entry(prefix).or_default().push((family, rule));
         true
     }
 
@@ -71,12 +74,25 @@ impl Nets {
     pub(super) fn finish(&self) -> (BTreeMap<NetPrefix, Vec<NetRule>>, Vec<String>) {
         let mut sets = BTreeMap::new();
         let mut full = Vec::new();
-        for at in self.rules.keys() {
+        let mut keys: BTreeSet<&NetPrefix> = self.rules.keys().collect();
+        // Without an entry of its own, IPv4 would be judged by the IPv6 network around its place.
+        if self
+            .rules
+            .iter()
+            .any(|(at, rules)| covers(at, &MAPPED) && rules.iter().any(|(f, _)| *f == Family::V6))
+        {
+            keys.insert(&MAPPED);
+        }
+        for at in keys {
+            let other = if covers(&MAPPED, at) { Family::V6 } else { Family::V4 };
             let mut fitting: Vec<(u8, &NetRule)> = self
                 .rules
                 .iter()
                 .filter(|(around, _)| covers(around, at))
-                .flat_map(|(around, rules)| rules.iter().map(|rule| (around.bits, rule)))
+                .flat_map(|(around, rules)| rules.iter().map(|(family, rule)| (around.bits, *family, rule)))
+                .filter(|(_, family, _)| *family != other)
+                // `*` yields to every network, `[::/0]` included.
+                .map(|(bits, family, rule)| (if family == Family::Any { 0 } else { bits + 1 }, rule))
                 .collect();
             // The sort keeps the record's order between equals, and the record's rules come before those of base sets.
             fitting.sort_by_key(|(bits, rule)| {

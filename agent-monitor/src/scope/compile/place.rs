@@ -106,12 +106,21 @@ impl<'a> Tree<'a> {
     /// What rules about subtrees say of a place, the deepest first, through mount points to the root.
     fn effective(&self, at: &Location) -> Slots {
         let mut slots = [0; SLOTS];
-        let mut next = Some(at.clone());
-        let mut crossed = 0;
-        while let Some(place) = next {
+        for place in self.chain(at) {
             if let Some(found) = self.subtrees.get(&place) {
                 fill(&mut slots, found);
             }
+        }
+        fill(&mut slots, &self.root);
+        slots
+    }
+
+    /// A place and all above it, the deepest first, through mount points to the root.
+    fn chain(&self, at: &Location) -> Vec<Location> {
+        let mut chain = Vec::new();
+        let mut next = Some(at.clone());
+        let mut crossed = 0;
+        while let Some(place) = next {
             next = match self.mounts.get(&place) {
                 Some(on) if crossed < NESTED => {
                     crossed += 1;
@@ -119,18 +128,14 @@ impl<'a> Tree<'a> {
                 }
                 _ => above(&place),
             };
+            chain.push(place);
         }
-        fill(&mut slots, &self.root);
-        slots
+        chain
     }
 
     /// Slots that are refused at a place whatever rules say: what the places above it protect, less what rules open.
     fn forced(&self, at: &Location) -> u32 {
-        let mut chain = vec![at.clone()];
-        while let Some(up) = chain.last().and_then(above) {
-            chain.push(up);
-        }
-        chain.iter().rev().fold(0, |mask, place| {
+        self.chain(at).iter().rev().fold(0, |mask, place| {
             let mask = mask | self.own.get(place).copied().unwrap_or(0);
             mask & !self.opened.get(place).copied().unwrap_or(0)
         })
@@ -139,8 +144,14 @@ impl<'a> Tree<'a> {
     pub(super) fn finish(&self) -> BTreeMap<Target, PathRule> {
         let mut out = BTreeMap::new();
         let mut subtrees: BTreeSet<&Location> = self.subtrees.keys().chain(self.own.keys()).collect();
-        // A mount brings the rules around its mount point along, unless those hold everywhere anyway.
-        subtrees.extend(self.mounts.keys().copied().filter(|at| self.effective(at) != self.root));
+        // A mount brings the rules around its mount point along, unless those hold everywhere anyway. One of a directory
+        // inside a file system needs its entry in any case: rules about what is around that directory are not about it.
+        subtrees.extend(
+            self.mounts
+                .keys()
+                .copied()
+                .filter(|at| at.inner != b"/" || self.forced(at) != 0 || self.effective(at) != self.root),
+        );
         for at in subtrees {
             let rule = PathRule { slots: self.effective(at), forced: self.forced(at) };
             out.insert(Target::Subtree(at.clone()), rule);

@@ -1,0 +1,65 @@
+//! What each level loses.
+
+use std::path::Path;
+
+use super::*;
+use crate::registry::parse::parse_scope;
+
+fn rules(text: &str, level: Level) -> Vec<(String, &'static str)> {
+    let record = parse_scope(text, Path::new("x.toml")).record.unwrap();
+    unheld(&record, level).into_iter().map(|lost| (lost.rule, lost.why)).collect()
+}
+
+fn is(rule: &str, why: &'static str) -> (String, &'static str) {
+    (rule.to_owned(), why)
+}
+
+#[test]
+fn some_rules_are_held_nowhere() {
+    let text = "[scope]\n[[scope.file]]\npath = \"/a/**\"\naccess = \"read\"\nadds = \"pii\"\n\
+                [[scope.file]]\npath = \"/b/**\"\naccess = \"read\"\nverdict = \"hold\"\n\
+                [[scope.exec]]\npath = \"/bin/x\"\nargv = [\"x\"]\n\
+                [[scope.net]]\nto = \"*.example.com\"\n[[scope.net]]\nto = \"10.0.0.1\"\nunless = \"pii\"\n\
+                [scope.limits]\ndeletes = \"3/session\"\n";
+    let held = [
+        is("scope.file[0]", LABELS),
+        is("scope.exec[0]", ARGUMENTS),
+        is("scope.net[0]", NAMES),
+        is("scope.net[1]", LABELS),
+        is("scope.limits.deletes", LIMITS),
+    ];
+    assert_eq!(rules(text, Level::Full), held);
+}
+
+#[test]
+fn partial_holds_connections_only() {
+    let text = "[scope]\ndefault = \"audit\"\n[[scope.file]]\npath = \"/a/**\"\naccess = \"read\"\nverdict = \"deny\"\n\
+                [[scope.file]]\npath = \"/b/**\"\naccess = \"read\"\n\
+                [[scope.net]]\nto = \"10.0.0.1\"\nverdict = \"deny\"\n\
+                [[scope.net]]\nto = \"unix:/run/x.sock\"\nverdict = \"deny\"\n\
+                [[scope.privilege]]\nkind = \"mount\"\nverdict = \"kill\"\n";
+    let lost = [is("scope.file[0]", PARTIAL), is("scope.net[1]", PARTIAL), is("scope.privilege[0]", PARTIAL)];
+    assert_eq!(rules(text, Level::Partial), lost);
+    assert_eq!(rules(text, Level::Full), []);
+    assert_eq!(rules(text, Level::None).len(), 4);
+    assert_eq!(rules("[scope]\n", Level::Partial), [is("scope.default", PARTIAL)]);
+    assert_eq!(rules("", Level::None), [], "no scope asks for nothing");
+}
+
+#[test]
+fn an_enforced_record_is_refused_unless_less_will_do() {
+    let said = |mode: &str, degrade: &str| {
+        let text = format!(
+            "[agent]\nid = \"a\"\nowner = \"o\"\npurpose = \"p\"\nexpires = 2099-01-01T00:00:00Z\nmode = \"{mode}\"\n\
+             degrade = \"{degrade}\"\n[[match]]\nlaunch = true\n[scope]\n[[scope.net]]\nto = \"*.example.com\"\n"
+        );
+        let record = crate::registry::parse::parse_record(&text, Path::new("x.toml")).record.unwrap();
+        diagnostics(&record, Level::Full)
+            .into_iter()
+            .map(|told| (told.severity, told.at.line))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(said("enforce", "refuse"), [(Severity::Error, 12)]);
+    assert_eq!(said("enforce", "allow"), [(Severity::Warning, 12)]);
+    assert_eq!(said("observe", "refuse"), []);
+}
