@@ -20,8 +20,8 @@ pub const ARGS_CHUNKS: u32 = 64;
 /// Longest argument block that is sent whole, in bytes; the daemon asks procfs for the rest.
 pub const ARGS_MAX: usize = ARGS_CHUNK * ARGS_CHUNKS as usize;
 
-/// Bytes of a record's tail at the most.
-pub const TAIL_MAX: usize = 5632;
+/// Bytes of a record's tail at the most: a path of `PATH_MAX` with its padding fits.
+pub const TAIL_MAX: usize = 5120;
 
 pod! {
     /// One piece of a record's tail. Pieces follow each other without a gap in the order the body names them.

@@ -31,6 +31,8 @@ use super::{
     walk::{Walked, text_hash_of},
 };
 
+/// Bytes of the longest ending that a rule can name.
+const ENDING: usize = 64;
 /// What a refused caller sees.
 pub(crate) const EACCES: i32 = 13;
 /// Number of the signal that cannot be caught.
@@ -147,11 +149,11 @@ unsafe extern "C" fn ending_step(i: u64, endings: *mut Endings) -> i64 {
         return 0;
     }
     let scratch = e.gather.scratch;
-    let Some(from) = tail_at(scratch, e.off + (e.len - length), 256) else { return 0 };
-    // SAFETY: 256 bytes are there and in the ending.
+    let Some(from) = tail_at(scratch, e.off + (e.len - length), ENDING) else { return 0 };
+    // SAFETY: as many bytes are there and in the ending.
     let hash = unsafe {
         let to = (&raw mut (*scratch).ending).cast::<u8>();
-        bpf_probe_read_kernel(to.cast(), 256, from.cast());
+        bpf_probe_read_kernel(to.cast(), ENDING as u32, from.cast());
         text_hash_of(to, e.gather.key, length)
     };
     if let Some(rule) = e.gather.find(hash, 0, SPACE_EXTENSION) {

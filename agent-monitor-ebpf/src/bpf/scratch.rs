@@ -58,7 +58,7 @@ pub(crate) struct Scratch {
     /// The dentry at which the last walk ended.
     pub(crate) last: u64,
     /// The end of a name, for look-ups by extension.
-    pub(crate) ending: [u64; 32],
+    pub(crate) ending: [u64; 8],
     /// The decision about the act in progress, 0 when nothing was judged.
     pub(crate) decision: u32,
     /// The same of the exec in progress: script and interpreter together.
@@ -74,6 +74,9 @@ pub(crate) struct Scratch {
     pub(crate) adrift: u32,
 }
 
+/// Since 6.19 local storage comes from `kmalloc_nolock`, which has nothing larger than 8 KiB, the storage's own head
+/// included (kernel/bpf/bpf_local_storage.c, mm/slub.c).
+const _: () = assert!(size_of::<Scratch>() <= 7936);
 const _: () = assert!(core::mem::offset_of!(Scratch, evidence) % 8 == 0 && size_of::<Evidence>() % 8 == 0);
 
 /// Hides where a number comes from. Older verifiers do not connect a bound checked in one register with a copy of the

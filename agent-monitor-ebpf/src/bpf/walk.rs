@@ -240,7 +240,7 @@ pub(crate) fn text_hash_at(scratch: *mut Scratch, key: HashKey, len: u32) -> u64
     name_hash(scratch, key, 0, len)
 }
 
-/// Hash of the `len` bytes at `from`, a map value of at least 256 bytes, as of one component.
+/// Hash of the `len` bytes at `from`, a map value of at least 64 bytes, as of one component.
 #[inline(always)]
 pub(crate) fn text_hash_of(from: *const u8, key: HashKey, len: u32) -> u64 {
     let mut h = component_start(key, len as usize);
