@@ -77,7 +77,8 @@ pub(crate) struct Scratch {
 /// Since 6.19 local storage comes from `kmalloc_nolock`, which has nothing larger than 8 KiB, the storage's own head
 /// included (kernel/bpf/bpf_local_storage.c, mm/slub.c).
 const _: () = assert!(size_of::<Scratch>() <= 7936);
-const _: () = assert!(core::mem::offset_of!(Scratch, evidence) % 8 == 0 && size_of::<Evidence>() % 8 == 0);
+const _: () = assert!(core::mem::offset_of!(Scratch, evidence).is_multiple_of(8));
+const _: () = assert!(size_of::<Evidence>().is_multiple_of(8));
 
 /// Hides where a number comes from. Older verifiers do not connect a bound checked in one register with a copy of the
 /// number spilled earlier; after this there is only one copy.
