@@ -7,7 +7,9 @@
 mod actors;
 mod agents;
 mod bad_input;
+mod bench;
 mod binding;
+mod budget;
 mod demo;
 mod escape;
 mod file;
@@ -20,6 +22,7 @@ mod privilege;
 mod process;
 mod scope_examples;
 mod survive;
+mod tamper;
 
 use agent_monitor_tests::harness::case::Case;
 use agent_monitor_tests::harness::world;
@@ -29,6 +32,7 @@ use libtest_mimic::Arguments;
 const FAMILIES: &[(&str, &[Case])] = &[
     ("actor", actors::CASES),
     ("load", load::CASES),
+    ("budget", budget::CASES),
     ("process", process::CASES),
     ("file", file::CASES),
     ("network", network::CASES),
@@ -37,6 +41,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("lifecycle", lifecycle::CASES),
     ("escape", escape::CASES),
     ("survive", survive::CASES),
+    ("tamper", tamper::CASES),
     ("demo", demo::CASES),
     ("loss", loss::CASES),
     ("landlock", landlock::CASES),
@@ -52,6 +57,9 @@ fn main() {
     let mut trials: Vec<_> = families.collect();
     // Asked for by name only: listed otherwise, it would be a skip that no lane can avoid.
     if args.ignored || args.include_ignored {
+        trials.extend(
+            bench::LONG.iter().filter_map(|case| case.trial("bench")).map(|t| t.with_ignored_flag(true)),
+        );
         trials.extend(
             loss::LONG.iter().filter_map(|case| case.trial("loss")).map(|t| t.with_ignored_flag(true)),
         );

@@ -1,6 +1,7 @@
 //! `cargo xtask`: every repeatable action of this repository, one file per command.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "xtask talks to the person at the terminal")]
 
+mod bench;
 mod build;
 mod ci;
 mod fuzz;
@@ -38,6 +39,8 @@ enum Command {
     Test(test::Args),
     /// Run the kernel tests in virtual machines
     Vm(vm::Args),
+    /// Measure what an act costs with and without the monitor
+    Bench,
     /// Fuzz the decoders and parsers for a while
     Fuzz(fuzz::Args),
     /// Check the rules of the house
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::command(&args),
         Command::Test(args) => test::command(&args),
         Command::Vm(args) => vm::command(&args),
+        Command::Bench => bench::command(),
         Command::Fuzz(args) => fuzz::command(&args),
         Command::Tidy(args) => tidy::command(&args),
         Command::Ci(args) => ci::command(&args),

@@ -98,6 +98,7 @@ impl Daemon for FakeDaemon {
             machine: "x86_64".to_owned(),
             families: vec![family],
             checks: vec![check],
+            programs: Vec::new(),
         }
     }
 

@@ -43,6 +43,20 @@ pub struct Report {
     pub families: Vec<FamilyReport>,
     /// What was looked at, in the order of looking.
     pub checks: Vec<Check>,
+    /// What each attached program cost the kernel's verifier.
+    #[serde(default)]
+    pub programs: Vec<ProgramCost>,
+}
+
+/// What a program cost the kernel's verifier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramCost {
+    /// Name of the program.
+    pub name: String,
+    /// Instructions that the verifier walked through; its limit is a million.
+    pub verified_instructions: u32,
+    /// Bytes of the program after the kernel's rewriting.
+    pub translated_bytes: u32,
 }
 
 /// What holds for one action family.

@@ -60,6 +60,7 @@ impl Port for FakeKernel {
             machine: "fake".to_owned(),
             families: Vec::new(),
             checks: Vec::new(),
+            programs: Vec::new(),
         }
     }
 

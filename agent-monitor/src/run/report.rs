@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::health::doctor::{Ability, AbilityState, Check, FamilyReport, Level, Report};
+use crate::health::doctor::{Ability, AbilityState, Check, FamilyReport, Level, ProgramCost, Report};
 use crate::kernel::attach::{Hook, Outcome, PROGRAMS, Program};
 use crate::kernel::bpffs;
 use crate::kernel::object::Kernel;
@@ -26,6 +26,15 @@ pub(super) fn of(kernel: &Kernel, runs: &BTreeMap<&'static str, u64>) -> Report 
         machine: uname.machine().to_string_lossy().into_owned(),
         families: families.iter().map(|f| family(f, kernel, runs)).collect(),
         checks: checks(kernel, runs),
+        programs: kernel
+            .costs()
+            .iter()
+            .map(|(name, cost)| ProgramCost {
+                name: (*name).to_owned(),
+                verified_instructions: cost.verified,
+                translated_bytes: cost.translated,
+            })
+            .collect(),
     }
 }
 

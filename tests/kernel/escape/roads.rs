@@ -158,5 +158,6 @@ roads! {
     /// Roads that stay open, with why.
     OPEN {
         "path_handle" "open @S/f path" ["file.open"] r#""# open "an O_PATH descriptor gives no contents; opening it again is judged";
+        "hard_link_made_before" "open @O/prelink read" ["file.open"] r#""# open "a rule names a place, and this is another one; agents cannot make such links";
     }
 }

@@ -146,6 +146,7 @@ impl Stage {
         let (secret, open) = (scratch.path(&format!("secret/{name}")), scratch.path(&format!("open/{name}")));
         std::fs::hard_link(&self.stranger, secret.join("prog")).unwrap();
         std::fs::create_dir_all(open.join("above/inner")).unwrap();
+        std::fs::hard_link(secret.join("f"), open.join("prelink")).unwrap();
         std::os::unix::fs::symlink(secret.join("f"), open.join("link")).unwrap();
         std::os::unix::fs::symlink(open.join("link"), open.join("chain")).unwrap();
         std::os::unix::fs::symlink(&secret, open.join("dirlink")).unwrap();

@@ -14,7 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 pub(crate) const ACTS: &[Act] =
-    &[Act::new("storm", "dir=DIR [rounds=N | seconds=N] [forks=N] [opens=N] [connects=N] [every=N]", storm)];
+    &[Act::new("storm", "dir=DIR [rounds=N | seconds=N] [forks=N] [opens=N] [connects=N] [files=N]", storm)];
 
 /// `_exit(0)`, by hand: `xor edi, edi; mov eax, 231; syscall`.
 const CODE: &[u8] = &[0x31, 0xff, 0xb8, 231, 0, 0, 0, 0x0f, 0x05];
@@ -37,6 +37,8 @@ struct Plan {
     forks: u64,
     opens: u64,
     connects: u64,
+    /// Files made and removed: two events each that a storm does not count.
+    files: u64,
     rounds: u64,
     until: Option<Instant>,
 }
@@ -60,6 +62,7 @@ fn plan(args: &[String]) -> Result<Plan, Failure> {
         forks: count("forks", 1)?,
         opens: count("opens", 4)?,
         connects: count("connects", 1)?,
+        files: count("files", 0)?,
         rounds: if seconds > 0 { u64::MAX } else { count("rounds", 100)? },
         until: (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds)),
     })
@@ -69,15 +72,17 @@ fn storm(args: &[String]) -> Outcome {
     let plan = plan(args)?;
     prepare(&plan)?;
     let mut counts = Counts::default();
+    let began = Instant::now();
     for _ in 0..plan.rounds {
         if plan.until.is_some_and(|end| Instant::now() >= end) {
             break;
         }
         round(&plan, &mut counts)?;
     }
+    let micros = began.elapsed().as_micros();
     let Counts { forks, execs, opens, connects, failed } = counts;
     say(&format!("STORM forks={forks} execs={execs} opens={opens} connects={connects} failed={failed}"));
-    Ok(vec![("forks", forks.to_string()), ("execs", execs.to_string())])
+    Ok(vec![("forks", forks.to_string()), ("execs", execs.to_string()), ("micros", micros.to_string())])
 }
 
 /// Makes the program and the file that is opened, if the test has not.
@@ -103,6 +108,11 @@ fn round(plan: &Plan, counts: &mut Counts) -> Result<(), Failure> {
     for _ in 0..plan.connects {
         connect(&make(libc::AF_INET, libc::SOCK_DGRAM)?, &plan.peer)?;
         counts.connects += 1;
+    }
+    let fresh = format!("{}.new", plan.target);
+    for _ in 0..plan.files {
+        open_raw(&fresh, "create")?;
+        std::fs::remove_file(&fresh)?;
     }
     let program = cstr(&plan.program);
     // An exec without arguments beyond the name and without environment: nothing to copy.

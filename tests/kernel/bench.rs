@@ -1,0 +1,105 @@
+//! What an act costs with the monitor absent, attached and not concerned, observing, and enforcing with more and more
+//! rules: ratios in one interleaved run. Asked for by name only (`cargo xtask bench`).
+
+use std::fmt::Write as _;
+
+use agent_monitor_tests::harness::actor::Actor;
+use agent_monitor_tests::harness::case::{Case, Verdict};
+use agent_monitor_tests::harness::lane::actor_program;
+use agent_monitor_tests::harness::monitor::Setup;
+use agent_monitor_tests::harness::registry::{Match, Record};
+use agent_monitor_tests::harness::world;
+
+pub(crate) const LONG: &[Case] = &[Case::both("cost", cost)];
+
+/// Interleaved rounds; each measures every variant once.
+const ROUNDS: usize = 9;
+/// What is done, with how many acts of it in one measurement.
+const WORK: &[(&str, &str, f64)] = &[
+    ("open", "opens=20000", 20_000.0),
+    ("connect", "connects=5000", 5_000.0),
+    ("create+unlink", "files=2000", 2_000.0),
+    ("fork+exec", "forks=300", 300.0),
+];
+const RULES: &[usize] = &[10, 100, 1000];
+
+/// A default-allow scope that denies places nobody goes to, with as many rules for files and networks.
+fn scope(rules: usize) -> String {
+    let mut text = "[scope]\ndefault = \"allow\"\n".to_owned();
+    for n in 0..rules {
+        write!(text, "[[scope.file]]\npath = \"/srv/bench/{n}/data/**\"\nverdict = \"deny\"\n").unwrap();
+        let (a, b) = (n / 250, n % 250);
+        write!(text, "[[scope.net]]\nto = \"10.{a}.{b}.0/24\"\nverdict = \"deny\"\n").unwrap();
+    }
+    text
+}
+
+fn micros(program: &str, dir: &str, work: &str) -> f64 {
+    let zero = ["opens=0", "connects=0", "files=0", "forks=0"];
+    let (kind, _) = work.split_once('=').unwrap();
+    let mut words = vec!["storm".to_owned(), format!("dir={dir}"), "rounds=1".to_owned(), work.to_owned()];
+    words.extend(zero.iter().filter(|zero| !zero.starts_with(kind)).map(|zero| (*zero).to_owned()));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let run = Actor::start(program, &words).finish();
+    run.all_ok();
+    run.mark("storm").number("micros") as f64
+}
+
+fn cost() -> Verdict {
+    world::close();
+    let mut setup = Setup::new();
+    let mut programs = vec![("not bound".to_owned(), setup.scratch.program(&actor_program(), "stranger"))];
+    let observer = setup.scratch.program(&actor_program(), "observer");
+    setup = setup.record(&Record::new("observer").on(Match::exe(&observer)));
+    programs.push(("observing".to_owned(), observer));
+    for rules in RULES {
+        let name = format!("bot{rules}");
+        let program = setup.scratch.program(&actor_program(), &name);
+        let record = Record::new(&name).on(Match::exe(&program)).enforce().degrade().scope(&scope(*rules));
+        setup = setup.record(&record);
+        programs.push((format!("{rules}+{rules} rules"), program));
+    }
+    let dir = setup.scratch.dir("work").to_str().unwrap().to_owned();
+    let mut daemon = setup.arg("--detach-on-exit").start();
+    let level = daemon.cli_json(&["status", "-o", "json"])["level"].as_str().unwrap_or("?").to_owned();
+    // measured[work][variant] = one figure per round; variant 0 is "absent".
+    let mut measured = vec![vec![Vec::new(); programs.len() + 1]; WORK.len()];
+    for _ in 0..ROUNDS {
+        for (work, (_, what, _)) in WORK.iter().enumerate() {
+            for (variant, (_, program)) in programs.iter().enumerate() {
+                measured[work][variant + 1].push(micros(program, &dir, what));
+            }
+        }
+        let status = daemon.end_by(libc::SIGTERM);
+        assert!(status.success(), "{}", daemon.output());
+        for (work, (_, what, _)) in WORK.iter().enumerate() {
+            measured[work][0].push(micros(&programs[0].1, &dir, what));
+        }
+        daemon.restart();
+    }
+    let mut text =
+        format!("level {level}; ratios to the monitor absent, median (min-max) of {ROUNDS} rounds\n");
+    let names = std::iter::once("absent, us/act").chain(programs.iter().map(|(name, _)| name.as_str()));
+    writeln!(text, "{:<14} {}", "", names.map(|name| format!("{name:>20}")).collect::<String>()).unwrap();
+    for ((name, _, acts), variants) in WORK.iter().zip(&measured) {
+        let base = median(&variants[0]);
+        write!(text, "{name:<14} {:>20.2}", base / acts).unwrap();
+        for figures in &variants[1..] {
+            // Each round against the absent figure of the same round.
+            let ratios: Vec<f64> =
+                figures.iter().zip(&variants[0]).map(|(with, without)| with / without).collect();
+            let (low, high) =
+                ratios.iter().fold((f64::MAX, 0.0_f64), |(low, high), r| (low.min(*r), high.max(*r)));
+            write!(text, "{:>20}", format!("{:.2} ({low:.2}-{high:.2})", median(&ratios))).unwrap();
+        }
+        text.push('\n');
+    }
+    println!("\nFIGURES bench: {text}");
+    Ok(())
+}
+
+fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
