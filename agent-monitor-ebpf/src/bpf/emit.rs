@@ -77,6 +77,7 @@ pub(crate) fn fill_head(to: *mut Header, actor: &Actor, kind: Kind, source: Sour
         (*to).errno = 0;
         (*to).euid = field(cred, &g::O_CRED_EUID);
         (*to).rule = 0;
+        (*to).digest = 0;
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use agent_monitor_ebpf::header::{FLAG_ENFORCED, FLAG_JUDGED, FLAG_TAMPER};
-use agent_monitor_ebpf::policy::{RULE_MISSING, RULE_SELF, RULE_UNKNOWN};
+use agent_monitor_ebpf::policy::{RULE_DECIDED, RULE_ENDED, RULE_MISSING, RULE_SELF, RULE_UNKNOWN};
 
 use crate::decode::{Head, RuleRef};
 use crate::model::{Kind, Mode};
@@ -43,6 +43,8 @@ impl RuleBook {
             RULE_UNKNOWN => return "scope.unknown".to_owned(),
             RULE_SELF => return "self-protection".to_owned(),
             RULE_MISSING => return "no scope in force".to_owned(),
+            RULE_ENDED => return "agent or session ended".to_owned(),
+            RULE_DECIDED => return "approval".to_owned(),
             _ => {}
         }
         let names = self.generations.iter().find(|(known, _)| *known == rule.generation);

@@ -151,6 +151,7 @@ impl Core {
         }
         let scopes = scope::compile::compile(
             records,
+            &[],
             agents,
             &mut LiveResolve::new(&mounts, &mut book.hashes),
             &self.own_places(),
@@ -167,7 +168,7 @@ impl Core {
         let bytes = |path: &std::path::Path| path.as_os_str().as_encoded_bytes().to_vec();
         let mut written =
             vec![bytes(&self.config.registry), format!("/proc/{}", std::process::id()).into_bytes()];
-        written.extend(self.config.socket.parent().map(bytes));
+        written.push(bytes(&self.config.socket));
         written.extend(std::env::current_exe().ok().as_deref().map(bytes));
         Protected { written, closed: vec![bytes(&self.config.state_dir), bytes(&self.config.bpffs)] }
     }

@@ -53,6 +53,7 @@ fn cgroup_head(kind: Kind, tgid: u32, tid: u32, tag: &TaskTag) -> Header {
         errno: 0,
         euid: field(cred, &g::O_CRED_EUID),
         rule: 0,
+        digest: 0,
     }
 }
 
