@@ -83,7 +83,7 @@ pub(crate) fn unknown(actor: &Actor) {
 
 /// Adds a number to what makes the act this one and no other.
 #[inline(always)]
-fn mark(actor: &Actor, word: u64) {
+pub(crate) fn mark(actor: &Actor, word: u64) {
     let key = runtime().map_or(HashKey { k0: 0, k1: 1 }, |r| HashKey { k0: r.k0, k1: r.k1 });
     // SAFETY: scratch was checked for null when the actor was made.
     unsafe {

@@ -116,6 +116,8 @@ pub(crate) struct Scratch {
     pub(crate) open_passed: u64,
     /// Digests of the tickets that let the files of the exec in progress pass.
     pub(crate) exec_tickets: [u64; 2],
+    /// Hash of the arguments that the caller of the exec in progress gave, when people were asked; else 0.
+    pub(crate) args_hash: u64,
     /// Policy index of the session's own scope, 0 for none.
     pub(crate) session_policy: u32,
     /// 1 when the session has ended.

@@ -22,7 +22,10 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, LsmContext},
 };
 
-use super::file::{acting, hash_key};
+use super::{
+    argv::attempted,
+    file::{acting, hash_key},
+};
 use crate::bpf::{
     emit::{begin, body, lose, send_checked, wake_flags, zero},
     globals as g,
@@ -75,8 +78,12 @@ fn judge_exec(bprm: Ptr) -> i32 {
     unsafe { (*b).filename = filename };
     if first {
         // SAFETY: as above.
-        unsafe { (*actor.scratch).exec_tickets = [0; 2] };
+        unsafe {
+            (*actor.scratch).exec_tickets = [0; 2];
+            (*actor.scratch).args_hash = 0;
+        }
     }
+    let end = attempted(&actor, end);
     let refused = refusal(&actor, end);
     // SAFETY: as above.
     unsafe {

@@ -1,7 +1,7 @@
 //! Holding: the thread is stopped inside the act, and the act is judged again when it goes on.
 
 use agent_monitor_ebpf::{
-    Kind, Verdict,
+    Header, Kind, Verdict,
     event::FileBody,
     header::{FLAG_AGAIN, FLAG_ASKED, FLAG_DECIDED, FLAG_HELD},
     path::HashKey,
@@ -102,6 +102,33 @@ const fn is_file(kind: u16) -> bool {
     kind >= Kind::FileOpen as u16 && kind <= Kind::FileMmapExec as u16
 }
 
+/// What tickets say of an act that cannot be held (level partial): it was refused, and a later try may pass. The head says
+/// which; whether it passes now.
+#[inline(never)]
+pub(crate) fn asked(head: &mut Header, body: *const u64) -> bool {
+    let key = runtime().map_or(HashKey { k0: 0, k1: 1 }, |r| HashKey { k0: r.k0, k1: r.k1 });
+    let mut d = fold(key, 0, u64::from(head.agent) << 16 | u64::from(head.kind));
+    let mut i = 0;
+    while i < DIGEST_WORDS {
+        // SAFETY: a body has as many words.
+        d = fold(key, d, unsafe { body.add(i).read() });
+        i += 1;
+    }
+    head.digest = d | 1;
+    let word = decided(core::ptr::null_mut(), head);
+    if word == OPEN {
+        head.flags |= FLAG_ASKED;
+        return false;
+    }
+    head.flags |= FLAG_DECIDED;
+    head.rule = head.rule & 0xffff_0000 | u32::from(RULE_DECIDED);
+    head.verdict = if word == PASS { Verdict::Allow } else { Verdict::Deny } as u8;
+    if word == PASS {
+        head.errno = 0;
+    }
+    word == PASS
+}
+
 /// What a ticket says, which is gone afterwards when it was for once. The tickets of an exec are taken when it has
 /// happened: until then each of its files is asked for again.
 #[inline(always)]
@@ -113,7 +140,7 @@ fn by_ticket(scratch: *mut Scratch, key: &TicketKey, exec: bool) -> u32 {
         return OPEN;
     }
     if once != 0 {
-        if exec && pass != 0 && key.tgid != 0 {
+        if exec && !scratch.is_null() && pass != 0 && key.tgid != 0 {
             // SAFETY: checked for null by the caller.
             unsafe {
                 let second = (*scratch).exec_tickets[0] != 0 && (*scratch).exec_tickets[0] != key.digest;
@@ -132,16 +159,13 @@ fn by_ticket(scratch: *mut Scratch, key: &TicketKey, exec: bool) -> u32 {
 }
 
 #[inline(always)]
-fn decided(scratch: *mut Scratch, digest: u64) -> u32 {
-    // SAFETY: checked for null by the caller.
-    let (agent, tgid, start, session, exec) = unsafe {
-        let head = &(*scratch).rec.head;
-        (head.agent, head.tgid, head.start, head.session, head.kind == Kind::Exec as u16)
-    };
-    let mut key = TicketKey { digest, whom: start, tgid, agent };
+fn decided(scratch: *mut Scratch, head: &Header) -> u32 {
+    let exec = head.kind == Kind::Exec as u16;
+    let mut key =
+        TicketKey { digest: head.digest, whom: head.start, tgid: head.tgid, agent: head.agent };
     let mut word = by_ticket(scratch, &key, exec);
-    if word == OPEN && session != 0 {
-        key.whom = session;
+    if word == OPEN && head.session != 0 {
+        key.whom = head.session;
         key.tgid = 0;
         word = by_ticket(scratch, &key, exec);
     }
@@ -161,7 +185,7 @@ pub(super) fn hold(scratch: *mut Scratch, waits: u32) -> i32 {
     // SAFETY: checked for null by the caller, here and below.
     let head = unsafe { &mut (*scratch).rec.head };
     head.digest = digest;
-    let word = decided(scratch, digest);
+    let word = decided(scratch, head);
     if word != OPEN {
         let verdict = if word == PASS { Verdict::Allow } else { Verdict::Deny };
         head.verdict = verdict as u8;
