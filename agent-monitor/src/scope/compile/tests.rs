@@ -250,6 +250,7 @@ fn the_same_record_gives_the_same_image() {
     let once = || {
         compile(
             std::slice::from_ref(&record),
+            &[],
             &agents,
             &mut Host { mounts: &mounts, links: &[] },
             &Protected::default(),
