@@ -5,6 +5,7 @@
 //! reachable, 4 not enough privilege.
 
 mod agent;
+mod approval;
 mod confine;
 mod daemon;
 mod detach;
@@ -14,12 +15,14 @@ mod events;
 mod exec;
 mod exit;
 mod explain;
+mod grant;
 mod learn;
 mod log;
 mod manual;
 mod output;
 mod replay;
 mod run;
+mod session;
 mod status;
 mod summary;
 
@@ -71,6 +74,15 @@ enum Command {
     Agent(agent::AgentCommand),
     /// Take what a daemon left in force out of the kernel
     Detach(detach::DetachArgs),
+    /// See what waits for a person, and answer
+    #[command(subcommand)]
+    Approval(approval::ApprovalCommand),
+    /// See and end the runs of agents
+    #[command(subcommand)]
+    Session(session::SessionCommand),
+    /// Give something more for a time, and take it back
+    #[command(subcommand)]
+    Grant(grant::GrantCommand),
     /// Run a command as a registered agent
     Exec(exec::ExecArgs),
     /// Query or follow what was recorded
@@ -98,6 +110,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&args, &shared),
         Command::Status(args) => status::run(&args, &shared),
         Command::Agent(command) => agent::run(&command, &shared),
+        Command::Approval(command) => approval::run(&command, &shared),
+        Command::Session(command) => session::run(&command, &shared),
+        Command::Grant(command) => grant::run(&command, &shared),
         Command::Detach(args) => detach::run(&args, &shared),
         Command::Exec(args) => exec::run(&args, &shared),
         Command::Events(args) => events::run(&args, &shared),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::people::settings::{Layer as ApprovalLayer, Settings};
 use crate::record::Limits;
 use crate::registry::{Code, Diagnostic, Severity, source::Source};
 
@@ -93,6 +94,8 @@ pub struct Config {
     pub force_partial: bool,
     /// A clean end takes everything out of the kernel, also while agents are enforced.
     pub detach_on_exit: bool,
+    /// How long people have, and how they are told.
+    pub approval: Settings,
 }
 
 /// Some of the settings, from one place. As TOML it is the configuration file.
@@ -123,6 +126,8 @@ pub struct Layer {
     pub detach_on_exit: Option<bool>,
     /// Table `[record]`.
     pub record: RecordLayer,
+    /// Table `[approval]`.
+    pub approval: ApprovalLayer,
     /// Flag only.
     #[serde(skip)]
     pub demo: bool,
@@ -162,6 +167,9 @@ pub enum ConfigError {
         /// What is possible.
         range: &'static str,
     },
+    /// A value of `[approval]` does not hold.
+    #[error("{0}")]
+    Approval(String),
     /// A path must be absolute, for a daemon has no place of its own.
     #[error("{key}: {} is not absolute", path.display())]
     Relative {
@@ -219,6 +227,7 @@ impl Layer {
                 events: self.record.events.or(below.record.events),
                 mebibytes: self.record.mebibytes.or(below.record.mebibytes),
             },
+            approval: self.approval.over(below.approval),
             ring_kib: self.ring_kib.or(below.ring_kib),
             force_partial: self.force_partial.or(below.force_partial),
             detach_on_exit: self.detach_on_exit.or(below.detach_on_exit),
@@ -256,6 +265,7 @@ impl Layer {
             ring_bytes: u32::try_from(ring_kib << 10).unwrap_or(1 << 30),
             force_partial: self.force_partial.unwrap_or(false),
             detach_on_exit: self.detach_on_exit.unwrap_or(false),
+            approval: self.approval.finish().map_err(ConfigError::Approval)?,
         })
     }
 }

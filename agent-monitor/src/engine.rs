@@ -16,7 +16,7 @@ pub mod process;
 pub mod rules;
 mod view;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use agent_monitor_ebpf::header::{FLAG_HELD, Kind as RawKind};
@@ -60,7 +60,12 @@ pub struct Engine {
     gaps: LossBook,
     /// Latest kernel time that was seen.
     latest: u64,
+    /// Ids of sessions by their number in the kernel.
+    sessions: BTreeMap<u64, Arc<str>>,
 }
+
+/// Sessions whose ids are remembered at the most.
+const SESSIONS_MAX: usize = 65_536;
 
 impl Engine {
     /// An engine that knows nothing yet. `clock` only translates kernel time.
@@ -78,6 +83,7 @@ impl Engine {
             args: args::Assembly::default(),
             gaps: LossBook::default(),
             latest: 0,
+            sessions: BTreeMap::new(),
         }
     }
 
@@ -126,6 +132,14 @@ impl Engine {
     /// Names of rules.
     pub fn rules(&mut self) -> &mut rules::RuleBook {
         &mut self.rules
+    }
+
+    /// Names a session: what events show in place of its number.
+    pub fn name_session(&mut self, number: u64, id: &str) {
+        if self.sessions.len() >= SESSIONS_MAX {
+            self.sessions.pop_first();
+        }
+        self.sessions.insert(number, id.into());
     }
 
     /// What was lost.

@@ -12,6 +12,7 @@ pub mod health;
 pub mod kernel;
 pub mod learn;
 pub mod model;
+pub mod people;
 pub mod record;
 pub mod registry;
 pub mod replay;

@@ -18,6 +18,7 @@ pub(crate) mod fake;
 pub mod host;
 pub mod live;
 mod notify;
+pub mod people;
 pub mod port;
 pub mod reload;
 mod report;
@@ -56,6 +57,9 @@ pub enum RunError {
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What people decided cannot be read.
+    #[error(transparent)]
+    People(#[from] crate::people::StoreError),
     /// The registry cannot be put in force.
     #[error(transparent)]
     Registry(#[from] ReloadError),
@@ -160,8 +164,10 @@ impl Running {
     fn start(core: Arc<Core>, server: Server, signals: Signals) -> Result<Self, RunError> {
         let thread = |what| move |source| RunError::Thread { what, source };
         core.resume();
+        core.open_people()?;
         // Recognition first, then the reader, so that nothing waits while what runs already is bound.
         core.load_records()?;
+        core.resume_people();
         let reader = core.take_reader()?;
         let ending = signals.handle();
         let reader = threads::reader(Arc::clone(&core), reader, ending).map_err(thread("the ring reader"))?;
@@ -171,6 +177,7 @@ impl Running {
         let others = vec![
             threads::poll(Arc::clone(&core)).map_err(thread("the health thread"))?,
             threads::mounts(Arc::clone(&core)).map_err(thread("the mount thread"))?,
+            threads::people(Arc::clone(&core)).map_err(thread("the thread for approvals"))?,
         ];
         let control = server.spawn(Arc::clone(&core) as Arc<dyn crate::control::Daemon>)?;
         notify::ready();
@@ -228,6 +235,7 @@ impl Running {
                 tracing::error!("a thread of the daemon panicked");
             }
         }
+        core.close_people();
         let detached = core.let_go();
         let served = control.shutdown();
         core.store().close();

@@ -78,10 +78,15 @@ pub fn bind(tasks: &[TaskInfo], roots: &BTreeMap<TaskKey, Root>, now: u64) -> Pl
     }
     let mut plan = Plan::new();
     for task in tasks {
-        let Some(tag) = wanted.get(&task.tgid).filter(|tag| !same(tag, &task.tag) || task.mixed) else {
+        let Some(mut tag) = wanted.get(&task.tgid).copied() else { continue };
+        if tag.agent == task.tag.agent && tag.session == 0 {
+            // A rule that fits again is no reason to leave the run.
+            tag.session = task.tag.session;
+        }
+        if same(&tag, &task.tag) && !task.mixed {
             continue;
-        };
-        plan.insert(task.tgid, BackfillEntry { start: task.start, tag: *tag, replace: 1, tagged: 0 });
+        }
+        plan.insert(task.tgid, BackfillEntry { start: task.start, tag, replace: 1, tagged: 0 });
     }
     plan
 }

@@ -99,7 +99,8 @@ fn process(event: &Event) -> String {
     format!("{}[{}]", clip(&escape(name), 24), process.tid.unwrap_or(process.pid))
 }
 
-fn object(event: &Event) -> String {
+/// What an event is about.
+pub(super) fn object(event: &Event) -> String {
     let text = match event.kind.family() {
         Family::Process => event.process.as_ref().map(|process| of_process(event.kind, process)),
         Family::File | Family::Tamper if event.file.is_some() => of_file(event),

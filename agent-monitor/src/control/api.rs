@@ -155,6 +155,12 @@ pub struct ExecRequest {
     /// What the run is for.
     #[serde(default)]
     pub task: Option<String>,
+    /// The run ends by itself after so many seconds.
+    #[serde(default)]
+    pub ttl_seconds: Option<u64>,
+    /// TOML with a `[scope]`: the run may do what both this and the agent's scope permit.
+    #[serde(default)]
+    pub scope: Option<String>,
     /// The caller's own pid as it sees it, for the log; the socket's credentials decide.
     #[serde(default)]
     pub pid: Option<u32>,

@@ -96,9 +96,24 @@ impl Daemon for Core {
             book.agents.index(&request.agent).filter(|_| registered)
         };
         let agent = index.ok_or_else(|| ApiError::no_agent(&request.agent))?;
-        let key = self.launch(peer, agent)?;
-        let binding =
-            Binding { agent, delegator: 0, by: BoundBy::Launch, session: 0, delay_ms: None, known_from: 0 };
+        let key = self.key_of(peer)?;
+        let session = match self.has_people() {
+            true => Some(self.launch_session(peer, (&request.agent, agent), key, request)?),
+            false => None,
+        };
+        let number = session.as_ref().map_or(0, |session| session.number);
+        if let Err(error) = self.launch(peer, key, agent, number) {
+            session.iter().for_each(|session| self.abandon_session(session));
+            return Err(error);
+        }
+        let binding = Binding {
+            agent,
+            delegator: 0,
+            by: BoundBy::Launch,
+            session: number,
+            delay_ms: None,
+            known_from: 0,
+        };
         let mut out = Output::default();
         let mut live = lock(&self.live);
         let Live { engine, host } = &mut *live;
@@ -107,7 +122,15 @@ impl Daemon for Core {
             note_launch(event, request);
         }
         self.append(&mut out);
-        Ok(ExecReply { agent: request.agent.clone(), session: None })
+        Ok(ExecReply { agent: request.agent.clone(), session: session.map(|session| session.id) })
+    }
+
+    fn people(&self) -> Option<&dyn crate::control::people::PeopleDaemon> {
+        Some(self)
+    }
+
+    fn runs(&self) -> Option<&dyn crate::control::people::RunsDaemon> {
+        Some(self)
     }
 
     fn store(&self) -> &Arc<Store> {
@@ -142,29 +165,31 @@ impl Core {
         bound.map_err(|error| tracing::warn!(%error, "cannot list the bound processes")).unwrap_or_default()
     }
 
-    /// Binds the caller for a launch: its next exec keeps the identity whatever it runs.
-    fn launch(&self, peer: &Peer, agent: u32) -> Result<TaskKey, ApiError> {
-        let failed = |error: String| {
-            ApiError::new(500, format!("cannot bind pid {}: {error}", peer.pid()), "agent-monitor doctor")
-        };
-        let mut port = lock(&self.port);
-        let tasks = port.backfill(&Plan::new()).map_err(|error| failed(error.to_string()))?;
+    /// The process that calls.
+    fn key_of(&self, peer: &Peer) -> Result<TaskKey, ApiError> {
+        let tasks = lock(&self.port).backfill(&Plan::new());
+        let tasks = tasks.map_err(|error| not_bound(peer, &error.to_string()))?;
         let task = tasks.iter().find(|task| task.tgid == peer.pid());
         let task = task.filter(|task| same_start(task.start, peer.start_ticks()) && peer.is_alive());
-        let task = *task.ok_or_else(|| failed("it has ended".to_owned()))?;
+        Ok(task.ok_or_else(|| not_bound(peer, "it has ended"))?.key())
+    }
+
+    /// Binds the caller for a launch: its next exec keeps the identity whatever it runs.
+    fn launch(&self, peer: &Peer, key: TaskKey, agent: u32, session: u64) -> Result<(), ApiError> {
         let tag = TaskTag {
             agent,
+            session,
             since: self.clock.boot_nanos(),
             bound_by: BoundBy::Launch as u8,
             root_by: BoundBy::Launch as u8,
             flags: TAG_LAUNCH,
             ..TaskTag::NONE
         };
-        let entry = BackfillEntry { start: task.start, tag, replace: 1, tagged: 0 };
-        let tasks =
-            port.backfill(&Plan::from([(task.tgid, entry)])).map_err(|error| failed(error.to_string()))?;
-        let bound = tasks.iter().any(|now| now.key() == task.key() && now.tag.agent == agent && !now.mixed);
-        if bound { Ok(task.key()) } else { Err(failed("the kernel did not take the binding".to_owned())) }
+        let entry = BackfillEntry { start: key.start, tag, replace: 1, tagged: 0 };
+        let tasks = lock(&self.port).backfill(&Plan::from([(key.tgid, entry)]));
+        let tasks = tasks.map_err(|error| not_bound(peer, &error.to_string()))?;
+        let bound = tasks.iter().any(|now| now.key() == key && now.tag.agent == agent && !now.mixed);
+        if bound { Ok(()) } else { Err(not_bound(peer, "the kernel did not take the binding")) }
     }
 
     fn summary_of(&self, record: &Record, processes: u64) -> AgentSummary {
@@ -214,6 +239,10 @@ impl Core {
         }
         in_tree_order(rows)
     }
+}
+
+fn not_bound(peer: &Peer, why: &str) -> ApiError {
+    ApiError::new(500, format!("cannot bind pid {}: {why}", peer.pid()), "agent-monitor doctor")
 }
 
 /// Children after their parent, with their depth.

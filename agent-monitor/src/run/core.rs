@@ -1,6 +1,6 @@
 //! The running daemon: engine, kernel side and registry behind their locks, and what moves between them.
 //!
-//! Locks are taken in this order and never the other way: `book` (registry), `live` (engine), `port` (kernel side).
+//! Locks are taken in this order and never the other way: `people`, `book` (registry), `live` (engine), `port` (kernel side).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, TaskTag};
 
 use super::host::{Hashes, LiveHost};
+use super::people::{InForce, Inbox, Side};
 use super::port::{Port, PortError, RingReader};
 use super::state::{LastSeen, State, boot_id, kept};
 use crate::attribute::backfill::{self, Plan, Root};
@@ -61,7 +62,25 @@ pub struct Core {
     pub(super) book: Mutex<Book>,
     pub(super) live: Mutex<Live>,
     pub(super) port: Mutex<Box<dyn Port>>,
-    stop: (Mutex<bool>, Condvar),
+    /// Taken before the other locks.
+    pub(super) people: Mutex<Option<Side>>,
+    pub(super) inbox: Inbox,
+    /// Taken after all other locks.
+    pub(super) in_force: Mutex<InForce>,
+    stop: Arc<Stop>,
+}
+
+/// Whether the daemon is to end, with a bell.
+#[derive(Debug, Default)]
+pub(super) struct Stop(Mutex<bool>, Condvar);
+
+impl Stop {
+    /// Waits for the given time, or until the daemon is to end. Whether it is.
+    pub(super) fn wait(&self, time: Duration) -> bool {
+        let guard = lock(&self.0);
+        let waited = self.1.wait_timeout_while(guard, time, |stop| !*stop);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
 }
 
 impl std::fmt::Debug for Core {
@@ -97,7 +116,10 @@ impl Core {
             book: Mutex::new(book),
             live: Mutex::new(Live { engine, host: LiveHost::default() }),
             port: Mutex::new(port),
-            stop: (Mutex::new(false), Condvar::new()),
+            people: Mutex::new(None),
+            inbox: Inbox::default(),
+            in_force: Mutex::default(),
+            stop: Arc::default(),
             config,
         }
     }
@@ -128,9 +150,11 @@ impl Core {
 
     /// Waits for the given time, or until the daemon is to end. Whether it is.
     pub fn wait(&self, time: Duration) -> bool {
-        let guard = lock(&self.stop.0);
-        let waited = self.stop.1.wait_timeout_while(guard, time, |stop| !*stop);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        self.stop.wait(time)
+    }
+
+    pub(super) fn stopper(&self) -> Arc<Stop> {
+        Arc::clone(&self.stop)
     }
 
     /// How long a record may wait in a ring: recognition in user space should not.
@@ -152,7 +176,10 @@ impl Core {
             }
         });
         // Under the lock, so that the order of the record is the order of the engine.
-        self.append(&mut out);
+        for event in out.events.drain(..) {
+            let event = self.store.append(event);
+            self.inbox.hear(&live.engine, &event);
+        }
         count
     }
 

@@ -7,9 +7,7 @@ use std::time::Duration;
 use agent_monitor_ebpf::loss::{LossKey, LossValue};
 use agent_monitor_ebpf::task::{ProcEntry, TaskTag};
 
-use super::port::{
-    GrantUse, Life, Port, PortError, RingReader, SessionEntry, Ticket, Whom,
-};
+use super::port::{GrantUse, Life, Port, PortError, RingReader, SessionEntry, Ticket, Whom};
 use crate::attribute::MatchImage;
 use crate::attribute::backfill::{Plan, TaskInfo};
 use crate::health::doctor::{Level, Report};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use agent_monitor_ebpf::loss::{LossKey, LossValue};
 use agent_monitor_ebpf::task::ProcEntry;
 
-use crate::attribute::{MatchImage, TaskKey};
 use crate::attribute::backfill::{Plan, TaskInfo};
+use crate::attribute::{MatchImage, TaskKey};
 use crate::health::doctor::Report;
 use crate::scope::image::PolicyImage;
 

@@ -151,7 +151,7 @@ impl Core {
         }
         let scopes = scope::compile::compile(
             records,
-            &[],
+            &self.extras(),
             agents,
             &mut LiveResolve::new(&mounts, &mut book.hashes),
             &self.own_places(),
@@ -246,6 +246,7 @@ impl Core {
         engine.freed(gone.iter().map(|(tgid, entry)| TaskKey { tgid: *tgid, start: entry.start }));
         engine.seed(&seeds, &tasks);
         engine.backfilled(&bound, Source::Backfill, self.clock.boot_nanos(), host, &mut out);
+        out.events.iter().for_each(|event| self.inbox.hear(&live.engine, event));
         self.append(&mut out);
         Ok(())
     }
