@@ -33,9 +33,30 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ag
 
 /// Maps that are pinned: those that the programs and a later daemon share.
 const PINNED_MAPS: &[&str] = &[
-    "EVENTS", "PRIORITY", "RUNTIME", "PATHS", "TEXTS", "USERS", "NAMES", "CGROUPS", "PROCS", "BACKFILL",
-    "LOSSES", "OVERFLOW", "POLICIES", "PLACES", "NETS", "FLOWS", "TASKS", "SCRATCH", "TICKETS", "SESSIONS",
-    "GRANTED", "GRANT_LIVES", "GRANT_USES", "HEARTBEAT",
+    "EVENTS",
+    "PRIORITY",
+    "RUNTIME",
+    "PATHS",
+    "TEXTS",
+    "USERS",
+    "NAMES",
+    "CGROUPS",
+    "PROCS",
+    "BACKFILL",
+    "LOSSES",
+    "OVERFLOW",
+    "POLICIES",
+    "PLACES",
+    "NETS",
+    "FLOWS",
+    "TASKS",
+    "SCRATCH",
+    "TICKETS",
+    "SESSIONS",
+    "GRANTED",
+    "GRANT_LIVES",
+    "GRANT_USES",
+    "HEARTBEAT",
 ];
 
 /// The loaded kernel side.

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 
 use agent_monitor_ebpf::people::{GRANTS, GrantEntry, LIFE_ACTIVE};
 use agent_monitor_ebpf::policy::{
-    AgentPolicy, CAPS, EXTENSIONS, POLICY_ABSTRACT, POLICY_ENFORCE, POLICY_EXACT, POLICY_HOLD_WAITS, POLICY_MAY_BPF,
-    POLICY_NAME, POLICY_NET, POLICY_VSOCK, POWERS, PathRule, RULE_DEFAULT, RULE_UNKNOWN, SLOTS, decision,
-    power, slot, stricter,
+    AgentPolicy, CAPS, EXTENSIONS, POLICY_ABSTRACT, POLICY_ENFORCE, POLICY_EXACT, POLICY_HOLD_WAITS,
+    POLICY_MAY_BPF, POLICY_NAME, POLICY_NET, POLICY_VSOCK, POWERS, PathRule, RULE_DEFAULT, RULE_UNKNOWN,
+    SLOTS, decision, power, slot, stricter,
 };
 
 use self::net::Nets;

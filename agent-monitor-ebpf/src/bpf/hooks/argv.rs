@@ -115,8 +115,18 @@ pub(super) fn attempted(actor: &Actor, off: u32) -> u32 {
     let list: u64 = if second { field(regs, &g::O_REGS_DX) } else { field(regs, &g::O_REGS_SI) };
     let start = (off + 7) & !7;
     let key = hash_key();
-    let mut w =
-        Words { scratch: s, key, h: key.k0, list, at: 0, end: u64::MAX, off: start, flags: 0, count: 0, reserved: 0 };
+    let mut w = Words {
+        scratch: s,
+        key,
+        h: key.k0,
+        list,
+        at: 0,
+        end: u64::MAX,
+        off: start,
+        flags: 0,
+        count: 0,
+        reserved: 0,
+    };
     run(&mut w);
     judge::mark(actor, w.h);
     let b: *mut ExecBody = body(s);
@@ -159,7 +169,8 @@ fn exec_words(_ctx: BtfTracePointContext) -> i32 {
     let mm = pointer(task.cast_const().cast(), &g::O_TASK_MM);
     let (at, end): (u64, u64) = (field(mm, &g::O_MM_ARG_START), field(mm, &g::O_MM_ARG_END));
     let key = hash_key();
-    let mut w = Words { scratch: s, key, h: key.k0, list: 0, at, end, off: 0, flags: 0, count: 0, reserved: 0 };
+    let mut w =
+        Words { scratch: s, key, h: key.k0, list: 0, at, end, off: 0, flags: 0, count: 0, reserved: 0 };
     run(&mut w);
     if w.h == seen {
         return 0;

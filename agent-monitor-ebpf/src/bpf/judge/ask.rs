@@ -14,7 +14,7 @@ use aya_ebpf::{helpers::generated::bpf_loop, maps::lpm_trie::Key};
 
 use super::{note, place};
 use crate::bpf::{
-    maps::{GRANTED, GRANT_LIVES, NETS, PLACES},
+    maps::{GRANT_LIVES, GRANTED, NETS, PLACES},
     read::now,
     scratch::{Scratch, opaque},
     tag::{Actor, policy_of, runtime},

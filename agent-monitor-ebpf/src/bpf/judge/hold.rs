@@ -19,7 +19,7 @@ use aya_ebpf::{
 use super::EACCES;
 use crate::bpf::{
     globals as g,
-    maps::{GRANTED, GRANT_LIVES, GRANT_USES, HEARTBEAT, TICKETS},
+    maps::{GRANT_LIVES, GRANT_USES, GRANTED, HEARTBEAT, TICKETS},
     read::{Ptr, current, field, now},
     scratch::{Scratch, opaque},
     tag::runtime,
@@ -161,8 +161,7 @@ fn by_ticket(scratch: *mut Scratch, key: &TicketKey, exec: bool) -> u32 {
 #[inline(always)]
 fn decided(scratch: *mut Scratch, head: &Header) -> u32 {
     let exec = head.kind == Kind::Exec as u16;
-    let mut key =
-        TicketKey { digest: head.digest, whom: head.start, tgid: head.tgid, agent: head.agent };
+    let mut key = TicketKey { digest: head.digest, whom: head.start, tgid: head.tgid, agent: head.agent };
     let mut word = by_ticket(scratch, &key, exec);
     if word == OPEN && head.session != 0 {
         key.whom = head.session;

@@ -143,7 +143,8 @@ pub(super) fn answer(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) ->
         ((&raw const (*q).depth).read_volatile(), (*q).dev, (*q).asked)
     };
     let generation = runtime.generation;
-    let mut f = Gather { scratch, key, h: root_hash(key), depths: policy.depths, depth, agent, dev, generation };
+    let mut f =
+        Gather { scratch, key, h: root_hash(key), depths: policy.depths, depth, agent, dev, generation };
     // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
     unsafe {
         bpf_loop(DEPTH_MAX as u32 + 1, gather_step as *const () as *mut _, (&raw mut f).cast(), 0);
@@ -209,4 +210,3 @@ fn verdict(scratch: *mut Scratch, asked: u32) -> u32 {
     // SAFETY: a map value.
     decide(unsafe { &(*scratch).evidence }, asked)
 }
-

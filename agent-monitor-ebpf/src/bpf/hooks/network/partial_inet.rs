@@ -155,9 +155,8 @@ fn refused(runtime: &Runtime, head: &mut Header, b: &NetBody, v6: bool) -> bool 
     if head.session != 0 {
         let entry = SESSIONS.get_ptr(&head.session);
         // SAFETY: a map value.
-        let (own, ended) = entry.map_or((0, true), |e| unsafe {
-            ((*e).policy, (*e).ended != 0 || (*e).expires <= head.ktime)
-        });
+        let (own, ended) = entry
+            .map_or((0, true), |e| unsafe { ((*e).policy, (*e).ended != 0 || (*e).expires <= head.ktime) });
         over |= ended && policy.flags & POLICY_ENFORCE != 0;
         if own != 0 {
             let narrow = policy_of(own, generation).map_or(decision(Verdict::Deny, RULE_MISSING), |policy| {
