@@ -17,14 +17,17 @@ mod exit;
 mod explain;
 mod grant;
 mod learn;
+mod lifecycle;
 mod log;
 mod manual;
 mod output;
 mod replay;
+mod review;
 mod run;
 mod session;
 mod status;
 mod summary;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -23,6 +23,7 @@ pub mod api;
 pub mod client;
 mod events;
 pub mod fake;
+mod lives;
 pub mod peer;
 pub mod people;
 mod routes;
@@ -81,6 +82,11 @@ pub trait Daemon: Send + Sync + 'static {
 
     /// The side of it that keeps sessions and grants, where there is one.
     fn runs(&self) -> Option<&dyn people::RunsDaemon> {
+        None
+    }
+
+    /// The side of it that keeps lives of agents, where there is one.
+    fn lives(&self) -> Option<&dyn people::LivesDaemon> {
         None
     }
 

@@ -15,6 +15,7 @@ pub mod grants;
 pub mod hands;
 pub mod life;
 pub mod notify;
+pub mod review;
 pub mod sessions;
 pub mod settings;
 pub mod store;

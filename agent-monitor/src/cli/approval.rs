@@ -14,7 +14,7 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use super::exit::{Failure, note};
 use super::output::{Format, Out, OutputArgs, or_dash};
-use super::{Shared, block_on, event_line};
+use super::{Shared, block_on, event_line, watch};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ApprovalCommand {
@@ -26,6 +26,8 @@ pub(crate) enum ApprovalCommand {
     Approve(ApproveArgs),
     /// Refuse the action
     Deny(DenyArgs),
+    /// Decide on a screen, as requests come in
+    Watch(watch::WatchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +97,7 @@ pub(crate) fn run(command: &ApprovalCommand, shared: &Shared) -> anyhow::Result<
         ApprovalCommand::Show(args) => show(args, shared),
         ApprovalCommand::Approve(args) => approve(args, shared),
         ApprovalCommand::Deny(args) => deny(args, shared),
+        ApprovalCommand::Watch(args) => watch::run(args, shared),
     }
 }
 

@@ -154,7 +154,7 @@ fn adds(grant: &GrantView) -> String {
     let value = |line: &str| line.split_once(" = ").map(|(_, value)| value.trim_matches('"').to_owned());
     let named = grant.scope.lines().filter(|line| line.starts_with("path = ") || line.starts_with("to = "));
     let access = |line: &&str| line.starts_with("access = ");
-    let access = grant.scope.lines().filter(access).filter_map(|line| value(line));
+    let access = grant.scope.lines().filter(access).filter_map(value);
     let named: Vec<String> = named.filter_map(value).chain(access).collect();
     named.join(" ")
 }

@@ -13,6 +13,11 @@
 //! | `POST /v1/grants` | [`GrantRequest`] → [`GrantView`] |
 //! | `POST /v1/grants/{id}/confirm` | → [`GrantView`] |
 //! | `POST /v1/grants/{id}/revoke` | [`WhyRequest`] → [`GrantView`] |
+//! | `POST /v1/agents/{id}/suspend`, `resume`, `retire` | [`WhyRequest`] → [`LifeReply`] |
+//! | `POST /v1/agents/{id}/renew` | [`RenewRequest`] → [`LifeReply`] |
+//! | `POST /v1/agents/{id}/confirm` | [`ConfirmRequest`] → [`StepView`] |
+//! | `POST /v1/agents/{id}/reviewed` | [`ReviewedRequest`] → [`AgentPeople`] |
+//! | `GET /v1/agents/{id}/people` | [`AgentPeople`] |
 
 use std::sync::Arc;
 
@@ -26,8 +31,9 @@ use axum::{Extension, Router};
 use super::routes::{Shared, blocking, json, parse};
 use super::{ApiError, Daemon, Peer};
 use crate::people::api::{
-    ApprovalDetail, ApprovalList, ApproveRequest, DecisionReply, DenyRequest, EndRequest, GrantList,
-    GrantRequest, GrantView, SessionDetail, SessionList, SessionView, WhyRequest,
+    AgentPeople, ApprovalDetail, ApprovalList, ApproveRequest, ConfirmRequest, DecisionReply, DenyRequest,
+    EndRequest, GrantList, GrantRequest, GrantView, LifeReply, RenewRequest, ReviewedRequest, SessionDetail,
+    SessionList, SessionView, StepView, WhyRequest,
 };
 
 /// What these routes ask of the daemon. Who may decide is the daemon's to say, by the peer's credentials.
@@ -102,6 +108,51 @@ pub trait RunsDaemon: Send + Sync {
     fn revoke_grant(&self, peer: &Peer, id: i64, request: &WhyRequest) -> Result<GrantView, ApiError>;
 }
 
+/// What the routes about the life of agents ask of the daemon.
+pub trait LivesDaemon: Send + Sync {
+    /// Stops the whole tree of an agent; nothing new of it goes ahead.
+    ///
+    /// # Errors
+    /// When there is no such agent, or it is not active.
+    fn suspend(&self, peer: &Peer, id: &str, request: &WhyRequest) -> Result<LifeReply, ApiError>;
+
+    /// Lets a suspended agent go on where it stood.
+    ///
+    /// # Errors
+    /// When the peer may not, or it is not suspended.
+    fn resume(&self, peer: &Peer, id: &str, request: &WhyRequest) -> Result<LifeReply, ApiError>;
+
+    /// Ends an agent for ever and takes the steps of its off-boarding.
+    ///
+    /// # Errors
+    /// When the peer may not, or it is retired already.
+    fn retire(&self, peer: &Peer, id: &str, request: &WhyRequest) -> Result<LifeReply, ApiError>;
+
+    /// Moves the end date.
+    ///
+    /// # Errors
+    /// When the peer may not, or the record cannot be written.
+    fn renew(&self, peer: &Peer, id: &str, request: &RenewRequest) -> Result<LifeReply, ApiError>;
+
+    /// A person confirms a step of the off-boarding.
+    ///
+    /// # Errors
+    /// When the peer may not, or there is no such step.
+    fn confirm(&self, peer: &Peer, id: &str, request: &ConfirmRequest) -> Result<StepView, ApiError>;
+
+    /// A person has reviewed the agent.
+    ///
+    /// # Errors
+    /// When the peer may not.
+    fn reviewed(&self, peer: &Peer, id: &str, request: &ReviewedRequest) -> Result<AgentPeople, ApiError>;
+
+    /// What people did about an agent.
+    ///
+    /// # Errors
+    /// When nothing is known of it.
+    fn about_people(&self, id: &str) -> Result<AgentPeople, ApiError>;
+}
+
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/v1/approvals", get(approvals))
@@ -121,6 +172,10 @@ pub(super) fn pattern(path: &str) -> Option<&'static str> {
         ["sessions"] => "/v1/sessions",
         ["sessions", _] => "/v1/sessions/{id}",
         ["sessions", _, "end"] => "/v1/sessions/{id}/end",
+        ["agents", _, "people"] => "/v1/agents/{id}/people",
+        ["agents", _, "suspend" | "resume" | "retire" | "renew" | "confirm" | "reviewed"] => {
+            "/v1/agents/{id}/life"
+        }
         ["grants"] => "/v1/grants",
         ["grants", _, "confirm"] => "/v1/grants/{id}/confirm",
         ["grants", _, "revoke"] => "/v1/grants/{id}/revoke",

@@ -54,6 +54,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/exec", post(exec))
         .merge(super::people::routes())
         .merge(super::runs::routes())
+        .merge(super::lives::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(shared.clone(), admit))

@@ -345,3 +345,102 @@ pub struct StepView {
     /// Who.
     pub by: Option<String>,
 }
+
+/// Body of `POST /v1/agents/{id}/renew`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// The new end date.
+    pub until: Time,
+    /// Why, for the record.
+    #[serde(default)]
+    pub why: Option<String>,
+}
+
+/// Body of `POST /v1/agents/{id}/confirm`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmRequest {
+    /// The step's number.
+    pub step: i64,
+    /// What was done, for the evidence.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// Body of `POST /v1/agents/{id}/reviewed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewedRequest {
+    /// When the next review is due.
+    pub due: Time,
+}
+
+/// Answer to changes of a life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LifeReply {
+    /// [`crate::model::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The agent.
+    pub agent: String,
+    /// `active`, `suspended`, `retired`, `expired`.
+    pub state: String,
+    /// Processes that were stopped or ended.
+    pub processes: usize,
+    /// Everything of it is as it should be.
+    pub complete: bool,
+    /// The control group that was frozen.
+    pub frozen: Option<String>,
+    /// What the kernel refused.
+    pub failed: Vec<String>,
+    /// When it ends now.
+    pub expires: Option<Time>,
+    /// The steps of its off-boarding.
+    pub steps: Vec<StepView>,
+}
+
+/// What people did about an agent: `GET /v1/agents/{id}/people`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentPeople {
+    /// [`crate::model::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The agent.
+    pub agent: String,
+    /// Its state.
+    pub state: String,
+    /// Since when, where it ever changed.
+    pub since: Option<Time>,
+    /// By whom.
+    pub by: Option<String>,
+    /// Why.
+    pub why: Option<String>,
+    /// When it last did anything.
+    pub active: Option<Time>,
+    /// When it was last reviewed.
+    pub reviewed: Option<Time>,
+    /// By whom.
+    pub reviewed_by: Option<String>,
+    /// When the next review is due.
+    pub review_due: Option<Time>,
+    /// Decisions by person and state; the person is absent for what time did.
+    pub decisions: Vec<DecisionCount>,
+    /// Its grants, the latest first.
+    pub grants: Vec<GrantView>,
+    /// Sessions in all, and now.
+    pub sessions: (u64, u64),
+    /// The steps of its off-boarding.
+    pub steps: Vec<StepView>,
+}
+
+/// How often somebody decided so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionCount {
+    /// Who.
+    pub by: Option<String>,
+    /// `approved`, `denied`, `expired`, `gone`.
+    pub state: String,
+    /// Requests.
+    pub requests: u64,
+    /// How often these were asked.
+    pub asked: u64,
+}

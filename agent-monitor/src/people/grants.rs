@@ -351,7 +351,7 @@ impl People {
         Ok(self.grant(id)?.unwrap_or(found))
     }
 
-    fn end_grant(
+    pub(super) fn end_grant(
         &mut self,
         found: &Grant,
         state: &str,

@@ -1,5 +1,6 @@
 //! The life of an agent: active, suspended, expired, retired; and the steps that retirement leaves to do.
 
+pub mod freezer;
 pub mod halt;
 pub mod offboard;
 
@@ -228,6 +229,36 @@ impl People {
                 tx.prepare_cached(sql)?.execute(row)?;
             }
             Ok(())
+        })
+    }
+
+    /// Ends what is open of an agent that is no more: its sessions, its grants, what it asked for.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn close_agent(&mut self, agent: &str, now: Now, done: &mut Done) -> Result<(), StoreError> {
+        for session in self.sessions(Some(agent), false)? {
+            self.end_session(&session, None, "the agent was retired", now, done)?;
+        }
+        for grant in self.grants(Some(agent), false)? {
+            self.end_grant(&grant, "expired", None, "the agent was retired", now, done)?;
+        }
+        for found in self.list(Some(agent), false)? {
+            self.give_up(&found, "gone", "the agent was retired", now, done)?;
+        }
+        Ok(())
+    }
+
+    /// Time in which nobody watched is no idleness: moves the last activity of all agents by it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn not_watched(&mut self, nanos: u64, now: Now) -> Result<(), StoreError> {
+        let (by, most) = (i64::try_from(nanos).unwrap_or(i64::MAX), wall_nanos(now.wall));
+        self.db.write(|tx| {
+            let sql = "UPDATE life SET active_wall = min(active_wall + ?1, max(active_wall, ?2)) \
+                       WHERE active_wall IS NOT NULL";
+            tx.execute(sql, params![by, most]).map(drop)
         })
     }
 

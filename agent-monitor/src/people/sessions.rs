@@ -276,6 +276,17 @@ impl People {
         Ok(found)
     }
 
+    /// How many sessions an agent has had, and has.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn session_counts(&self, agent: &str) -> Result<(u64, u64), StoreError> {
+        self.db.read(|conn| {
+            let sql = "SELECT count(*), coalesce(sum(state = 'active'), 0) FROM session WHERE agent = ?";
+            conn.query_row(sql, [agent], |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))))
+        })
+    }
+
     /// Sessions in force that have a scope of their own.
     ///
     /// # Errors

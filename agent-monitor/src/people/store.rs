@@ -63,6 +63,8 @@ pub struct Opened {
     pub rebooted: bool,
     /// The last daemon ended as it should.
     pub clean: bool,
+    /// Nanoseconds of wall clock since a daemon was last alive.
+    pub down: u64,
 }
 
 /// The open database.
@@ -149,7 +151,7 @@ impl Db {
                            VALUES (1, ?, ?, ?3, 0, ?3)";
                 tx.execute(sql, params![boot_id, signed(now.boot), wall_nanos(now.wall)]).map(drop)
             })?;
-            return Ok(Opened { rebooted: false, clean: true });
+            return Ok(Opened { rebooted: false, clean: true, down: 0 });
         };
         let seen = Now { wall: wall_time(wall), boot: unsigned(boot) };
         let rebooted = before != boot_id;
@@ -164,7 +166,14 @@ impl Db {
             let row = params![boot_id, signed(now.boot), wall_nanos(now.wall), wall_nanos(high)];
             tx.execute(sql, row).map(drop)
         })?;
-        Ok(Opened { rebooted, clean })
+        let down = u64::try_from(now.wall.unix_nanos() - seen.wall.unix_nanos()).unwrap_or(0);
+        Ok(Opened { rebooted, clean, down })
+    }
+
+    /// The latest moment ever seen, on the wall clock, and when in this boot: the base of [`Db::effective`].
+    #[must_use]
+    pub fn high(&self) -> Now {
+        self.high
     }
 
     /// Notes that the daemon is alive; with `clean`, that it ends as it should.
@@ -185,8 +194,7 @@ impl Db {
     /// The wall clock for end dates: it never goes back, also when the clock is set back, by hand or by a reboot.
     #[must_use]
     pub fn effective(&self, now: Now) -> Time {
-        let passed = i128::from(now.boot.saturating_sub(self.high.boot));
-        now.wall.max(Time::from_unix_nanos(self.high.wall.unix_nanos().saturating_add(passed)))
+        effective(self.high, now)
     }
 
     /// What was just written is not there.
@@ -255,6 +263,32 @@ fn classify(path: &Path, source: rusqlite::Error) -> StoreError {
         Some(ErrorCode::DiskFull) => StoreError::Full(path),
         _ => StoreError::Sql { path, source },
     }
+}
+
+/// The wall clock `now`, but never less than the clock at `high` carried on by the boot clock.
+#[must_use]
+pub fn effective(high: Now, now: Now) -> Time {
+    let passed = i128::from(now.boot.saturating_sub(high.boot));
+    now.wall.max(Time::from_unix_nanos(high.wall.unix_nanos().saturating_add(passed)))
+}
+
+/// The ids of retired agents in a database that perhaps a daemon is using: for those who register agents without one.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub fn retired_ids(path: &Path) -> Result<std::collections::BTreeSet<String>, StoreError> {
+    if !path.exists() {
+        return Ok(std::collections::BTreeSet::new());
+    }
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let read = || {
+        let conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_timeout(std::time::Duration::from_secs(2))?;
+        let mut select = conn.prepare("SELECT agent FROM life WHERE state = 'retired'")?;
+        let ids = select.query_map([], |row| row.get(0))?;
+        ids.collect::<rusqlite::Result<std::collections::BTreeSet<String>>>()
+    };
+    read().map_err(|source| classify(path, source))
 }
 
 /// Bits of a number as SQLite keeps them.

@@ -64,7 +64,7 @@ impl Bench {
         self.people.ask(request, at(second), &mut self.done).unwrap()
     }
 
-    fn new(&mut self, tgid: u32, digest: u64) -> i64 {
+    fn fresh(&mut self, tgid: u32, digest: u64) -> i64 {
         match self.ask(&request(tgid, digest, true, 0), 1) {
             Asked::New(id) => id,
             other => panic!("{other:?}"),
@@ -101,7 +101,7 @@ fn put(effects: &[Effect]) -> Vec<Ticket> {
 #[test]
 fn an_approval_puts_its_ticket_before_it_wakes() {
     let mut bench = bench();
-    let id = bench.new(11, 0xabc);
+    let id = bench.fresh(11, 0xabc);
     assert_eq!(bench.take(), (vec![], vec![Kind::ApprovalRequested]));
     let decision = bench.say(id, 100, ONCE, 1).unwrap();
     assert_eq!(decision, Decision { state: "approved", votes: 1, need: 1, rest: None });
@@ -127,8 +127,8 @@ fn an_approval_puts_its_ticket_before_it_wakes() {
 #[test]
 fn a_denial_and_a_time_out_refuse_and_wake() {
     let mut bench = bench();
-    let id = bench.new(11, 1);
-    let late = bench.new(12, 2);
+    let id = bench.fresh(11, 1);
+    let late = bench.fresh(12, 2);
     bench.take();
     bench.say(id, 101, Answer::Deny, 2).unwrap();
     let (effects, kinds) = bench.take();
@@ -147,7 +147,7 @@ fn a_denial_and_a_time_out_refuse_and_wake() {
 #[test]
 fn too_late_is_too_late_also_before_the_tick() {
     let mut bench = bench();
-    let id = bench.new(11, 1);
+    let id = bench.fresh(11, 1);
     bench.take();
     let person = FakeDirectory.person(100);
     let say = Say { person: &person, answer: ONCE, why: None, digest: None };
@@ -159,7 +159,7 @@ fn too_late_is_too_late_also_before_the_tick() {
 #[test]
 fn the_wrong_people_are_refused_and_told() {
     let mut bench = bench();
-    let id = bench.new(11, 1);
+    let id = bench.fresh(11, 1);
     bench.take();
     for uid in [0, 102, 200, 4242] {
         assert!(matches!(bench.say(id, uid, ONCE, 1), Err(DecideError::NotAllowed(_))), "{uid}");
@@ -175,7 +175,7 @@ fn the_wrong_people_are_refused_and_told() {
 #[test]
 fn four_eyes_are_two_people_who_mean_the_same() {
     let mut bench = bench();
-    let id = bench.new(11, 1);
+    let id = bench.fresh(11, 1);
     bench.take();
     let first = bench.say(id, 100, ONCE, 2).unwrap();
     assert_eq!((first.state, first.votes, first.need), ("pending", 1, 2));
@@ -191,10 +191,10 @@ fn four_eyes_are_two_people_who_mean_the_same() {
 #[test]
 fn identical_requests_are_one_and_once_is_for_one() {
     let mut bench = bench();
-    let id = bench.new(11, 1);
+    let id = bench.fresh(11, 1);
     assert_eq!(bench.ask(&request(12, 1, true, 0), 1), Asked::Merged(id));
     assert_eq!(bench.ask(&request(11, 1, true, 0), 1), Asked::Merged(id), "after a stray SIGCONT");
-    assert_ne!(bench.new(13, 2), id, "another action is another request");
+    assert_ne!(bench.fresh(13, 2), id, "another action is another request");
     let found = bench.people.approval(id).unwrap().unwrap();
     let view = bench.people.view(found, &oncall(1), at(2)).unwrap();
     assert_eq!((view.count, view.waiting), (3, vec![11, 12]));
@@ -221,7 +221,7 @@ fn a_session_approval_covers_its_session() {
     assert_eq!(put(&effects)[0].whom, Whom::Session(5));
     assert!(effects.contains(&Effect::Wake(key(13))) && !effects.contains(&Effect::Wake(key(12))));
     assert_eq!(bench.people.waiters(rest).unwrap()[0].session, 6);
-    let none = bench.new(14, 9);
+    let none = bench.fresh(14, 9);
     assert!(matches!(bench.say(none, 100, Answer::Approve(Form::Session), 1), Err(DecideError::NoSession)));
     let long = Answer::Approve(Form::For(Duration::from_secs(90_000)));
     assert!(matches!(bench.say(none, 100, long, 1), Err(DecideError::Span)));
@@ -241,9 +241,9 @@ fn what_cannot_be_held_passes_at_the_next_try() {
 #[test]
 fn a_flood_is_denied_visible_and_hides_nothing() {
     let mut bench = bench();
-    let first = bench.new(1, 1);
+    let first = bench.fresh(1, 1);
     for n in 2..=20 {
-        bench.new(n, u64::from(n));
+        bench.fresh(n, u64::from(n));
     }
     bench.take();
     for n in 21..=40 {
@@ -265,7 +265,7 @@ fn a_flood_is_denied_visible_and_hides_nothing() {
 #[test]
 fn the_dead_need_no_answer() {
     let mut bench = bench();
-    let id = bench.new(11, 1);
+    let id = bench.fresh(11, 1);
     bench.ask(&request(12, 1, true, 0), 1);
     bench.take();
     bench.people.bury(&mut |k| k != key(11), at(3), &mut bench.done).unwrap();
@@ -278,8 +278,8 @@ fn the_dead_need_no_answer() {
 #[test]
 fn a_crash_between_disk_and_kernel_passes_nothing() {
     let mut bench = bench();
-    let decided = bench.new(11, 1);
-    let waits = bench.new(12, 2);
+    let decided = bench.fresh(11, 1);
+    let waits = bench.fresh(12, 2);
     bench.say(decided, 100, ONCE, 1).unwrap();
     // What was to be done is lost with the daemon.
     let (mut bench, opened) = bench.crash("boot-1", at(5));
@@ -302,7 +302,7 @@ fn a_crash_between_disk_and_kernel_passes_nothing() {
 #[test]
 fn after_a_reboot_nobody_waits_and_nothing_is_touched() {
     let mut bench = bench();
-    let id = bench.new(11, 1);
+    let id = bench.fresh(11, 1);
     let (mut bench, opened) = bench.crash("boot-2", at(5));
     assert!(opened.rebooted);
     bench.people.restart(opened, &|_| OnDaemonLoss::Wait, at(5), &mut bench.done).unwrap();
@@ -312,7 +312,7 @@ fn after_a_reboot_nobody_waits_and_nothing_is_touched() {
 #[test]
 fn a_database_that_cannot_be_written_denies() {
     let mut bench = bench();
-    let id = bench.new(11, 1);
+    let id = bench.fresh(11, 1);
     bench.take();
     let pages: i64 =
         bench.people.db.read(|conn| conn.query_row("PRAGMA page_count", [], |row| row.get(0))).unwrap();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, ProcEntry, TAG_LAUNCH, TaskTag};
 
 use super::core::{Core, Live, lock};
+use super::port::LifeState;
 use super::reload::{mode, refused};
 use crate::attribute::backfill::Plan;
 use crate::attribute::boot::same_start;
@@ -57,26 +58,29 @@ impl Daemon for Core {
     fn agents(&self) -> Vec<AgentSummary> {
         let bound = self.bound();
         let book = lock(&self.book);
+        let index = |record: &Record| book.agents.index(record.id.as_str());
         let count = |id: &str| {
             let index = book.agents.index(id);
             bound.iter().filter(|(_, entry)| Some(entry.tag.agent) == index).count() as u64
         };
-        book.loaded
+        let mut all: Vec<AgentSummary> = book
+            .loaded
             .records
             .iter()
-            .map(|record| self.summary_of(record, count(record.id.value.as_str())))
-            .collect()
+            .chain(&book.dead)
+            .map(|record| self.summary_of(record, index(record), count(record.id.value.as_str())))
+            .collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
     }
 
     fn agent(&self, id: &str) -> Option<AgentDetail> {
-        let (record, index) = {
-            let book = lock(&self.book);
-            (book.loaded.get(id)?.clone(), book.agents.index(id)?)
-        };
+        let (record, index) = self.record_of(id);
+        let (record, index) = (record?, index?);
         let tree = self.tree_of(index);
         Some(AgentDetail {
             schema_version: SCHEMA_VERSION,
-            summary: self.summary_of(&record, tree.len() as u64),
+            summary: self.summary_of(&record, Some(index), tree.len() as u64),
             record: serde_json::to_value(&record).unwrap_or_default(),
             scope: if record.scope.declared { scope_to_toml(&record.scope) } else { String::new() },
             tree,
@@ -130,6 +134,10 @@ impl Daemon for Core {
     }
 
     fn runs(&self) -> Option<&dyn crate::control::people::RunsDaemon> {
+        Some(self)
+    }
+
+    fn lives(&self) -> Option<&dyn crate::control::people::LivesDaemon> {
         Some(self)
     }
 
@@ -192,14 +200,19 @@ impl Core {
         if bound { Ok(()) } else { Err(not_bound(peer, "the kernel did not take the binding")) }
     }
 
-    fn summary_of(&self, record: &Record, processes: u64) -> AgentSummary {
-        let expired = record.is_expired(self.clock.now().timestamp());
+    fn summary_of(&self, record: &Record, index: Option<u32>, processes: u64) -> AgentSummary {
+        let state = match index.map(|index| self.life_of(index)) {
+            Some(LifeState::Active) | None if record.is_expired(self.clock.now().timestamp()) => {
+                LifeState::Expired
+            }
+            state => state.unwrap_or(LifeState::Active),
+        };
         AgentSummary {
             id: record.id.value.as_str().to_owned(),
             owner: record.owner.value.clone(),
             purpose: record.purpose.value.clone(),
             mode: mode(record),
-            state: if expired { "expired" } else { "active" }.to_owned(),
+            state: crate::people::life::word(state).to_owned(),
             expires: Some(Time::from(record.expires.value)),
             file: Some(record.file().display().to_string()),
             processes: Some(processes),

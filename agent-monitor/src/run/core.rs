@@ -41,6 +41,8 @@ pub(super) struct Live {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     pub(super) loaded: Loaded,
+    /// Agents that are over, retired or expired: recognised, and allowed nothing.
+    pub(super) dead: Vec<crate::registry::Record>,
     pub(super) agents: Agents,
     pub(super) compiled: Compiled,
     /// Scopes in force.

@@ -6,6 +6,7 @@
 mod api;
 mod inbox;
 mod life;
+mod life_api;
 mod runs;
 mod runs_api;
 mod scopes;
@@ -37,6 +38,9 @@ const SEEN_EVERY: u64 = 25;
 /// Ticks between two looks for very old requests: once a day.
 const PRUNE_EVERY: u64 = 216_000;
 
+/// Nanoseconds without a daemon that count as not watched.
+const UNWATCHED: u64 = 60_000_000_000;
+
 /// Name of the database in the state directory.
 pub const STATE_FILE: &str = "state.sqlite";
 
@@ -50,6 +54,13 @@ pub(super) struct Side {
     ticks: u64,
     /// Why nobody can be asked now; then there is no heartbeat, and the kernel refuses what it would hold.
     broken: Option<String>,
+}
+
+/// What has changed by itself: then scopes are compiled again, or the registry is read again.
+#[derive(Debug, Clone, Copy, Default)]
+struct Changed {
+    grants: bool,
+    lives: bool,
 }
 
 impl std::fmt::Debug for Side {
@@ -94,8 +105,11 @@ impl Core {
             Notifier::silent()
         });
         let people = People::new(db, settings);
-        *lock(&self.people) =
-            Some(Side { people, hands, directory, notifier, opened, ticks: 0, broken: None });
+        let mut side = Side { people, hands, directory, notifier, opened, ticks: 0, broken: None };
+        if let Err(error) = self.remember(&mut side) {
+            self.broken(&mut side, &error);
+        }
+        *lock(&self.people) = Some(side);
     }
 
     /// Whether people's decisions are kept.
@@ -126,6 +140,11 @@ impl Core {
             ),
             Ok(_) => {}
             Err(error) => self.broken(side, &error),
+        }
+        if side.opened.down > UNWATCHED
+            && let Err(error) = side.people.not_watched(side.opened.down, now)
+        {
+            self.broken(side, &error);
         }
         if let Err(error) = self.resume_runs(side, now, &mut done) {
             self.broken(side, &error);
@@ -174,10 +193,10 @@ impl Core {
         let Some(side) = guard.as_mut() else { return };
         let mut done = Done::default();
         side.ticks = side.ticks.wrapping_add(1);
-        let mut ended = false;
+        let mut changed = Changed::default();
         match self.upkeep(side, now, &mut done) {
-            Ok(grants_ended) => {
-                ended = grants_ended;
+            Ok(found) => {
+                changed = found;
                 if let Some(why) = side.broken.take() {
                     tracing::info!(%why, "the state database can be used again");
                 }
@@ -192,13 +211,18 @@ impl Core {
             tracing::error!(%error, "the kernel cannot be told that somebody can approve");
         }
         drop(guard);
-        if ended {
+        if changed.lives {
+            // An agent that is over is in force as one that may do nothing.
+            if let Err(error) = self.load() {
+                tracing::error!(%error, "the registry was not read again");
+            }
+        } else if changed.grants {
             self.refresh();
         }
     }
 
-    /// Whether grants have ended.
-    fn upkeep(&self, side: &mut Side, now: Now, done: &mut Done) -> Result<bool, StoreError> {
+    /// What has changed by itself.
+    fn upkeep(&self, side: &mut Side, now: Now, done: &mut Done) -> Result<Changed, StoreError> {
         let Side { people, hands, .. } = side;
         people.expire(now, done)?;
         people.bury(&mut |key| hands.condition(key) != Condition::Gone, now, done)?;
@@ -209,7 +233,15 @@ impl Core {
         if side.ticks.is_multiple_of(SEEN_EVERY) || side.broken.is_some() {
             people.db().seen(now, false)?;
         }
-        self.tick_runs(side, now, done)
+        if side.ticks.is_multiple_of(SEEN_EVERY) {
+            let active = self.inbox.activity();
+            if !active.is_empty() {
+                let active = active.iter().map(|(id, at)| (&**id, *at));
+                side.people.set_active(active, now)?;
+            }
+        }
+        let grants = self.tick_runs(side, now, done)?;
+        Ok(Changed { grants, lives: self.tick_lives(side, now, done)? })
     }
 
     fn broken(&self, side: &mut Side, error: &StoreError) {
@@ -253,11 +285,19 @@ impl Core {
             Effect::Life(life) => lock(&self.port).put_life(&life).map_err(words),
             Effect::Grant(grant) => lock(&self.port).put_grant(&grant).map_err(words),
             // Even where its ticket did not get in: then it is judged again, and asks again.
+            Effect::Wake(key) if self.is_suspended(key) => Ok(()),
             Effect::Wake(key) => {
                 side.hands.act(key, Act::Wake).map_err(|error| format!("pid {}: {error}", key.tgid))
             }
             Effect::Carried(id) => side.people.carried(id).map_err(|error| error.to_string()),
         }
+    }
+
+    /// Whether a process is of an agent that is suspended: then it goes on when that is resumed.
+    fn is_suspended(&self, key: TaskKey) -> bool {
+        let entry = lock(&self.port).proc(key.tgid).ok().flatten();
+        let entry = entry.filter(|entry| entry.start == key.start);
+        entry.is_some_and(|entry| self.life_of(entry.tag.agent) == LifeState::Suspended)
     }
 
     /// Lets stopped processes of agents that can be held go on, where no request of theirs is known: the kernel judges

@@ -17,7 +17,7 @@ use crate::attribute::{Agents, Compiled, TaskKey, argv};
 use crate::control::api::{RefusedRecord, Reloaded};
 use crate::engine::{Host as _, Output, args, gaps};
 use crate::model::{Kind, Mode, Source};
-use crate::registry::{LinuxFacts, LoadError, Loaded, Record, Refused, load_dir};
+use crate::registry::{Code, Diagnostic, LinuxFacts, LoadError, Loaded, Record, Refused, Severity, load_dir};
 use crate::scope::{self, compile::Protected, hold, image::PolicyImage};
 
 /// Runs of the iterator for one back-fill.
@@ -74,14 +74,22 @@ impl Core {
                 return Err(error.into());
             }
         };
+        let (loaded, dead) = self.without_the_dead(loaded);
+        let in_force: Vec<Record> = loaded.records.iter().chain(&dead).cloned().collect();
         let mut agents = book.agents.clone();
-        agents.register(loaded.records.iter().map(|record| (record.id.value.as_str(), mode(record))));
+        agents.register(in_force.iter().map(|record| (record.id.value.as_str(), mode(record))));
         // Numbers are on disk before any binding carries them.
         if let Err(error) = self.state.keep_agents(&agents.stored()) {
             tracing::warn!(%error, "numbers of agents are not kept; they may change at the next start");
         }
         lock(&self.live).host.forget();
-        let (compiled, policy) = self.compile(&loaded.records, &agents, &mut book);
+        let (compiled, policy) = self.compile(&in_force, &agents, &mut book);
+        // Nobody's program runs a moment under a record that is over.
+        let told = self.put_lives(lock(&self.port).as_mut(), in_force.iter(), &agents);
+        if let Err(error) = told {
+            self.health.reload_refused();
+            return Err(error.into());
+        }
         if let Err(error) = self.put_in_force(&book, &agents, &compiled, &policy) {
             self.health.reload_refused();
             return Err(error.into());
@@ -89,7 +97,7 @@ impl Core {
         let changes = changes(&book.loaded, &loaded);
         let first = book.loaded.records.is_empty() && book.compiled == Compiled::default();
         let before = std::mem::replace(&mut book.loaded, loaded);
-        (book.agents, book.compiled, book.policy) = (agents, compiled, policy);
+        (book.agents, book.compiled, book.policy, book.dead) = (agents, compiled, policy, dead);
         self.health.registry(book.loaded.records.len() as u64, book.loaded.refused.len() as u64);
         self.tell_changes(&book.loaded, &before, &changes, first);
         Ok(changes)
@@ -99,7 +107,8 @@ impl Core {
     /// it differs.
     pub fn refresh(&self) {
         let mut book = lock(&self.book);
-        let (records, agents) = (book.loaded.records.clone(), book.agents.clone());
+        let records: Vec<Record> = book.loaded.records.iter().chain(&book.dead).cloned().collect();
+        let agents = book.agents.clone();
         let (compiled, policy) = self.compile(&records, &agents, &mut book);
         if compiled == book.compiled && policy == book.policy {
             return;
@@ -145,6 +154,40 @@ impl Core {
             return Err(LoadError::Strict { refused: loaded.refused });
         }
         Ok(loaded)
+    }
+
+    /// Sets aside the agents that are over. Their programs are still recognised as theirs, and may do nothing: a record
+    /// that is only left out would set them free.
+    fn without_the_dead(&self, mut loaded: Loaded) -> (Loaded, Vec<Record>) {
+        let now = self.moment();
+        let mut dead: Vec<Record> = Vec::new();
+        let expired = loaded.refused.iter().filter(|refused| refused.is_only_expired());
+        dead.extend(expired.filter_map(|refused| refused.record.as_deref().cloned()));
+        let records = std::mem::take(&mut loaded.records);
+        for record in records {
+            let id = record.id.as_str();
+            let (code, problem, hint) = if self.is_retired(id) {
+                let hint = "a retired id is never used again: give the agent another id, or remove the file";
+                (Code::Retired, format!("agent `{id}` is retired"), hint)
+            } else if self.is_over(&record, now) {
+                let hint = "the clock was set back; agent-monitor agent renew moves the end date";
+                (Code::Expired, format!("agent `{id}` expired at {}", record.expires.value), hint)
+            } else {
+                loaded.records.push(record);
+                continue;
+            };
+            let at = record.id.at;
+            let problem = Diagnostic::new(&record.source, Severity::Error, code, at, problem).hint(hint);
+            let (path, boxed) = (record.file().to_path_buf(), Some(Box::new(record.clone())));
+            loaded.refused.push(Refused { path, record: boxed, diagnostics: vec![problem] });
+            dead.push(record);
+        }
+        for record in &mut dead {
+            record.mode.value = crate::registry::Mode::Enforce;
+            let nothing = scope::Verdict::Deny;
+            record.scope = scope::Scope { declared: true, default: nothing, ..scope::Scope::default() };
+        }
+        (loaded, dead)
     }
 
     fn compile(&self, records: &[Record], agents: &Agents, book: &mut Book) -> (Compiled, PolicyImage) {

@@ -43,7 +43,7 @@ impl People {
         Ok(())
     }
 
-    fn give_up(
+    pub(in crate::people) fn give_up(
         &mut self,
         found: &Stored,
         state: &str,

@@ -3,8 +3,9 @@
 use super::decide::Form;
 use super::{COLUMNS, Stored, stored};
 use crate::model::{Event, Kind, Source};
-use crate::people::api::{ApprovalView, FloodView, FormView, VoteView};
-use crate::people::store::wall_time;
+use crate::people::api::{ApprovalView, DecisionCount, FloodView, FormView, VoteView};
+use crate::people::sessions::label;
+use crate::people::store::{unsigned, wall_time};
 use crate::people::who::Approvers;
 use crate::people::{Now, People, StoreError};
 
@@ -82,6 +83,27 @@ impl People {
             decided: found.decided,
             decided_by: found.decided_by,
             why: found.why,
+        })
+    }
+
+    /// How often who decided what about an agent.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn decisions(&self, agent: &str) -> Result<Vec<DecisionCount>, StoreError> {
+        self.db.read(|conn| {
+            let sql = "SELECT decided_uid, decided_user, state, count(*), sum(count) FROM approval \
+                       WHERE agent = ? AND state <> 'pending' GROUP BY 1, 2, 3 ORDER BY 4 DESC";
+            let mut select = conn.prepare_cached(sql)?;
+            let rows = select.query_map([agent], |row| {
+                Ok(DecisionCount {
+                    by: label(row.get(0)?, row.get(1)?),
+                    state: row.get(2)?,
+                    requests: unsigned(row.get(3)?),
+                    asked: unsigned(row.get(4)?),
+                })
+            })?;
+            rows.collect()
         })
     }
 

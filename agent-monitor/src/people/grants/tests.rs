@@ -83,14 +83,14 @@ fn uses_that_nobody_counted_are_not_given_again() {
     add(&mut bench, 100, 1, Some(3)).unwrap();
     add(&mut bench, 100, 1, None).unwrap();
     bench.take();
-    let same = Opened { rebooted: false, clean: false };
+    let same = Opened { rebooted: false, clean: false, down: 0 };
     bench.people.restart_grants(same, &[(1, 1)], at(5), &mut bench.done).unwrap();
     let (effects, _) = bench.take();
     assert!(
         effects.contains(&Effect::Grant(GrantUse { id: 1, expires: 61 * SECOND, uses: 1 })),
         "{effects:?}"
     );
-    let crashed = Opened { rebooted: true, clean: false };
+    let crashed = Opened { rebooted: true, clean: false, down: 0 };
     bench.people.restart_grants(crashed, &[(1, 3)], at(5), &mut bench.done).unwrap();
     let active = bench.people.active_grants().unwrap();
     assert_eq!(active.iter().map(|grant| grant.id).collect::<Vec<_>>(), [2]);

@@ -39,7 +39,7 @@ impl Url {
         }
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => {
-                (host, port.parse().map_err(|_| format!("`{port}` is no port"))?)
+                (host, port.parse().map_err(|why| format!("`{port}` is no port: {why}"))?)
             }
             _ => (authority, 80),
         };

@@ -47,14 +47,14 @@ fn a_restart_puts_sessions_back_and_a_reboot_ends_them() {
     let mut bench = bench();
     bench.people.open_session(&NEW, at(1), &mut bench.done).unwrap();
     bench.take();
-    let same = Opened { rebooted: false, clean: false };
+    let same = Opened { rebooted: false, clean: false, down: 0 };
     bench.people.restart_sessions(same, at(9), &mut bench.done).unwrap();
     let (effects, kinds) = bench.take();
     assert!(
         matches!(effects[0], Effect::Session(SessionEntry { ended: false, expires, .. }) if expires == 61 * SECOND)
     );
     assert_eq!(kinds, []);
-    let other = Opened { rebooted: true, clean: true };
+    let other = Opened { rebooted: true, clean: true, down: 0 };
     bench.people.restart_sessions(other, at(9), &mut bench.done).unwrap();
     assert_eq!(bench.take().1, [Kind::SessionEnded]);
 }

@@ -18,7 +18,7 @@ fn what_is_not_a_good_database_is_refused_and_left_alone() {
     assert!(fs::read(&path).unwrap().starts_with(b"this is"), "it is not written to");
     fs::remove_file(&path).unwrap();
     let (mut db, opened) = Db::open(&path, "a", now(1)).unwrap();
-    assert_eq!(opened, Opened { rebooted: false, clean: true });
+    assert_eq!(opened, Opened { rebooted: false, clean: true, down: 0 });
     db.write(|tx| {
         for _ in 0..200 {
             tx.execute(
@@ -74,10 +74,10 @@ fn a_reboot_and_an_unclean_end_are_noticed() {
     db.seen(now(5), true).unwrap();
     drop(db);
     let (db, opened) = Db::open(&path, "a", now(9)).unwrap();
-    assert_eq!(opened, Opened { rebooted: false, clean: true });
+    assert_eq!(opened, Opened { rebooted: false, clean: true, down: 4_000_000_000 });
     drop(db);
     let (_db, opened) = Db::open(&path, "b", now(9)).unwrap();
-    assert_eq!(opened, Opened { rebooted: true, clean: false });
+    assert_eq!(opened, Opened { rebooted: true, clean: false, down: 0 });
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::people::{Done, StoreError};
 use crate::record::FilterSpec;
 use crate::run::core::{Core, lock};
 use crate::run::people::Side;
+use crate::run::people::runs_api::plain;
 
 /// Recent actions that a person is shown.
 const RECENT: usize = 12;
@@ -58,6 +59,14 @@ fn form(request: &ApproveRequest) -> Result<Form, ApiError> {
     }
 }
 
+/// What a person says.
+struct Given<'a> {
+    answer: Answer,
+    why: Option<&'a str>,
+    digest: Option<&'a str>,
+    suspend: bool,
+}
+
 impl Core {
     /// Runs `work` over the people side.
     pub(in crate::run) fn with_people<T>(
@@ -68,14 +77,9 @@ impl Core {
         work(guard.as_mut().ok_or_else(not_open)?)
     }
 
-    fn answer(
-        &self,
-        peer: &Peer,
-        id: i64,
-        answer: Answer,
-        why: Option<&str>,
-        digest: Option<&str>,
-    ) -> Result<DecisionReply, ApiError> {
+    fn answer(&self, peer: &Peer, id: i64, given: Given<'_>) -> Result<DecisionReply, ApiError> {
+        let Given { answer, why, digest, suspend } = given;
+        plain("why", why.unwrap_or_default())?;
         self.with_people(|side| {
             let now = self.moment();
             let found = side.people.approval(id).map_err(|error| unusable(&error))?;
@@ -85,6 +89,14 @@ impl Core {
             let mut done = Done::default();
             let say = Say { person: &person, answer, why, digest };
             let result = side.people.decide(id, say, &approvers, side.directory.as_ref(), now, &mut done);
+            if suspend && result.is_ok() {
+                // First the agent, so that nothing of it runs between the two.
+                let why = why.unwrap_or("with a denial");
+                if let Err(error) = self.suspend_by(side, &found.agent, &person, why) {
+                    self.perform(side, done, now);
+                    return Err(error);
+                }
+            }
             self.perform(side, done, now);
             let decision = result.map_err(|error| refused(&error))?;
             let view = side.people.view(found, &approvers, now).map_err(|error| unusable(&error))?;
@@ -172,10 +184,12 @@ impl PeopleDaemon for Core {
 
     fn approve(&self, peer: &Peer, id: i64, request: &ApproveRequest) -> Result<DecisionReply, ApiError> {
         let answer = Answer::Approve(form(request)?);
-        self.answer(peer, id, answer, request.why.as_deref(), request.digest.as_deref())
+        let (why, digest) = (request.why.as_deref(), request.digest.as_deref());
+        self.answer(peer, id, Given { answer, why, digest, suspend: false })
     }
 
     fn deny(&self, peer: &Peer, id: i64, request: &DenyRequest) -> Result<DecisionReply, ApiError> {
-        self.answer(peer, id, Answer::Deny, request.why.as_deref(), None)
+        let (answer, why) = (Answer::Deny, request.why.as_deref());
+        self.answer(peer, id, Given { answer, why, digest: None, suspend: request.suspend })
     }
 }

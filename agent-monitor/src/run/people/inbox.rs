@@ -1,12 +1,12 @@
 //! What the engine saw that people must know: handed over without waiting, for the reader of the rings must not.
 
-use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::attribute::TaskKey;
 use crate::engine::Engine;
-use crate::model::{Event, Kind, Verdict};
+use crate::model::{Event, Kind, Source, Time, Verdict};
 use crate::people::approvals::Request;
 
 /// Requests that wait to be taken at most.
@@ -16,6 +16,8 @@ const ROOM: usize = 16_384;
 #[derive(Debug, Default)]
 pub(in crate::run) struct Inbox {
     heard: Mutex<Heard>,
+    /// When agents last did anything.
+    active: Mutex<BTreeMap<Arc<str>, Time>>,
     bell: Condvar,
 }
 
@@ -46,6 +48,13 @@ pub(in crate::run) struct Root {
 impl Inbox {
     /// Takes in an event, if it is about an action that waits or a run that begins. `engine` knows the process.
     pub(in crate::run) fn hear(&self, engine: &Engine, event: &Event) {
+        if let Some(agent) = event.agent.as_ref().filter(|_| event.source != Source::Backfill) {
+            let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+            match active.get_mut(agent.id.as_str()) {
+                Some(last) => *last = (*last).max(event.time),
+                None => drop(active.insert(agent.id.as_str().into(), event.time)),
+            }
+        }
         if event.kind == Kind::AgentBound
             && let Some(root) = root(engine, event)
         {
@@ -72,6 +81,11 @@ impl Inbox {
         }
         drop(heard);
         self.bell.notify_all();
+    }
+
+    /// When agents last did anything, since this was last asked.
+    pub(in crate::run) fn activity(&self) -> BTreeMap<Arc<str>, Time> {
+        std::mem::take(&mut *self.active.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes what is there.

@@ -1,16 +1,296 @@
-//! Lives of agents in the running daemon.
+//! Lives of agents in the running daemon: what the kernel has of them, and what is done to their processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use super::Side;
+use crate::attribute::{Agents, TaskKey};
+use crate::control::ApiError;
+use crate::model::Kind;
+use crate::people::hands::{Act, Condition};
+use crate::people::life::halt::{Halted, halt};
+use crate::people::life::{LifeRow, freezer, offboard};
+use crate::people::who::Person;
+use crate::people::{Done, Now, StoreError, told};
+use crate::registry::Record;
 use crate::run::core::{Core, lock};
-use crate::run::port::{Life, LifeState};
+use crate::run::people::api::unusable;
+use crate::run::port::{Life, LifeState, Port, PortError};
 
-/// Lives of agents as the kernel has them from us, by number.
-pub(in crate::run) type Lives = BTreeMap<u32, Life>;
+/// Pauses between two readings of the bound processes, at most so many: ten seconds.
+const ROUNDS_MAX: usize = 5_000;
+/// One of them.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Lives of agents, as far as they are known under no lock but their own.
+#[derive(Debug, Default)]
+pub(in crate::run) struct Lives {
+    /// As people decided.
+    pub(in crate::run) states: BTreeMap<String, LifeState>,
+    /// As the kernel has them, by number.
+    kernel: BTreeMap<u32, Life>,
+    /// Ends by number: the date in the record, and when that is in this boot. The same date never moves away.
+    ends: BTreeMap<u32, (i128, u64)>,
+}
 
 impl Core {
     /// The life of an agent.
     pub(in crate::run) fn life_of(&self, agent: u32) -> LifeState {
-        lock(&self.in_force).lives.get(&agent).map_or(LifeState::Active, |life| life.state)
+        let known = lock(&self.in_force).lives.kernel.get(&agent).map(|life| life.state);
+        known.unwrap_or(LifeState::Active)
+    }
+
+    /// Whether an id is retired: it is never used again.
+    pub(in crate::run) fn is_retired(&self, id: &str) -> bool {
+        lock(&self.in_force).lives.states.get(id) == Some(&LifeState::Retired)
+    }
+
+    /// Whether the end date of a record has passed, on the clock that never goes back.
+    pub(in crate::run) fn is_over(&self, record: &Record, now: Now) -> bool {
+        let effective = lock(&self.in_force).effective(now);
+        record.is_expired(effective.timestamp())
+    }
+
+    /// Tells the kernel the lives of these agents, before their records are in force.
+    pub(in crate::run) fn put_lives<'a>(
+        &self,
+        port: &mut dyn Port,
+        records: impl Iterator<Item = &'a Record>,
+        agents: &Agents,
+    ) -> Result<(), PortError> {
+        let now = self.moment();
+        let mut in_force = lock(&self.in_force);
+        let effective = in_force.effective(now).unix_nanos();
+        let lives = &mut in_force.lives;
+        for record in records {
+            let id = record.id.as_str();
+            let Some(agent) = agents.index(id) else { continue };
+            let end = record.expires.value.as_nanosecond();
+            let left = u64::try_from((end - effective).max(0)).unwrap_or(u64::MAX);
+            let mut boot = now.boot.saturating_add(left);
+            if let Some((_, before)) = lives.ends.get(&agent).filter(|(date, _)| *date == end) {
+                boot = boot.min(*before);
+            }
+            lives.ends.insert(agent, (end, boot));
+            let state = match lives.states.get(id) {
+                Some(LifeState::Retired) => LifeState::Retired,
+                _ if now.boot >= boot => LifeState::Expired,
+                Some(LifeState::Suspended) => LifeState::Suspended,
+                _ => LifeState::Active,
+            };
+            let life = Life { agent, state, expires: boot };
+            let same = |known: &Life| known.state == state && known.expires.abs_diff(boot) < 1_000_000_000;
+            if !lives.kernel.get(&agent).is_some_and(same) {
+                port.put_life(&life)?;
+                lives.kernel.insert(agent, life);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for all records that are in force.
+    pub(in crate::run) fn sync_lives(&self) -> Result<(), PortError> {
+        let book = lock(&self.book);
+        let mut port = lock(&self.port);
+        self.put_lives(port.as_mut(), book.loaded.records.iter().chain(&book.dead), &book.agents)
+    }
+
+    /// The bound processes of an agent.
+    fn keys_of(&self, agent: u32) -> Result<Vec<TaskKey>, String> {
+        let procs = lock(&self.port).procs().map_err(|error| error.to_string())?;
+        let mine = procs.iter().filter(|(_, entry)| entry.tag.agent == agent);
+        Ok(mine.map(|(tgid, entry)| TaskKey { tgid: *tgid, start: entry.start }).collect())
+    }
+
+    /// Acts on the whole tree of an agent until all of it is as it should be.
+    pub(in crate::run) fn halt_agent(&self, side: &mut Side, agent: u32, act: Act) -> Halted {
+        let stop = self.stopper();
+        let mut patience = |round: usize| {
+            stop.wait(PAUSE);
+            round < ROUNDS_MAX
+        };
+        halt(&mut || self.keys_of(agent), side.hands.as_mut(), act, &mut patience)
+    }
+
+    /// Changes a life, durably, and tells the kernel.
+    pub(in crate::run) fn change_life(
+        &self,
+        side: &mut Side,
+        id: &str,
+        to: LifeState,
+        by: Option<&Person>,
+        why: &str,
+    ) -> Result<LifeRow, ApiError> {
+        let (now, mut done) = (self.moment(), Done::default());
+        let changed = side.people.set_life(id, to, by, why, now, &mut done);
+        let row = changed.map_err(|error| match &error {
+            crate::people::life::LifeError::Store(error) => unusable(error),
+            crate::people::life::LifeError::Not { .. } => {
+                ApiError::new(409, error.to_string(), "agent-monitor agent list")
+            }
+        })?;
+        self.remember(side).map_err(|error| unusable(&error))?;
+        let put = self.sync_lives();
+        self.perform(side, done, now);
+        put.map_err(|error| {
+            let error = format!(
+                "{id} is {} on disk, but the kernel was not told: {error}",
+                crate::people::life::word(to)
+            );
+            ApiError::new(500, error, "agent-monitor doctor; the processes are acted on all the same")
+        })?;
+        Ok(row)
+    }
+
+    /// Stops the whole tree, and nothing new goes ahead.
+    pub(in crate::run) fn suspend_tree(&self, side: &mut Side, id: &str, agent: u32) -> Halted {
+        let keys = self.keys_of(agent).unwrap_or_default();
+        if let Some(group) = freezer::freeze(&keys)
+            && let Err(error) = side.people.set_frozen(id, Some(&group))
+        {
+            tracing::error!(%error, %group, "it is not kept that this control group is frozen");
+        }
+        self.halt_agent(side, agent, Act::Stop)
+    }
+
+    /// Lets a suspended tree go on where it stood.
+    pub(in crate::run) fn resume_tree(&self, side: &mut Side, row: &LifeRow, agent: u32) -> Vec<String> {
+        let mut failed = Vec::new();
+        if let Some(group) = &row.frozen {
+            failed.extend(freezer::thaw(group).err().map(|error| format!("cgroup {group}: {error}")));
+            if let Err(error) = side.people.set_frozen(&row.agent, None) {
+                failed.push(error.to_string());
+            }
+        }
+        for key in self.keys_of(agent).unwrap_or_default() {
+            // What is held stops again by itself: the kernel judges it anew.
+            if side.hands.condition(key) == Condition::Stopped
+                && let Err(error) = side.hands.act(key, Act::Wake)
+            {
+                failed.push(format!("pid {}: {error}", key.tgid));
+            }
+        }
+        failed
+    }
+
+    /// Ends everything of an agent for ever, and takes the steps of its off-boarding.
+    pub(in crate::run) fn retire_agent(
+        &self,
+        side: &mut Side,
+        id: &str,
+        by: Option<&Person>,
+        why: &str,
+    ) -> Result<Halted, ApiError> {
+        let row = self.change_life(side, id, LifeState::Retired, by, why)?;
+        let (record, agent) = self.record_of(id);
+        if let Some(group) = &row.frozen
+            && let Err(error) = freezer::thaw(group)
+        {
+            tracing::error!(%error, %group, "cannot thaw; its processes are ended when it is");
+        }
+        let halted = agent.map_or_else(Halted::default, |agent| self.halt_agent(side, agent, Act::Kill));
+        let (now, mut done) = (self.moment(), Done::default());
+        let closed = side.people.close_agent(id, now, &mut done);
+        closed.map_err(|error| unusable(&error))?;
+        let steps = record.map(|record| offboard::carry_out(&record.offboarding)).unwrap_or_default();
+        side.people.keep_steps(id, &steps, by, now, &mut done).map_err(|error| unusable(&error))?;
+        self.perform(side, done, now);
+        self.remember(side).map_err(|error| unusable(&error))?;
+        Ok(halted)
+    }
+
+    /// The record of an agent, whatever its life, and its number.
+    pub(in crate::run) fn record_of(&self, id: &str) -> (Option<Record>, Option<u32>) {
+        let book = lock(&self.book);
+        let dead = || book.dead.iter().find(|record| record.id.as_str() == id);
+        (book.loaded.get(id).or_else(dead).cloned(), book.agents.index(id))
+    }
+
+    /// What time brings to agents: end dates and idleness. Whether the registry must be read again.
+    pub(in crate::run) fn tick_lives(
+        &self,
+        side: &mut Side,
+        now: Now,
+        done: &mut Done,
+    ) -> Result<bool, StoreError> {
+        let records: Vec<Record> = {
+            let book = lock(&self.book);
+            book.loaded.records.iter().chain(&book.dead).cloned().collect()
+        };
+        let rows: BTreeMap<String, LifeRow> =
+            side.people.lives()?.into_iter().map(|row| (row.agent.clone(), row)).collect();
+        let mut changed = false;
+        let mut idle = Vec::new();
+        for record in &records {
+            let id = record.id.as_str();
+            let row = rows.get(id);
+            let state = row.map_or(LifeState::Active, |row| row.state);
+            let over = self.is_over(record, now);
+            let to = match (state, over) {
+                (LifeState::Active, true) => Some((LifeState::Expired, "its end date has come")),
+                (LifeState::Expired, false) => Some((LifeState::Active, "its record has a later end date")),
+                _ => None,
+            };
+            if let Some((to, why)) = to {
+                match side.people.set_life(id, to, None, why, now, done) {
+                    Ok(_) => changed = true,
+                    Err(crate::people::life::LifeError::Store(error)) => return Err(error),
+                    Err(error) => tracing::error!(%error, "a life did not change"),
+                }
+            }
+            if let Some(limit) = record.retire_when_idle
+                && state == LifeState::Active
+                && !over
+            {
+                let Some(last) = row.and_then(|row| row.active) else {
+                    side.people.set_active([(id, now.wall)].into_iter(), now)?;
+                    continue;
+                };
+                let passed = side.people.db().effective(now).unix_nanos() - last.unix_nanos();
+                if passed > i128::try_from(limit.value.as_nanos()).unwrap_or(i128::MAX) {
+                    idle.push(id.to_owned());
+                }
+            }
+        }
+        self.remember(side)?;
+        for id in idle {
+            changed = true;
+            if let Err(error) = self.retire_agent(side, &id, None, "it was idle for too long") {
+                tracing::error!(%error, agent = %id, "an idle agent was not retired");
+            }
+        }
+        if let Err(error) = self.sync_lives() {
+            tracing::error!(%error, "the kernel was not told the lives of agents");
+        }
+        self.end_the_dead(side, now, done);
+        Ok(changed)
+    }
+
+    /// Ends what runs of agents that are retired or expired, however it came to run.
+    fn end_the_dead(&self, side: &mut Side, now: Now, done: &mut Done) {
+        let gone: BTreeSet<u32> = {
+            let in_force = lock(&self.in_force);
+            let gone = in_force.lives.kernel.values();
+            let gone = gone.filter(|life| matches!(life.state, LifeState::Retired | LifeState::Expired));
+            gone.map(|life| life.agent).collect()
+        };
+        if gone.is_empty() {
+            return;
+        }
+        for (tgid, entry) in lock(&self.port).procs().unwrap_or_default() {
+            let key = TaskKey { tgid, start: entry.start };
+            if !gone.contains(&entry.tag.agent) || side.hands.condition(key) == Condition::Gone {
+                continue;
+            }
+            let id = lock(&self.live).engine.agents().name(entry.tag.agent);
+            let fields = [
+                ("pid", tgid.into()),
+                ("reason", "a process of an agent that is retired or expired was ended".into()),
+            ];
+            done.events.push(told(now, Kind::FindingViolation, &id, fields));
+            if let Err(error) = side.hands.act(key, Act::Kill) {
+                tracing::error!(pid = tgid, %error, "a process of an agent that is no more cannot be ended");
+            }
+        }
     }
 }

@@ -8,9 +8,11 @@ use agent_monitor_ebpf::task::ProcEntry;
 use crate::attribute::TaskKey;
 use crate::control::api::ExecRequest;
 use crate::control::{ApiError, Peer};
+use crate::model::Time;
 use crate::people::grants::ActiveGrant;
 use crate::people::hands::{Act, Condition};
 use crate::people::sessions::{ActiveSession, NewSession, Session, read_scope};
+use crate::people::store::effective;
 use crate::people::{Done, Now, StoreError};
 use crate::run::core::{Core, lock};
 use crate::run::people::api::unusable;
@@ -31,6 +33,15 @@ pub(in crate::run) struct InForce {
     pub(in crate::run) policies: BTreeMap<u64, u32>,
     /// Lives of agents.
     pub(in crate::run) lives: life::Lives,
+    /// The base of the clock for end dates.
+    high: Option<Now>,
+}
+
+impl InForce {
+    /// The wall clock for end dates, which never goes back.
+    pub(in crate::run) fn effective(&self, now: Now) -> Time {
+        self.high.map_or(now.wall, |high| effective(high, now))
+    }
 }
 
 impl Core {
@@ -52,10 +63,13 @@ impl Core {
     }
 
     /// Takes what is in force from the database.
-    pub(in crate::run) fn remember(&self, side: &Side) -> Result<(), StoreError> {
+    pub(in crate::run) fn remember(&self, side: &mut Side) -> Result<(), StoreError> {
         let (grants, sessions) = (side.people.active_grants()?, side.people.active_sessions()?);
+        let states = side.people.lives()?.into_iter().map(|life| (life.agent, life.state)).collect();
         let mut in_force = lock(&self.in_force);
         (in_force.grants, in_force.sessions) = (grants, sessions);
+        in_force.lives.states = states;
+        in_force.high = Some(side.people.db().high());
         Ok(())
     }
 

@@ -11,10 +11,7 @@ use crate::run::core::{Core, lock};
 impl Core {
     /// Who decides for an agent. Of one without a record nobody does but root.
     pub(in crate::run) fn approvers_of(&self, id: &str) -> Approvers {
-        let (record, index) = {
-            let book = lock(&self.book);
-            (book.loaded.get(id).cloned(), book.agents.index(id))
-        };
+        let (record, index) = self.record_of(id);
         let mut own: BTreeSet<u32> = BTreeSet::new();
         if let Some(record) = &record {
             let users = record.matches.iter().filter_map(|found| found.user.as_ref());
