@@ -75,7 +75,7 @@ pub(crate) fn gained(actor: &Actor, caps: u64) {
 #[inline(always)]
 pub(crate) fn unknown(actor: &Actor) {
     if actor.policy.is_some() {
-        ask::ask::<{ ask::UNKNOWN }>(actor);
+        ask::ask_own::<{ ask::UNKNOWN }>(actor);
         // SAFETY: scratch was checked for null when the actor was made.
         unsafe { (*actor.scratch).rec.head.flags |= FLAG_UNKNOWN };
     }
@@ -109,28 +109,43 @@ fn question(actor: &Actor, dentry: Ptr, walked: &Walked, off: u32, asked: u32, m
 /// Judges the place that was just walked from `dentry`, its names at `off` in the tail.
 #[inline(always)]
 pub(crate) fn place(actor: &Actor, dentry: Ptr, walked: &Walked, off: u32, asked: u32, moved_dir: bool) {
+    if placed(actor, dentry, walked, asked) {
+        question(actor, dentry, walked, off, asked, moved_dir);
+        ask::ask::<{ ask::PLACE }>(actor);
+        // SAFETY: scratch was checked for null when the actor was made.
+        mark(actor, unsafe { (&raw const (*actor.scratch).place_hash).read_volatile() });
+    }
+}
+
+/// The same by the agent's own scope alone, for what is judged after it has happened.
+#[inline(always)]
+pub(crate) fn place_late(actor: &Actor, dentry: Ptr, walked: &Walked, asked: u32) {
+    if placed(actor, dentry, walked, asked) {
+        question(actor, dentry, walked, 0, asked, false);
+        ask::ask_own::<{ ask::PLACE }>(actor);
+    }
+}
+
+/// Whether there is a place to judge; otherwise that is judged.
+#[inline(always)]
+fn placed(actor: &Actor, dentry: Ptr, walked: &Walked, asked: u32) -> bool {
     if actor.policy.is_none() {
-        return;
+        return false;
     }
     let flags = walked.piece.flags;
     // SAFETY: scratch was checked for null when the actor was made.
     let adrift = unsafe { (&raw const (*actor.scratch).adrift).read_volatile() } != 0;
-    if flags & (PIECE_TRUNCATED | PIECE_FAILED) != 0 || flags & PIECE_ANON != 0 || adrift {
-        if flags & (PIECE_TRUNCATED | PIECE_FAILED) == 0 && placeless(dentry) {
-            if asked & agent_monitor_ebpf::policy::ask::EXEC != 0 {
-                unknown(actor);
-            }
-            return;
-        }
+    if flags & (PIECE_TRUNCATED | PIECE_FAILED | PIECE_ANON) == 0 && !adrift {
+        return true;
+    }
+    if flags & (PIECE_TRUNCATED | PIECE_FAILED) != 0 || !placeless(dentry) {
         // SAFETY: as above.
         lose(actor.agent(), unsafe { (*actor.scratch).rec.head.kind }, LossReason::PlaceUnknown);
         unknown(actor);
-        return;
+    } else if asked & agent_monitor_ebpf::policy::ask::EXEC != 0 {
+        unknown(actor);
     }
-    question(actor, dentry, walked, off, asked, moved_dir);
-    ask::ask::<{ ask::PLACE }>(actor);
-    // SAFETY: as above.
-    mark(actor, unsafe { (&raw const (*actor.scratch).place_hash).read_volatile() });
+    false
 }
 
 /// Judges further slots of the place that was judged last, as far as a person is to be asked about them.

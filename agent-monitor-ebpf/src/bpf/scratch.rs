@@ -118,6 +118,11 @@ pub(crate) struct Scratch {
     pub(crate) exec_tickets: [u64; 2],
     /// Hash of the arguments that the caller of the exec in progress gave, when people were asked; else 0.
     pub(crate) args_hash: u64,
+    /// The same without the first argument.
+    pub(crate) args_rest: u64,
+    /// How many they were.
+    pub(crate) args_count: u32,
+    pub(crate) reserved3: u32,
     /// Policy index of the session's own scope, 0 for none.
     pub(crate) session_policy: u32,
     /// 1 when the session has ended.
@@ -132,7 +137,10 @@ pub(crate) struct Scratch {
     pub(crate) create_passed: u32,
     /// 1 when the refusal need not be told again.
     pub(crate) mute: u32,
-    pub(crate) reserved3: u32,
+    /// How often the thread was woken at `held` without a decision.
+    pub(crate) held_count: u32,
+    /// Inode of the program that people let run, while its exec is in progress.
+    pub(crate) exec_passed: u64,
 }
 
 /// Since 6.19 local storage comes from `kmalloc_nolock`, which has nothing larger than 8 KiB, the storage's own head

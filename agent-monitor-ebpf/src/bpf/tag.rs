@@ -69,6 +69,17 @@ pub(crate) fn scratch_of(task: *mut task_struct) -> *mut Scratch {
     }
 }
 
+/// Digest of the act that a task is held at, 0 for none.
+#[inline(always)]
+pub(crate) fn held_of(task: *mut task_struct) -> u64 {
+    // SAFETY: as in `tag_of`; checked for null.
+    unsafe {
+        let map = (&raw const SCRATCH).cast_mut().cast();
+        let scratch: *mut Scratch = bpf_task_storage_get(map, task, core::ptr::null_mut(), 0).cast();
+        if scratch.is_null() { 0 } else { (*scratch).held }
+    }
+}
+
 /// Enters a process into the table of bound processes.
 #[inline(always)]
 pub(crate) fn enter_proc(tgid: u32, start: u64, tag: &TaskTag) {

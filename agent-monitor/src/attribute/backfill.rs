@@ -19,6 +19,8 @@ pub struct TaskInfo {
     pub tag: TaskTag,
     /// Its threads do not all have the same agent.
     pub mixed: bool,
+    /// A thread of it was held at an act that is not decided.
+    pub held: bool,
 }
 
 impl TaskInfo {
@@ -34,7 +36,9 @@ impl TaskInfo {
                 ppid: line.parent_tgid,
                 tag: line.tag,
                 mixed: false,
+                held: false,
             });
+            task.held |= line.held != 0;
             task.mixed |= task.tag.agent != line.tag.agent;
             if line.tid == line.tgid && line.tag.agent != 0 || task.tag.agent == 0 {
                 task.tag = line.tag;
@@ -173,7 +177,7 @@ mod tests {
 
     fn task(tgid: u32, ppid: u32, agent: u32, by: BoundBy) -> TaskInfo {
         let tag = TaskTag { agent, bound_by: if agent == 0 { 0 } else { by as u8 }, ..TaskTag::NONE };
-        TaskInfo { tgid, start: u64::from(tgid), ppid, tag, mixed: false }
+        TaskInfo { tgid, start: u64::from(tgid), ppid, tag, mixed: false, held: false }
     }
 
     fn root(agent: u32, nests: bool) -> Root {

@@ -209,6 +209,13 @@ impl Desk {
         assert!(status == 200 || status == 404 || status == 409, "{status} {body}");
     }
 
+    /// Adds a grant.
+    pub(crate) fn grant(&self, body: &str) {
+        let socket = self.daemon.setup.socket();
+        let (status, answer) = client::post_as(PERSON, &socket, "/v1/grants", body).unwrap();
+        assert_eq!(status, 200, "{answer}");
+    }
+
     pub(crate) fn cli(&self, args: &[&str]) -> Output {
         self.daemon.cli(args)
     }

@@ -18,7 +18,8 @@ pub(crate) const HELD: &[Row] = &[
     row("open", "open @S/f read"),
     row("open_for_writing", "open @S/f write"),
     row("open_truncating", "open @S/f trunc"),
-    row("openat", "openat @S f read"),
+    // The directory, then the file in it.
+    Row { name: "openat", act: "openat @S f read", requests: 2 },
     row("openat2", "openat2 @S/f read"),
     row("creat", "creat @S/new"),
     row("creat_over", "creat @S/f"),
@@ -52,7 +53,7 @@ pub(crate) const HELD: &[Row] = &[
     row("bind", "tcp-bind 127.0.0.1:4001"),
     row("kill", "kill @BYSTANDER 18"),
     row("ptrace", "ptrace-pid @BYSTANDER"),
-    row("mount", "mount-bind @O @O/m umount @O/m noop"),
+    Row { name: "mount", act: "mount-bind @O @O/m umount @O/m noop", requests: 2 },
     row("setuid", "fork setuid 1234 noop"),
 ];
 

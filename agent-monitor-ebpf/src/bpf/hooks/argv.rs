@@ -38,6 +38,9 @@ struct Words {
     scratch: *mut Scratch,
     key: HashKey,
     h: u64,
+    /// The same without the first `skip` arguments.
+    rest: u64,
+    skip: u32,
     /// Array of pointers, or 0 when the arguments lie one behind the other at `at`.
     list: u64,
     at: u64,
@@ -46,6 +49,14 @@ struct Words {
     flags: u32,
     count: u32,
     reserved: u32,
+}
+
+impl Words {
+    #[inline(always)]
+    fn new(scratch: *mut Scratch, key: HashKey, off: u32) -> Self {
+        let (h, rest) = (key.k0, key.k0);
+        Words { scratch, key, h, rest, skip: 1, list: 0, at: 0, end: 0, off, flags: 0, count: 0, reserved: 0 }
+    }
 }
 
 unsafe extern "C" fn word_step(i: u64, words: *mut Words) -> i64 {
@@ -80,7 +91,11 @@ unsafe extern "C" fn word_step(i: u64, words: *mut Words) -> i64 {
         w.end = 0;
     }
     let len = ((n - 1) & 0xff) as u32;
-    w.h = mix(w.key, w.h, text_hash(w.scratch, w.key, w.off, len));
+    let word = text_hash(w.scratch, w.key, w.off, len);
+    w.h = mix(w.key, w.h, word);
+    if w.count >= w.skip {
+        w.rest = mix(w.key, w.rest, word);
+    }
     w.count += 1;
     w.at = from + n as u64;
     // Names are hashed from multiples of eight.
@@ -115,18 +130,8 @@ pub(super) fn attempted(actor: &Actor, off: u32) -> u32 {
     let list: u64 = if second { field(regs, &g::O_REGS_DX) } else { field(regs, &g::O_REGS_SI) };
     let start = (off + 7) & !7;
     let key = hash_key();
-    let mut w = Words {
-        scratch: s,
-        key,
-        h: key.k0,
-        list,
-        at: 0,
-        end: u64::MAX,
-        off: start,
-        flags: 0,
-        count: 0,
-        reserved: 0,
-    };
+    let mut w = Words::new(s, key, start);
+    (w.list, w.end) = (list, u64::MAX);
     run(&mut w);
     judge::mark(actor, w.h);
     let b: *mut ExecBody = body(s);
@@ -138,9 +143,13 @@ pub(super) fn attempted(actor: &Actor, off: u32) -> u32 {
             depth: 0,
             flags: if cut { PIECE_TRUNCATED } else { 0 },
         };
+        (*b).args_total = w.off.wrapping_sub(start);
         (*b).filename.len += (start - off) as u16;
         (*s).rec.head.flags |= w.flags as u16;
-        (*s).args_hash = w.h;
+        // What was not seen whole cannot be compared; the record says that it was cut.
+        (*s).args_hash = if w.flags == 0 { w.h } else { 0 };
+        (*s).args_rest = w.rest;
+        (*s).args_count = w.count;
     }
     w.off
 }
@@ -149,7 +158,7 @@ pub(super) fn attempted(actor: &Actor, off: u32) -> u32 {
 /// the person saw: another thread can change them between the kernel's copy and the hook. Otherwise it ends before its
 /// first instruction. Attached before the program that tells the exec.
 #[btf_tracepoint(function = "sched_process_exec")]
-fn exec_words(_ctx: BtfTracePointContext) -> i32 {
+fn exec_words(ctx: BtfTracePointContext) -> i32 {
     let task = current();
     if tag_of(task).is_null() {
         return 0;
@@ -169,10 +178,17 @@ fn exec_words(_ctx: BtfTracePointContext) -> i32 {
     let mm = pointer(task.cast_const().cast(), &g::O_TASK_MM);
     let (at, end): (u64, u64) = (field(mm, &g::O_MM_ARG_START), field(mm, &g::O_MM_ARG_END));
     let key = hash_key();
-    let mut w =
-        Words { scratch: s, key, h: key.k0, list: 0, at, end, off: 0, flags: 0, count: 0, reserved: 0 };
+    let mut w = Words::new(s, key, 0);
+    (w.at, w.end) = (at, end);
+    // A script's interpreter gets arguments before the caller's own: only those behind the name are compared.
+    let bprm: Ptr = ctx.arg(2);
+    let script = pointer(bprm, &g::O_BPRM_FILENAME) != pointer(bprm, &g::O_BPRM_INTERP);
+    // SAFETY: checked for null.
+    let (count, seen_rest) = unsafe { ((*s).args_count, (*s).args_rest) };
+    let argc: u32 = field(bprm, &g::O_BPRM_ARGC);
+    w.skip = if script { argc.saturating_sub(count.saturating_sub(1)) } else { 1 };
     run(&mut w);
-    if w.h == seen {
+    if if script { w.rest == seen_rest } else { w.h == seen } {
         return 0;
     }
     // SAFETY: as above; no pointers for the signal, which cannot fail for the running task.

@@ -81,6 +81,7 @@ fn judge_exec(bprm: Ptr) -> i32 {
         unsafe {
             (*actor.scratch).exec_tickets = [0; 2];
             (*actor.scratch).args_hash = 0;
+            (*actor.scratch).exec_passed = 0;
         }
     }
     let end = attempted(&actor, end);
@@ -91,6 +92,7 @@ fn judge_exec(bprm: Ptr) -> i32 {
         if (*s).by_people != 0 {
             // What people let pass does not count against the files that follow.
             (*s).exec_decision = decision(Verdict::Allow, RULE_DECIDED);
+            (*s).exec_passed = ino;
         }
         (*s).exec_verdict = u32::from((*s).rec.head.verdict);
         (*s).exec_rule = (*s).rec.head.rule;

@@ -8,7 +8,7 @@ use agent_monitor_ebpf::{
         FILE_CREATED, FILE_RECEIVED, FileBody, file_op,
     },
     path::HashKey,
-    people::opens,
+    people::{executes, opens},
     policy::ask,
 };
 use aya_ebpf::{
@@ -18,7 +18,7 @@ use aya_ebpf::{
 use crate::bpf::{
     emit::{begin, body, send},
     globals as g,
-    judge::{also_held, place, settle, settle_late, settle_quietly},
+    judge::{also_held, place, place_late, settle, settle_late, settle_quietly},
     read::{Ptr, dentry_id, field, pointer, value},
     tag::{Actor, runtime},
     walk::{Walked, kernel_text, walk},
@@ -242,9 +242,11 @@ pub(crate) fn tell_open(actor: &Actor, file: Ptr, source: Source) {
 pub(crate) fn tell_opened(actor: &Actor, file: Ptr, source: Source) {
     begin(actor, Kind::FileOpen, source);
     let mode: u32 = field(file, &g::O_FILE_MODE);
-    let end = judged_path(actor, pointer(file, &g::O_FILE_DENTRY), asked_of(mode));
+    let dentry = pointer(file, &g::O_FILE_DENTRY);
+    let walked = walk_first(actor, dentry);
+    place_late(actor, dentry, &walked, asked_of(mode));
     describe_open(actor, file);
-    settle_late(actor, end);
+    settle_late(actor, walked.end);
 }
 
 /// What an open file of this mode may do. In one register, so that the verifier follows one path.
@@ -524,6 +526,15 @@ fn mmap_file(ctx: LsmContext) -> i32 {
     let actor = acting!(Kind::FileMmapExec);
     if nested(actor.task) {
         return 0;
+    }
+    if executes(syscall(actor.task)) {
+        // The kernel maps the program that people let run.
+        // SAFETY: scratch was checked for null when the actor was made.
+        unsafe {
+            let passed = (*actor.scratch).exec_passed;
+            let ino = dentry_id(pointer(file, &g::O_FILE_DENTRY)).1;
+            (*actor.scratch).covered = u32::from(passed != 0 && passed == ino);
+        }
     }
     map_exec(&actor, file)
 }

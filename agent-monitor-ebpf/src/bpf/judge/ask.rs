@@ -261,6 +261,21 @@ pub(super) fn find<const KIND: u32>(scratch: *mut Scratch, generation: u32) -> u
     a.found
 }
 
+/// What the agent's own scope alone says: for level partial, whose programs have no room on the stack for more.
+#[inline(never)]
+fn own<const KIND: u32>(scratch: *mut Scratch, policy: *const AgentPolicy, agent: u32) -> u32 {
+    // SAFETY: the caller checked it for null; entries are never changed while their generation is in force.
+    answer::<KIND>(scratch, unsafe { &*policy }, agent)
+}
+
+/// Asks the agent's own scope alone.
+#[inline(always)]
+pub(super) fn ask_own<const KIND: u32>(actor: &Actor) {
+    if let Some(policy) = actor.policy {
+        note(actor, own::<KIND>(actor.scratch, policy, actor.agent()));
+    }
+}
+
 /// Asks, and adds what was found to the act's decision.
 #[inline(always)]
 pub(super) fn ask<const KIND: u32>(actor: &Actor) {

@@ -31,8 +31,10 @@ const SIGSTOP: u32 = 19;
 const PF_IO_WORKER: u32 = 0x10;
 /// `TS_COMPAT`, arch/x86/include/asm/thread_info.h: a 32-bit system call, whose numbers mean other calls.
 const TS_COMPAT: u32 = 2;
-/// A held act is told again at the most so often, nanoseconds.
+/// A held act that is woken without a decision more often than [`AGAIN_FREE`] is told again at the most so often,
+/// nanoseconds. The daemon looks for held threads that it does not know of all the same.
 const AGAIN: u64 = 1_000_000_000;
+const AGAIN_FREE: u32 = 8;
 
 /// Nobody has decided.
 const OPEN: u32 = 0;
@@ -220,7 +222,11 @@ pub(super) fn hold(scratch: *mut Scratch, waits: u32) -> i32 {
     unsafe {
         if (*scratch).held == digest {
             head.flags |= FLAG_AGAIN;
-            (*scratch).mute = u32::from(time.saturating_sub((*scratch).held_told) < AGAIN);
+            (*scratch).held_count += 1;
+            let soon = time.saturating_sub((*scratch).held_told) < AGAIN;
+            (*scratch).mute = u32::from(soon && (*scratch).held_count > AGAIN_FREE);
+        } else {
+            (*scratch).held_count = 0;
         }
         (*scratch).held = digest;
         if (*scratch).mute == 0 {

@@ -31,6 +31,10 @@ struct Gather {
     agent: u32,
     dev: u32,
     generation: u32,
+    /// Lengths of endings, where its name starts in the tail, and how long it is: for the steps over extensions.
+    lengths: u64,
+    off: u32,
+    len: u32,
 }
 
 impl Gather {
@@ -75,18 +79,9 @@ unsafe extern "C" fn gather_step(i: u64, gather: *mut Gather) -> i64 {
     0
 }
 
-/// What the extension steps carry.
-#[repr(C)]
-struct Endings {
-    gather: Gather,
-    lengths: u64,
-    off: u32,
-    len: u32,
-}
-
-unsafe extern "C" fn ending_step(i: u64, endings: *mut Endings) -> i64 {
+unsafe extern "C" fn ending_step(i: u64, gather: *mut Gather) -> i64 {
     // SAFETY: the context is on the caller's stack.
-    let e = unsafe { &mut *endings };
+    let e = unsafe { &mut *gather };
     let length = (e.lengths >> ((i & 7) * 8)) as u32 & 0xff;
     if length == 0 {
         return 1;
@@ -94,15 +89,15 @@ unsafe extern "C" fn ending_step(i: u64, endings: *mut Endings) -> i64 {
     if length > e.len {
         return 0;
     }
-    let scratch = e.gather.scratch;
+    let scratch = e.scratch;
     let Some(from) = tail_at(scratch, e.off + (e.len - length), ENDING) else { return 0 };
     // SAFETY: as many bytes are there and in the ending.
     let hash = unsafe {
         let to = (&raw mut (*scratch).ending).cast::<u8>();
         bpf_probe_read_kernel(to.cast(), ENDING as u32, from.cast());
-        text_hash_of(to, e.gather.key, length)
+        text_hash_of(to, e.key, length)
     };
-    if let Some(rule) = e.gather.find(hash, 0, SPACE_EXTENSION) {
+    if let Some(rule) = e.find(hash, 0, SPACE_EXTENSION) {
         let mut slot = 0;
         while slot < SLOTS {
             // SAFETY: map values; constant bounds. The longest ending was looked up first.
@@ -143,8 +138,19 @@ pub(super) fn answer(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) ->
         ((&raw const (*q).depth).read_volatile(), (*q).dev, (*q).asked)
     };
     let generation = runtime.generation;
-    let mut f =
-        Gather { scratch, key, h: root_hash(key), depths: policy.depths, depth, agent, dev, generation };
+    let mut f = Gather {
+        scratch,
+        key,
+        h: root_hash(key),
+        depths: policy.depths,
+        depth,
+        agent,
+        dev,
+        generation,
+        lengths: 0,
+        off: 0,
+        len: 0,
+    };
     // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
     unsafe {
         bpf_loop(DEPTH_MAX as u32 + 1, gather_step as *const () as *mut _, (&raw mut f).cast(), 0);
@@ -164,14 +170,14 @@ pub(super) fn answer(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) ->
     unsafe { (&raw mut (*scratch).place_hash).write_volatile(f.h) };
     if depth != 0 {
         // SAFETY: as above.
-        by_name(f, policy, unsafe { (*scratch).question.off });
+        by_name(&mut f, policy, unsafe { (*scratch).question.off });
     }
     verdict(scratch, asked)
 }
 
 /// The levels that look at the name alone.
 #[inline(always)]
-fn by_name(f: Gather, policy: &AgentPolicy, off: u32) {
+fn by_name(f: &mut Gather, policy: &AgentPolicy, off: u32) {
     let scratch = f.scratch;
     // SAFETY: the first component's hash.
     let name = unsafe { (&raw const (*scratch).hashes[0]).read_volatile() };
@@ -183,11 +189,12 @@ fn by_name(f: Gather, policy: &AgentPolicy, off: u32) {
     let lengths = u64::from_le_bytes(policy.extensions);
     if lengths != 0 {
         // SAFETY: the first component's length.
-        let len = u32::from(unsafe { (&raw const (*scratch).lens[0]).read_volatile() });
-        let mut e = Endings { gather: f, lengths, off, len };
+        f.len = u32::from(unsafe { (&raw const (*scratch).lens[0]).read_volatile() });
+        (f.lengths, f.off) = (lengths, off);
         // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
         unsafe {
-            bpf_loop(EXTENSIONS as u32, ending_step as *const () as *mut _, (&raw mut e).cast(), 0);
+            let step = ending_step as *const () as *mut _;
+            bpf_loop(EXTENSIONS as u32, step, core::ptr::from_mut(f).cast(), 0);
         }
     }
 }
