@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use super::core::{Core, lock};
 use super::port::{LifeState, PortError};
-use super::state::boot_id;
 use crate::attribute::TaskKey;
 use crate::model::{Event, Kind};
 use crate::people::approvals::Asked;
@@ -77,15 +76,9 @@ impl Core {
         Now { wall: self.clock.now(), boot: self.clock.boot_nanos() }
     }
 
-    /// Opens the database of people's decisions in the state directory.
-    ///
-    /// # Errors
-    /// When it cannot be used; then the daemon must not run, for it would not know who is retired.
-    pub fn open_people(&self) -> Result<(), StoreError> {
-        let path = self.config.state_dir.join(STATE_FILE);
-        let (db, opened) = Db::open(&path, &boot_id(), self.moment())?;
+    /// Takes the database of people's decisions, and acts on this host's processes.
+    pub(super) fn open_people(&self, (db, opened): (Db, Opened)) {
         self.admit_people(db, opened, Box::new(LinuxHands), Box::new(LinuxDirectory));
-        Ok(())
     }
 
     /// Takes an open database and the hands that act on processes.

@@ -159,3 +159,151 @@ fn a_stopped_process_of_which_nobody_knows_is_judged_again() {
     offer();
     assert_eq!(office.acts(), [(office.key, Act::Wake)]);
 }
+
+mod lives {
+    //! Lives of agents: suspended, resumed, retired, expired.
+
+    use super::*;
+    use crate::control::Daemon as _;
+    use crate::people::who::Person;
+    use crate::run::port::LifeState;
+
+    impl Office {
+        /// The kernel knows the process as the agent's.
+        fn bound(&self) -> u32 {
+            let index = self.bench.index("bot");
+            let tag =
+                agent_monitor_ebpf::task::TaskTag { agent: index, ..agent_monitor_ebpf::task::TaskTag::NONE };
+            self.bench.kernel.task(self.key.tgid, self.key.start, 1, tag);
+            self.hands.0.lock().unwrap().conditions.insert(self.key, Condition::Runs);
+            index
+        }
+
+        fn condition(&self) -> Condition {
+            self.hands.0.lock().unwrap().conditions[&self.key]
+        }
+
+        fn side<T>(&self, work: impl FnOnce(&mut Side) -> T) -> T {
+            work(lock(&self.bench.core.people).as_mut().unwrap())
+        }
+
+        fn life(&self, index: u32) -> LifeState {
+            self.bench.kernel.inner().lives[&index].state
+        }
+
+        fn write(&self, expires: &str, more: &str) {
+            let text = format!(
+                "[agent]\nid = \"bot\"\nowner = \"o@example.com\"\npurpose = \"p\"\nexpires = {expires}\n{more}\n[[match]]\nuser = 4242\n"
+            );
+            std::fs::write(self.bench.dir.path().join("agents.d/bot.toml"), text).unwrap();
+        }
+    }
+
+    fn ann() -> Person {
+        Person { uid: 100, user: Some("ann".to_owned()) }
+    }
+
+    #[test]
+    fn suspended_is_told_first_then_stopped_and_a_decision_does_not_wake_it() {
+        let office = office();
+        let core = &office.bench.core;
+        let index = office.bound();
+        office.hold(5);
+        office.acts();
+        let reply = office.side(|side| core.suspend_by(side, "bot", &ann(), "odd").unwrap());
+        assert!(reply.complete && reply.state == "suspended" && reply.processes == 1, "{reply:?}");
+        assert_eq!((office.life(index), office.condition()), (LifeState::Suspended, Condition::Stopped));
+        let acts = office.acts();
+        assert_eq!(acts, [(office.key, Act::Stop)]);
+        // A time-out while suspended: the ticket is there, the process stays as it is.
+        let mut done = Done::default();
+        let later = Now { boot: u64::MAX, ..core.moment() };
+        office.side(|side| {
+            side.people.expire(later, &mut done).unwrap();
+            core.perform(side, done, later);
+        });
+        assert_eq!(office.acts(), []);
+        assert!(core.agents().iter().any(|agent| agent.state == "suspended"));
+        let row = office.side(|side| side.people.life("bot").unwrap().unwrap());
+        office.side(|side| {
+            core.change_life(side, "bot", LifeState::Active, Some(&ann()), "fine").unwrap();
+            assert!(core.resume_tree(side, &row, index).is_empty());
+        });
+        assert_eq!((office.life(index), office.condition()), (LifeState::Active, Condition::Runs));
+    }
+
+    #[test]
+    fn retired_is_for_ever_and_its_record_is_in_force_as_one_that_may_nothing() {
+        let office = office();
+        let core = &office.bench.core;
+        let index = office.bound();
+        let token = office.bench.dir.path().join("token");
+        std::fs::write(&token, "secret").unwrap();
+        let off = format!("[offboarding]\nremove_files = [\"{}\"]", token.display());
+        office.write("2099-01-01T00:00:00Z", "");
+        let path = office.bench.dir.path().join("agents.d/bot.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text}\n{off}\n")).unwrap();
+        core.load().unwrap();
+        office.hold(5);
+        let halted = office.side(|side| core.retire_agent(side, "bot", Some(&ann()), "done").unwrap());
+        assert!(halted.complete && halted.processes.len() == 1);
+        assert_eq!((office.life(index), office.condition()), (LifeState::Retired, Condition::Gone));
+        assert!(!token.exists());
+        let steps = office.side(|side| side.people.steps("bot").unwrap());
+        assert!(steps.len() == 1 && steps[0].result == "done" && steps[0].sha256.is_some());
+        let refused = core.load().unwrap().refused;
+        assert!(refused[0].reason.contains("retired"), "{refused:?}");
+        let image = office.bench.kernel.inner().applied.last().cloned().unwrap();
+        assert!(image.users.contains_key(&4242), "its programs are still recognised as its own");
+        assert!(core.agents().iter().any(|agent| agent.id == "bot" && agent.state == "retired"));
+        assert!(core.approvals(None, false).unwrap().approvals.is_empty(), "what it asked for is over");
+        // Whatever of it starts again is ended.
+        office.hands.0.lock().unwrap().conditions.insert(office.key, Condition::Runs);
+        core.people_tick();
+        assert_eq!(office.condition(), Condition::Gone);
+        assert!(office.bench.kinds().contains(&Kind::FindingViolation));
+    }
+
+    #[test]
+    fn an_end_date_ends_and_a_later_one_brings_back() {
+        let office = office();
+        let core = &office.bench.core;
+        let index = office.bound();
+        core.people_tick();
+        assert_eq!(office.life(index), LifeState::Active);
+        office.write("2020-01-01T00:00:00Z", "");
+        core.load().unwrap();
+        assert_eq!(office.life(index), LifeState::Expired, "before its record is in force");
+        core.people_tick();
+        assert_eq!(office.condition(), Condition::Gone);
+        assert!(office.bench.kinds().contains(&Kind::AgentExpired));
+        office.write("2099-01-01T00:00:00Z", "");
+        core.load().unwrap();
+        core.people_tick();
+        assert_eq!(office.life(index), LifeState::Active);
+        assert!(office.bench.kinds().contains(&Kind::AgentResumed));
+    }
+
+    #[test]
+    fn an_idle_agent_is_retired() {
+        let office = office();
+        let core = &office.bench.core;
+        let index = office.bound();
+        office.write("2099-01-01T00:00:00Z", "retire_when_idle = \"1h\"");
+        core.load().unwrap();
+        core.people_tick();
+        assert_eq!(office.life(index), LifeState::Active);
+        let long_ago = core.clock.now().before(Duration::from_secs(3700));
+        office
+            .side(|side| {
+                side.people.db().write(|tx| {
+                    let at = crate::people::store::wall_nanos(long_ago);
+                    tx.execute("UPDATE life SET active_wall = ?", [at]).map(drop)
+                })
+            })
+            .unwrap();
+        core.people_tick();
+        assert_eq!(office.life(index), LifeState::Retired);
+    }
+}
