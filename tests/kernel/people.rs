@@ -98,6 +98,8 @@ fn suspend_stops_a_fork_storm() -> Verdict {
     }
     assert_eq!(size(&trace), written, "it wrote after it was suspended");
     bad(&daemon, &["agent", "suspend", "bot"], "is suspended");
+    let mut new = launch(&daemon, &[], "exit 0");
+    assert!(wait::until(PATIENCE, || new.ended()) && !new.0.wait().unwrap().success(), "something new began");
     assert!(good(&daemon, &["agent", "review"]).contains("suspended"));
     good(&daemon, &["agent", "resume", "bot"]);
     assert!(wait::until(PATIENCE, || size(&trace) > written), "it does not go on");
@@ -130,7 +132,8 @@ fn session_has_an_end() -> Verdict {
     assert!(wait::until(PATIENCE, || short.ended()));
     let none = || good(&daemon, &["session", "list"]).contains("no sessions");
     assert!(wait::until(PATIENCE, none), "a session whose processes have ended goes on");
-    bad(&daemon, &["exec", "--agent", "bot", "--scope", "/dev/null", "--", "/bin/true"], "is no file");
+    let mut none = launch(&daemon, &["--scope", "/dev/null"], "exit 0");
+    assert!(wait::until(PATIENCE, || none.ended()) && !none.0.wait().unwrap().success());
     Ok(())
 }
 
@@ -192,10 +195,12 @@ fn retired_is_for_ever() -> Verdict {
 
 fn state_outlives_kill9() -> Verdict {
     let mut daemon = daemon("");
-    let _bot = launch(&daemon, &[], "while :; do sleep 1; done");
-    assert!(wait::until(PATIENCE, || !daemon.tree("bot").is_empty()), "it does not run");
+    // Before it runs: then it runs as root, and nobody that an agent runs as decides for it.
     let add = ["grant", "add", "--agent", "bot", "--exec", "/bin/sh", "--ttl", "1h", "--reason", "r"];
     good(&daemon, &add);
+    let _bot = launch(&daemon, &[], "while :; do sleep 1; done");
+    assert!(wait::until(PATIENCE, || !daemon.tree("bot").is_empty()), "it does not run");
+    bad(&daemon, &add, "never approves itself");
     good(&daemon, &["agent", "suspend", "bot"]);
     let tree = daemon.tree("bot");
     daemon.end_by(libc::SIGKILL);

@@ -103,13 +103,28 @@ impl Core {
     }
 
     /// Acts on the whole tree of an agent until all of it is as it should be.
-    pub(in crate::run) fn halt_agent(&self, side: &mut Side, agent: u32, act: Act) -> Halted {
+    pub(in crate::run) fn halt_agent(
+        &self,
+        side: &mut Side,
+        agent: u32,
+        act: Act,
+        frozen: Option<&str>,
+    ) -> Halted {
         let stop = self.stopper();
+        // What is frozen does not run, whatever its state says.
+        let mut list = || {
+            let mut keys = self.keys_of(agent)?;
+            if let Some(group) = frozen {
+                let still = freezer::frozen(group);
+                keys.retain(|key| !still.contains(&key.tgid));
+            }
+            Ok(keys)
+        };
         let mut patience = |round: usize| {
             stop.wait(PAUSE);
             round < ROUNDS_MAX
         };
-        halt(&mut || self.keys_of(agent), side.hands.as_mut(), act, &mut patience)
+        halt(&mut list, side.hands.as_mut(), act, &mut patience)
     }
 
     /// Changes a life, durably, and tells the kernel.
@@ -145,12 +160,17 @@ impl Core {
     /// Stops the whole tree, and nothing new goes ahead.
     pub(in crate::run) fn suspend_tree(&self, side: &mut Side, id: &str, agent: u32) -> Halted {
         let keys = self.keys_of(agent).unwrap_or_default();
-        if let Some(group) = freezer::freeze(&keys)
-            && let Err(error) = side.people.set_frozen(id, Some(&group))
+        let group = freezer::freeze(&keys);
+        if let Some(group) = &group
+            && let Err(error) = side.people.set_frozen(id, Some(group))
         {
             tracing::error!(%error, %group, "it is not kept that this control group is frozen");
         }
-        self.halt_agent(side, agent, Act::Stop)
+        let mut halted = self.halt_agent(side, agent, Act::Stop, group.as_deref());
+        if group.is_some() {
+            halted.processes.extend(keys);
+        }
+        halted
     }
 
     /// Lets a suspended tree go on where it stood.
@@ -188,7 +208,8 @@ impl Core {
         {
             tracing::error!(%error, %group, "cannot thaw; its processes are ended when it is");
         }
-        let halted = agent.map_or_else(Halted::default, |agent| self.halt_agent(side, agent, Act::Kill));
+        let halted =
+            agent.map_or_else(Halted::default, |agent| self.halt_agent(side, agent, Act::Kill, None));
         let (now, mut done) = (self.moment(), Done::default());
         let closed = side.people.close_agent(id, now, &mut done);
         closed.map_err(|error| unusable(&error))?;
@@ -262,35 +283,41 @@ impl Core {
         if let Err(error) = self.sync_lives() {
             tracing::error!(%error, "the kernel was not told the lives of agents");
         }
-        self.end_the_dead(side, now, done);
+        self.end_the_dead(side, now, done)?;
         Ok(changed)
     }
 
-    /// Ends what runs of agents that are retired or expired, however it came to run.
-    fn end_the_dead(&self, side: &mut Side, now: Now, done: &mut Done) {
-        let gone: BTreeSet<u32> = {
+    /// Ends what runs of agents that are retired or expired, and stops what runs of suspended ones, however it came to
+    /// run.
+    fn end_the_dead(&self, side: &mut Side, now: Now, done: &mut Done) -> Result<(), StoreError> {
+        let states: BTreeMap<u32, LifeState> = {
             let in_force = lock(&self.in_force);
-            let gone = in_force.lives.kernel.values();
-            let gone = gone.filter(|life| matches!(life.state, LifeState::Retired | LifeState::Expired));
-            gone.map(|life| life.agent).collect()
+            let lives = in_force.lives.kernel.values().filter(|life| life.state != LifeState::Active);
+            lives.map(|life| (life.agent, life.state)).collect()
         };
-        if gone.is_empty() {
-            return;
+        if states.is_empty() {
+            return Ok(());
         }
+        let groups = side.people.lives()?.into_iter().filter_map(|life| life.frozen);
+        let frozen: BTreeSet<u32> = groups.flat_map(|group| freezer::frozen(&group)).collect();
         for (tgid, entry) in lock(&self.port).procs().unwrap_or_default() {
+            let Some(state) = states.get(&entry.tag.agent) else { continue };
             let key = TaskKey { tgid, start: entry.start };
-            if !gone.contains(&entry.tag.agent) || side.hands.condition(key) == Condition::Gone {
-                continue;
-            }
+            let (act, words) = match (state, side.hands.condition(key)) {
+                (_, Condition::Gone) | (LifeState::Suspended, Condition::Stopped) => continue,
+                (LifeState::Suspended, _) if frozen.contains(&tgid) => continue,
+                (LifeState::Suspended, _) => {
+                    (Act::Stop, "a process of an agent that is suspended was stopped")
+                }
+                _ => (Act::Kill, "a process of an agent that is retired or expired was ended"),
+            };
             let id = lock(&self.live).engine.agents().name(entry.tag.agent);
-            let fields = [
-                ("pid", tgid.into()),
-                ("reason", "a process of an agent that is retired or expired was ended".into()),
-            ];
+            let fields = [("pid", tgid.into()), ("reason", words.into())];
             done.events.push(told(now, Kind::FindingViolation, &id, fields));
-            if let Err(error) = side.hands.act(key, Act::Kill) {
-                tracing::error!(pid = tgid, %error, "a process of an agent that is no more cannot be ended");
+            if let Err(error) = side.hands.act(key, act) {
+                tracing::error!(pid = tgid, %error, "{words}: it was not");
             }
         }
+        Ok(())
     }
 }
