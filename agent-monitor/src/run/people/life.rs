@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::Side;
 use crate::attribute::{Agents, TaskKey};
 use crate::control::ApiError;
-use crate::model::Kind;
+use crate::model::{Kind, Time};
 use crate::people::hands::{Act, Condition};
 use crate::people::life::halt::{Halted, halt};
-use crate::people::life::{LifeRow, freezer, offboard};
+use crate::people::life::{LifeError, LifeRow, freezer, offboard};
 use crate::people::who::Person;
 use crate::people::{Done, Now, StoreError, told};
 use crate::registry::Record;
@@ -21,6 +21,8 @@ use crate::run::port::{Life, LifeState, Port, PortError};
 const ROUNDS_MAX: usize = 5_000;
 /// One of them.
 const PAUSE: Duration = Duration::from_millis(2);
+/// How long before its end an agent is to be reviewed, where no date was set.
+const REVIEW_BEFORE: Duration = Duration::from_secs(14 * 86_400);
 
 /// Lives of agents, as far as they are known under no lock but their own.
 #[derive(Debug, Default)]
@@ -31,6 +33,14 @@ pub(in crate::run) struct Lives {
     kernel: BTreeMap<u32, Life>,
     /// Ends by number: the date in the record, and when that is in this boot. The same date never moves away.
     ends: BTreeMap<u32, (i128, u64)>,
+}
+
+/// What of a record has an end.
+struct End {
+    id: String,
+    over: bool,
+    expires: Time,
+    idle: Option<Duration>,
 }
 
 impl Core {
@@ -139,10 +149,8 @@ impl Core {
         let (now, mut done) = (self.moment(), Done::default());
         let changed = side.people.set_life(id, to, by, why, now, &mut done);
         let row = changed.map_err(|error| match &error {
-            crate::people::life::LifeError::Store(error) => unusable(error),
-            crate::people::life::LifeError::Not { .. } => {
-                ApiError::new(409, error.to_string(), "agent-monitor agent list")
-            }
+            LifeError::Store(error) => unusable(error),
+            LifeError::Not { .. } => ApiError::new(409, error.to_string(), "agent-monitor agent list"),
         })?;
         self.remember(side).map_err(|error| unusable(&error))?;
         let put = self.sync_lives();
@@ -193,7 +201,7 @@ impl Core {
         failed
     }
 
-    /// Ends everything of an agent for ever, and takes the steps of its off-boarding.
+    /// Ends everything of an agent for ever. The steps of its off-boarding are [`Core::off_board`]'s.
     pub(in crate::run) fn retire_agent(
         &self,
         side: &mut Side,
@@ -202,7 +210,7 @@ impl Core {
         why: &str,
     ) -> Result<Halted, ApiError> {
         let row = self.change_life(side, id, LifeState::Retired, by, why)?;
-        let (record, agent) = self.record_of(id);
+        let (_, agent) = self.record_of(id);
         if let Some(group) = &row.frozen
             && let Err(error) = freezer::thaw(group)
         {
@@ -213,11 +221,38 @@ impl Core {
         let (now, mut done) = (self.moment(), Done::default());
         let closed = side.people.close_agent(id, now, &mut done);
         closed.map_err(|error| unusable(&error))?;
-        let steps = record.map(|record| offboard::carry_out(&record.offboarding)).unwrap_or_default();
-        side.people.keep_steps(id, &steps, by, now, &mut done).map_err(|error| unusable(&error))?;
         self.perform(side, done, now);
         self.remember(side).map_err(|error| unusable(&error))?;
         Ok(halted)
+    }
+
+    /// Takes the steps of a retired agent's off-boarding. They may take their time, so no lock is held meanwhile.
+    pub(in crate::run) fn off_board(&self, id: &str, by: Option<&Person>) -> Result<(), ApiError> {
+        let (record, _) = self.record_of(id);
+        let steps = record.map(|record| offboard::carry_out(&record.offboarding)).unwrap_or_default();
+        self.with_people(|side| {
+            let (now, mut done) = (self.moment(), Done::default());
+            let kept = side.people.keep_steps(id, &steps, by, now, &mut done);
+            self.perform(side, done, now);
+            kept.map_err(|error| unusable(&error))
+        })
+    }
+
+    /// Takes the steps that a daemon before this one was kept from taking.
+    pub(in crate::run) fn finish_retirements(&self) {
+        let open: Vec<String> = {
+            let book = lock(&self.book);
+            let left = book.dead.iter().filter(|record| !record.offboarding.is_empty());
+            left.map(|record| record.id.as_str().to_owned()).filter(|id| self.is_retired(id)).collect()
+        };
+        for id in open {
+            let none = self.with_people(|side| side.people.steps(&id).map_err(|error| unusable(&error)));
+            if none.is_ok_and(|steps| steps.is_empty())
+                && let Err(error) = self.off_board(&id, None)
+            {
+                tracing::error!(%error, agent = %id, "the off-boarding was not finished");
+            }
+        }
     }
 
     /// The record of an agent, whatever its life, and its number.
@@ -227,64 +262,85 @@ impl Core {
         (book.loaded.get(id).or_else(dead).cloned(), book.agents.index(id))
     }
 
-    /// What time brings to agents: end dates and idleness. Whether the registry must be read again.
+    /// What time brings to agents: end dates, idleness, reviews. Whether the registry must be read again, and who is to be
+    /// off-boarded.
     pub(in crate::run) fn tick_lives(
         &self,
         side: &mut Side,
         now: Now,
         done: &mut Done,
-    ) -> Result<bool, StoreError> {
-        let records: Vec<Record> = {
-            let book = lock(&self.book);
-            book.loaded.records.iter().chain(&book.dead).cloned().collect()
-        };
+    ) -> Result<(bool, Vec<String>), StoreError> {
+        let ends = self.ends(now);
         let rows: BTreeMap<String, LifeRow> =
             side.people.lives()?.into_iter().map(|row| (row.agent.clone(), row)).collect();
-        let mut changed = false;
-        let mut idle = Vec::new();
-        for record in &records {
-            let id = record.id.as_str();
-            let row = rows.get(id);
+        let (mut changed, mut idle) = (false, Vec::new());
+        for end in &ends {
+            let row = rows.get(&end.id);
             let state = row.map_or(LifeState::Active, |row| row.state);
-            let over = self.is_over(record, now);
-            let to = match (state, over) {
+            let to = match (state, end.over) {
                 (LifeState::Active, true) => Some((LifeState::Expired, "its end date has come")),
                 (LifeState::Expired, false) => Some((LifeState::Active, "its record has a later end date")),
                 _ => None,
             };
             if let Some((to, why)) = to {
-                match side.people.set_life(id, to, None, why, now, done) {
+                match side.people.set_life(&end.id, to, None, why, now, done) {
                     Ok(_) => changed = true,
-                    Err(crate::people::life::LifeError::Store(error)) => return Err(error),
+                    Err(LifeError::Store(error)) => return Err(error),
                     Err(error) => tracing::error!(%error, "a life did not change"),
                 }
             }
-            if let Some(limit) = record.retire_when_idle
-                && state == LifeState::Active
-                && !over
-            {
-                let Some(last) = row.and_then(|row| row.active) else {
-                    side.people.set_active([(id, now.wall)].into_iter(), now)?;
-                    continue;
-                };
-                let passed = side.people.db().effective(now).unix_nanos() - last.unix_nanos();
-                if passed > i128::try_from(limit.value.as_nanos()).unwrap_or(i128::MAX) {
-                    idle.push(id.to_owned());
+            if state != LifeState::Active || end.over {
+                continue;
+            }
+            self.tell_review(side, end, row, now, done);
+            if let Some(limit) = end.idle {
+                match row.and_then(|row| row.active) {
+                    None => side.people.set_active([(end.id.as_str(), now.wall)].into_iter(), now)?,
+                    Some(last) => {
+                        let passed = side.people.db().effective(now).unix_nanos() - last.unix_nanos();
+                        if passed > i128::try_from(limit.as_nanos()).unwrap_or(i128::MAX) {
+                            idle.push(end.id.clone());
+                        }
+                    }
                 }
             }
         }
-        self.remember(side)?;
-        for id in idle {
-            changed = true;
-            if let Err(error) = self.retire_agent(side, &id, None, "it was idle for too long") {
-                tracing::error!(%error, agent = %id, "an idle agent was not retired");
-            }
+        if changed {
+            self.remember(side)?;
         }
+        idle.retain(|id| {
+            let retired = self.retire_agent(side, id, None, "it was idle for too long");
+            let error = retired.err().map(|error| tracing::error!(%error, agent = %id, "it was not retired"));
+            error.is_none()
+        });
         if let Err(error) = self.sync_lives() {
             tracing::error!(%error, "the kernel was not told the lives of agents");
         }
         self.end_the_dead(side, now, done)?;
-        Ok(changed)
+        Ok((changed || !idle.is_empty(), idle))
+    }
+
+    /// The ends of all agents.
+    fn ends(&self, now: Now) -> Vec<End> {
+        let book = lock(&self.book);
+        let end = |record: &Record| End {
+            id: record.id.as_str().to_owned(),
+            over: self.is_over(record, now),
+            expires: Time::from(record.expires.value),
+            idle: record.retire_when_idle.map(|idle| idle.value),
+        };
+        book.loaded.records.iter().chain(&book.dead).map(end).collect()
+    }
+
+    /// Says once that a review is due: on its date, or two weeks before the end where none was set.
+    fn tell_review(&self, side: &mut Side, end: &End, row: Option<&LifeRow>, now: Now, done: &mut Done) {
+        let due = row.and_then(|row| row.review_due).unwrap_or_else(|| end.expires.before(REVIEW_BEFORE));
+        if due > now.wall || side.reviews_told.get(&end.id) == Some(&due) {
+            return;
+        }
+        side.reviews_told.insert(end.id.clone(), due);
+        let fields = [("due", due.to_string().into()), ("expires", end.expires.to_string().into())];
+        done.events.push(told(now, Kind::AgentReviewDue, &end.id, fields));
     }
 
     /// Ends what runs of agents that are retired or expired, and stops what runs of suspended ones, however it came to

@@ -180,8 +180,9 @@ impl Core {
             bound_by: root.by,
             by: None,
         };
-        if let Err(error) = side.people.open_session(&new, now, done) {
-            self.broken(side, &error);
+        match side.people.open_session(&new, now, done) {
+            Ok(session) => lock(&self.live).engine.name_session(session.number, &session.id),
+            Err(error) => self.broken(side, &error),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::control::Daemon as _;
 use crate::control::people::PeopleDaemon as _;
 use crate::decode::encode::{head, record};
 use crate::model::{Agent, BoundBy, File, Hold, Process, Source, Verdict};
@@ -105,6 +106,53 @@ fn what_the_engine_sees_waits_and_a_person_lets_it_go_on() {
     assert_eq!(office.kinds(), [Kind::ApprovalRequested, Kind::ApprovalApproved]);
 }
 
+/// This process, as it would call.
+fn me() -> crate::control::Peer {
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    crate::control::Peer::of(&socket).unwrap()
+}
+
+#[test]
+fn the_api_decides_by_the_peers_credentials() {
+    use crate::people::api::{ApproveRequest, DenyRequest};
+    let office = office();
+    let core = &office.bench.core;
+    office.hold(0xa);
+    office.hold(0xb);
+    let (peer, root) = (me(), me().uid() == 0);
+    let form =
+        |form: &str, seconds| ApproveRequest { form: Some(form.to_owned()), seconds, ..Default::default() };
+    for (request, status) in
+        [(form("for", None), 400), (form("ever", None), 400), (form("once", Some(1)), 400)]
+    {
+        assert_eq!(core.approve(&peer, 1, &request).unwrap_err().status, status);
+    }
+    let why = ApproveRequest { why: Some("a\nb".to_owned()), ..Default::default() };
+    assert_eq!(core.approve(&peer, 1, &why).unwrap_err().status, 400);
+    assert_eq!(core.approve(&peer, 99, &form("once", None)).unwrap_err().status, 404);
+    let digest = Some("000000000000000c".to_owned());
+    let other = core.approve(&peer, 1, &ApproveRequest { digest, ..Default::default() });
+    assert_eq!(other.unwrap_err().status, 409);
+    let approved = core.approve(&peer, 1, &form("once", None));
+    let denied = core.deny(&peer, 2, &DenyRequest { why: None, suspend: true });
+    if !root {
+        assert_eq!((approved.unwrap_err().status, denied.unwrap_err().status), (403, 403));
+        assert!(office.bench.kernel.inner().tickets.is_empty());
+        return;
+    }
+    assert_eq!(
+        (approved.unwrap().state, denied.unwrap().state),
+        ("approved".to_owned(), "denied".to_owned())
+    );
+    assert!(core.agents().iter().any(|agent| agent.state == "suspended"));
+    let tickets = office.bench.kernel.inner().tickets.clone();
+    assert_eq!(
+        tickets.iter().map(|ticket| (ticket.digest, ticket.pass)).collect::<Vec<_>>(),
+        [(10, true), (11, false)]
+    );
+    assert_eq!(core.approve(&peer, 1, &form("once", None)).unwrap_err().status, 409);
+}
+
 #[test]
 fn time_denies_and_the_heart_beats_while_somebody_can_approve() {
     let office = office();
@@ -164,7 +212,6 @@ mod lives {
     //! Lives of agents: suspended, resumed, retired, expired.
 
     use super::*;
-    use crate::control::Daemon as _;
     use crate::people::who::Person;
     use crate::run::port::LifeState;
 
@@ -247,6 +294,10 @@ mod lives {
         core.load().unwrap();
         office.hold(5);
         let halted = office.side(|side| core.retire_agent(side, "bot", Some(&ann()), "done").unwrap());
+        assert!(token.exists());
+        core.load().unwrap();
+        // As if the daemon had ended here: the next one takes the steps.
+        core.people_tick();
         assert!(halted.complete && halted.processes.len() == 1);
         assert_eq!((office.life(index), office.condition()), (LifeState::Retired, Condition::Gone));
         assert!(!token.exists());
