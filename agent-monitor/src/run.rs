@@ -41,6 +41,8 @@ pub use self::reload::ReloadError;
 use crate::config::Config;
 use crate::control::{BindError, ControlError, Handle, Server, SocketConfig};
 use crate::health::Summary;
+use crate::people::store::Opened;
+use crate::people::{Db, Now};
 use crate::registry::LinuxFacts;
 use crate::registry::facts::HostFacts as _;
 use state::{State, StateError};
@@ -100,6 +102,8 @@ pub struct Prepared {
     config: Config,
     server: Server,
     state: State,
+    /// What people decided, and what the last daemon left of it.
+    people: (Db, Opened),
     /// Taken first: from then on a signal is a request, also while the programs load.
     signals: Signals,
 }
@@ -115,7 +119,11 @@ impl Prepared {
         let group = config.socket_group.as_deref().map(group).transpose()?;
         let server = Server::bind(&SocketConfig { path: config.socket.clone(), group })?;
         let state = State::open(&config.state_dir)?;
-        Ok(Self { config, server, state, signals })
+        // A daemon that does not know who is retired must not touch the kernel.
+        let clock = crate::clock::Clock::start();
+        let now = Now { wall: clock.now(), boot: clock.boot_nanos() };
+        let people = Db::open(&config.state_dir.join(people::STATE_FILE), &state::boot_id(), now)?;
+        Ok(Self { config, server, state, people, signals })
     }
 
     /// Starts the daemon over a loaded kernel side: registry in force, what runs already bound, threads at work.
@@ -123,9 +131,10 @@ impl Prepared {
     /// # Errors
     /// When any part does not start; what was attached is detached again.
     pub fn start(self, port: Box<dyn Port>) -> Result<Running, RunError> {
-        let Self { config, server, state, signals } = self;
+        let Self { config, server, state, people, signals } = self;
         let taken_over = port.taken_over();
         let core = Arc::new(Core::new(config, state, port));
+        core.open_people(people);
         let started = Running::start(Arc::clone(&core), server, signals);
         if started.is_err() {
             core.stop();
@@ -164,7 +173,6 @@ impl Running {
     fn start(core: Arc<Core>, server: Server, signals: Signals) -> Result<Self, RunError> {
         let thread = |what| move |source| RunError::Thread { what, source };
         core.resume();
-        core.open_people()?;
         // Recognition first, then the reader, so that nothing waits while what runs already is bound.
         core.load_records()?;
         core.resume_people();

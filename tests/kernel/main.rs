@@ -19,6 +19,7 @@ mod lifecycle;
 mod load;
 mod loss;
 mod network;
+mod people;
 mod privilege;
 mod process;
 mod scope_examples;
@@ -40,6 +41,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("privilege", privilege::CASES),
     ("binding", binding::CASES),
     ("lifecycle", lifecycle::CASES),
+    ("people", people::CASES),
     ("escape", escape::CASES),
     ("survive", survive::CASES),
     ("tamper", tamper::CASES),

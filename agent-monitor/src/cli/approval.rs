@@ -7,7 +7,7 @@ use agent_monitor::model::{Event, SCHEMA_VERSION};
 use agent_monitor::people::api::{
     ApprovalDetail, ApprovalList, ApprovalView, ApproveRequest, DecisionReply, DenyRequest,
 };
-use agent_monitor::people::approvals::view::span_words;
+use agent_monitor::people::approvals::view::left_words;
 use agent_monitor::registry::diagnostic::escape;
 use agent_monitor::registry::parse::parse_duration;
 use clap::{ArgGroup, Args, Subcommand};
@@ -140,7 +140,7 @@ fn table(out: &mut Out, list: &ApprovalList) -> anyhow::Result<()> {
             }
         };
         let left = if one.state == "pending" {
-            span_words(one.left_ms / 1000)
+            left_words(one.left_ms / 1000)
         } else {
             or_dash(one.decided_by.as_ref())
         };
@@ -189,10 +189,10 @@ fn text(out: &mut Out, detail: &ApprovalDetail) -> anyhow::Result<()> {
     let one = &detail.approval;
     let process = one.event.process.as_deref();
     let wait = match (one.state.as_str(), one.held) {
-        ("pending", true) => format!("held; denied by itself in {}", span_words(one.left_ms / 1000)),
+        ("pending", true) => format!("held; denied by itself in {}", left_words(one.left_ms / 1000)),
         ("pending", false) => format!(
             "refused, for it cannot be held; the next try may pass; asked for {} more",
-            span_words(one.left_ms / 1000)
+            left_words(one.left_ms / 1000)
         ),
         (state, _) => state.to_owned(),
     };

@@ -70,9 +70,9 @@ impl Link {
     /// Asks what waits, and for the one that is looked at.
     fn refresh(&self, app: &mut App) -> Result<(), ClientError> {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        self.agent.iter().for_each(|agent| {
+        if let Some(agent) = &self.agent {
             query.append_pair("agent", agent);
-        });
+        }
         let path = format!("/v1/approvals?{}", query.finish());
         let list: ApprovalList = self.runtime.block_on(self.client.get(&path))?;
         app.list(list);

@@ -112,7 +112,8 @@ pub(crate) mod fake {
         fn act(&mut self, key: TaskKey, act: Act) -> std::io::Result<()> {
             let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             inner.acts.push((key, act));
-            if let Some(condition) = inner.conditions.get_mut(&key) {
+            let known = inner.conditions.get_mut(&key);
+            if let Some(condition) = known.filter(|condition| **condition != Condition::Gone) {
                 *condition = match act {
                     Act::Wake => Condition::Runs,
                     Act::Stop => Condition::Stopped,

@@ -59,7 +59,9 @@ pub struct Approvers {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAllowed {
     /// The agent's own user.
-    #[error("{0} is a user that the agent runs as: an agent never approves itself")]
+    #[error(
+        "{0} is a user that the agent runs as, and an agent never approves itself: name other users in `approvers`"
+    )]
     Own(String),
     /// Not among the approvers.
     #[error("{who} is not among the approvers of this agent ({approvers})")]

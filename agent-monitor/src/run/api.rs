@@ -99,7 +99,22 @@ impl Daemon for Core {
             let registered = book.loaded.get(&request.agent).is_some();
             book.agents.index(&request.agent).filter(|_| registered)
         };
-        let agent = index.ok_or_else(|| ApiError::no_agent(&request.agent))?;
+        let agent = index.ok_or_else(|| match self.is_retired(&request.agent) {
+            true => {
+                let error = format!("agent {} is retired: nothing of it ever starts again", request.agent);
+                ApiError::new(409, error, "register a new agent with another id")
+            }
+            false => ApiError::no_agent(&request.agent),
+        })?;
+        let state = self.life_of(agent);
+        if state != LifeState::Active {
+            let error = format!(
+                "agent {} is {}: nothing of it starts",
+                request.agent,
+                crate::people::life::word(state)
+            );
+            return Err(ApiError::new(409, error, "agent-monitor agent review ID says by whom and why"));
+        }
         let key = self.key_of(peer)?;
         let session = match self.has_people() {
             true => Some(self.launch_session(peer, (&request.agent, agent), key, request)?),

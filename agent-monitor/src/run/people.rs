@@ -12,14 +12,13 @@ mod runs_api;
 mod scopes;
 mod who;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::core::{Core, lock};
 use super::port::{LifeState, PortError};
-use super::state::boot_id;
 use crate::attribute::TaskKey;
-use crate::model::{Event, Kind};
+use crate::model::{Event, Kind, Time};
 use crate::people::approvals::Asked;
 use crate::people::hands::{Act, Condition, Hands, LinuxHands};
 use crate::people::notify::Notifier;
@@ -54,15 +53,19 @@ pub(super) struct Side {
     pub(super) notifier: Notifier,
     pub(super) opened: Opened,
     ticks: u64,
+    /// Reviews of which it was said that they are due.
+    pub(super) reviews_told: BTreeMap<String, Time>,
     /// Why nobody can be asked now; then there is no heartbeat, and the kernel refuses what it would hold.
     broken: Option<String>,
 }
 
 /// What has changed by itself: then scopes are compiled again, or the registry is read again.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Changed {
     grants: bool,
     lives: bool,
+    /// Who is to be off-boarded.
+    retired: Vec<String>,
 }
 
 impl std::fmt::Debug for Side {
@@ -80,15 +83,9 @@ impl Core {
         Now { wall: self.clock.now(), boot: self.clock.boot_nanos() }
     }
 
-    /// Opens the database of people's decisions in the state directory.
-    ///
-    /// # Errors
-    /// When it cannot be used; then the daemon must not run, for it would not know who is retired.
-    pub fn open_people(&self) -> Result<(), StoreError> {
-        let path = self.config.state_dir.join(STATE_FILE);
-        let (db, opened) = Db::open(&path, &boot_id(), self.moment())?;
+    /// Takes the database of people's decisions, and acts on this host's processes.
+    pub(super) fn open_people(&self, (db, opened): (Db, Opened)) {
         self.admit_people(db, opened, Box::new(LinuxHands), Box::new(LinuxDirectory));
-        Ok(())
     }
 
     /// Takes an open database and the hands that act on processes.
@@ -107,7 +104,16 @@ impl Core {
             Notifier::silent()
         });
         let people = People::new(db, settings);
-        let mut side = Side { people, hands, directory, notifier, opened, ticks: 0, broken: None };
+        let mut side = Side {
+            people,
+            hands,
+            directory,
+            notifier,
+            opened,
+            ticks: 0,
+            reviews_told: BTreeMap::new(),
+            broken: None,
+        };
         if let Err(error) = self.remember(&mut side) {
             self.broken(&mut side, &error);
         }
@@ -122,7 +128,7 @@ impl Core {
     /// What a new daemon does with what the one before left: called once, with the registry loaded.
     pub(super) fn resume_people(&self) {
         let now = self.moment();
-        let losses: std::collections::BTreeMap<String, OnDaemonLoss> = {
+        let losses: BTreeMap<String, OnDaemonLoss> = {
             let book = lock(&self.book);
             let loss = |record: &crate::registry::Record| {
                 (record.id.value.as_str().to_owned(), record.on_daemon_loss)
@@ -215,7 +221,16 @@ impl Core {
         {
             tracing::error!(%error, "the kernel cannot be told that somebody can approve");
         }
+        let first = side.ticks == 1;
         drop(guard);
+        for id in &changed.retired {
+            if let Err(error) = self.off_board(id, None) {
+                tracing::error!(%error, agent = %id, "the off-boarding was not finished");
+            }
+        }
+        if first {
+            self.finish_retirements();
+        }
         if changed.lives {
             // An agent that is over is in force as one that may do nothing.
             if let Err(error) = self.load() {
@@ -246,7 +261,8 @@ impl Core {
             }
         }
         let grants = self.tick_runs(side, now, done)?;
-        Ok(Changed { grants, lives: self.tick_lives(side, now, done)? })
+        let (lives, retired) = self.tick_lives(side, now, done)?;
+        Ok(Changed { grants, lives, retired })
     }
 
     fn broken(&self, side: &mut Side, error: &StoreError) {

@@ -182,6 +182,8 @@ impl Core {
             loaded.refused.push(Refused { path, record: boxed, diagnostics: vec![problem] });
             dead.push(record);
         }
+        // A good record with the same id is the agent's now.
+        dead.retain(|record| loaded.records.iter().all(|good| good.id.value != record.id.value));
         for record in &mut dead {
             record.mode.value = crate::registry::Mode::Enforce;
             let nothing = scope::Verdict::Deny;

@@ -1,7 +1,8 @@
 //! How the screen looks. All text from agents is escaped before it is drawn.
 
+use agent_monitor::model::Event;
 use agent_monitor::people::api::{ApprovalDetail, ApprovalView};
-use agent_monitor::people::approvals::view::span_words;
+use agent_monitor::people::approvals::view::{left_words, span_words};
 use agent_monitor::registry::diagnostic::escape;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -9,11 +10,13 @@ use ratatui::style::{Color, Modifier, Style, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 
-use super::super::{approval, event_line, output::or_dash};
+use super::super::{approval, output::or_dash};
 use super::state::{App, Says};
 
 /// Lines of the list at most.
 const LIST_MAX: usize = 8;
+/// Characters of a command line at most.
+const COMMAND_MAX: usize = 240;
 
 pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
     let list = u16::try_from(app.waiting.len().clamp(1, LIST_MAX)).unwrap_or(1) + 2;
@@ -78,7 +81,7 @@ fn draw_list(frame: &mut Frame<'_>, app: &App, area: Rect) {
 /// What is left of the time, as of now.
 fn left_of(app: &App, one: &ApprovalView) -> String {
     let age = u64::try_from(app.age.as_millis()).unwrap_or(0);
-    span_words(one.left_ms.saturating_sub(age) / 1000)
+    left_words(one.left_ms.saturating_sub(age) / 1000)
 }
 
 /// The first characters, with a mark where there were more.
@@ -96,8 +99,6 @@ fn draw_detail(frame: &mut Frame<'_>, app: &App, detail: &ApprovalDetail, area: 
     let process = one.event.process.as_deref();
     let user = process.and_then(|process| process.user.clone().or(process.uid.map(|uid| uid.to_string())));
     let pid = process.map_or_else(|| "-".to_owned(), |process| process.pid.to_string());
-    let network = one.event.network.as_ref();
-    let name = network.and_then(|network| network.name.clone());
     let what = format!("{} {}", one.event.kind, approval::object(&one.event));
     let held =
         if one.held { "the process is stopped inside it" } else { "it was refused; the next try may pass" };
@@ -115,9 +116,8 @@ fn draw_detail(frame: &mut Frame<'_>, app: &App, detail: &ApprovalDetail, area: 
     let labels = if one.event.labels.is_empty() { "none".to_owned() } else { one.event.labels.join(", ") };
     let mut lines = vec![
         field("WHAT", &what, Style::new().bold().yellow()),
-        field("NAME", &or_dash(name), Style::new()),
         field("RULE", &or_dash(one.event.rule.as_ref()), Style::new()),
-        field("COMMAND", &approval::command(&one.event), Style::new().bold()),
+        field("COMMAND", &shortened(&approval::command(&one.event)), Style::new().bold()),
         field(
             "PROCESS",
             &format!("pid {pid} as {} in {}", or_dash(user), or_dash(process.and_then(|p| p.cwd.as_ref()))),
@@ -135,18 +135,32 @@ fn draw_detail(frame: &mut Frame<'_>, app: &App, detail: &ApprovalDetail, area: 
         field("WAITS", &waits, Style::new()),
         field("YES", &format!("{people}; may: {}", one.approvers), Style::new()),
     ];
-    if network.is_none() {
-        lines.remove(1);
-    }
     let room = usize::from(area.height.saturating_sub(3)).saturating_sub(lines.len());
     if room > 1 && !detail.recent.is_empty() {
         lines.push(Line::from(" recent actions").dim());
         let skip = detail.recent.len().saturating_sub(room - 1);
-        let recent = detail.recent.iter().skip(skip);
-        lines.extend(recent.map(|event| Line::from(format!(" {}", event_line::render(event, false))).dim()));
+        lines.extend(detail.recent.iter().skip(skip).map(|event| Line::from(recent(event)).dim()));
     }
     let title = format!(" approval {} ", one.id);
-    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(title)), area);
+    frame.render_widget(
+        Paragraph::new(lines).wrap(Wrap { trim: false }).block(Block::bordered().title(title)),
+        area,
+    );
+}
+
+/// A recent action in one line.
+fn recent(event: &Event) -> String {
+    let time = event.time.timestamp().strftime("%H:%M:%S").to_string();
+    let verdict = event.verdict.map_or("note", |verdict| verdict.as_str());
+    format!(" {time} {verdict:<5} {} {}", event.kind, escape(&approval::object(event)))
+}
+
+/// A command line that leaves room for the rest of the screen.
+fn shortened(command: &str) -> String {
+    match command.chars().count().checked_sub(COMMAND_MAX) {
+        None | Some(0) => command.to_owned(),
+        Some(more) => format!("{} ({more} more characters: approval show)", clip(command, COMMAND_MAX)),
+    }
 }
 
 fn field(name: &str, value: &str, style: Style) -> Line<'static> {

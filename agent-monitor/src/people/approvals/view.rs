@@ -154,6 +154,16 @@ pub fn means(view: &ApprovalView, form: Form, session: Option<&str>) -> FormView
     FormView { form: form.to_owned(), means, widens }
 }
 
+/// What is left of a time: `8 min 12 s`, `42 s`, `2 h 05 min`.
+#[must_use]
+pub fn left_words(seconds: u64) -> String {
+    match seconds {
+        s if s >= 3600 => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
+        s if s >= 60 => format!("{} min {:02} s", s / 60, s % 60),
+        s => format!("{s} s"),
+    }
+}
+
 /// `10 min`, `90 s`, `2 h`.
 #[must_use]
 pub fn span_words(seconds: u64) -> String {

@@ -39,6 +39,13 @@ pub fn freeze(keys: &[TaskKey]) -> Option<String> {
     None
 }
 
+/// The processes that are in a frozen group; none where it is not frozen.
+#[must_use]
+pub fn frozen(group: &str) -> BTreeSet<u32> {
+    let dir = PathBuf::from(format!("{ROOT}{group}"));
+    if is_frozen(&dir) { members(&dir).unwrap_or_default() } else { BTreeSet::new() }
+}
+
 /// Lets a frozen group go on.
 ///
 /// # Errors

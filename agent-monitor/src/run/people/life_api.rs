@@ -134,12 +134,14 @@ impl LivesDaemon for Core {
     fn retire(&self, peer: &Peer, id: &str, request: &WhyRequest) -> Result<LifeReply, ApiError> {
         let why = request.why.as_deref().unwrap_or("by hand");
         plain("why", why)?;
-        let reply = self.with_people(|side| {
+        let (by, halted) = self.with_people(|side| {
             self.known(id)?;
             let by = self.operator(side, peer, id, "retire")?;
             let halted = self.retire_agent(side, id, Some(&by), why)?;
-            self.life_reply(side, id, &halted)
+            Ok((by, halted))
         })?;
+        self.off_board(id, Some(&by))?;
+        let reply = self.with_people(|side| self.life_reply(side, id, &halted))?;
         if let Err(error) = self.load() {
             tracing::error!(%error, "the registry was not read again after a retirement");
         }
