@@ -14,14 +14,18 @@ mod events;
 mod exec;
 mod exit;
 mod explain;
+mod hold;
+mod key;
 mod learn;
 mod log;
 mod manual;
 mod output;
+mod place;
 mod replay;
 mod run;
 mod status;
 mod summary;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -56,6 +60,9 @@ struct Shared {
     /// Directory of agent records [default: /etc/agent-monitor/agents.d]
     #[arg(long, global = true, env = "AGENT_MONITOR_REGISTRY", value_name = "DIR", help_heading = "Places")]
     registry: Option<PathBuf>,
+    /// Where the daemon keeps its state and the log [default: /var/lib/agent-monitor]
+    #[arg(long, global = true, env = "AGENT_MONITOR_STATE_DIR", value_name = "DIR", help_heading = "Places")]
+    state_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,6 +86,14 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Say what a changed scope would have done to recorded activity
     Replay(replay::ReplayArgs),
+    /// Say whether a log or bundle is what was written: offline, with the public key
+    Verify(verify::VerifyArgs),
+    /// Show or change the key that signs the log
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Keep records from being removed by age or size
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
     /// Write completions for a shell
     Completions(manual::CompletionsArgs),
     /// Write the manual page
@@ -103,6 +118,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Events(args) => events::run(&args, &shared),
         Command::Explain(args) => explain::run(&args, &shared),
         Command::Replay(args) => replay::run(&args),
+        Command::Verify(args) => verify::run(&args, &shared),
+        Command::Key(command) => key::run(&command, &shared),
+        Command::Hold(command) => hold::run(&command, &shared),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
     }
@@ -114,6 +132,7 @@ impl Shared {
         Ok(Layer {
             socket: absolute(self.socket.as_deref())?,
             registry: absolute(self.registry.as_deref())?,
+            state_dir: absolute(self.state_dir.as_deref())?,
             ..Layer::default()
         })
     }

@@ -4,13 +4,19 @@
 //! environment arrive as one [`Layer`] (clap reads both), the file as another. The file is optional only at its
 //! default place. Here nothing is checked against the host; `run` does that.
 
+mod log;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use log::LogLayer;
+
+use crate::log::Settings;
 use crate::record::Limits;
+use crate::redact::{OwnRule, Redactor, RuleError};
 use crate::registry::{Code, Diagnostic, Severity, source::Source};
 
 /// Where the file is looked for.
@@ -93,6 +99,10 @@ pub struct Config {
     pub force_partial: bool,
     /// A clean end takes everything out of the kernel, also while agents are enforced.
     pub detach_on_exit: bool,
+    /// The durable log.
+    pub log: Settings,
+    /// Redaction rules of the operator's own; they compile.
+    pub redact: Vec<OwnRule>,
 }
 
 /// Some of the settings, from one place. As TOML it is the configuration file.
@@ -123,6 +133,10 @@ pub struct Layer {
     pub detach_on_exit: Option<bool>,
     /// Table `[record]`.
     pub record: RecordLayer,
+    /// Table `[log]`.
+    pub log: LogLayer,
+    /// Tables `[[redact]]`.
+    pub redact: Vec<OwnRule>,
     /// Flag only.
     #[serde(skip)]
     pub demo: bool,
@@ -162,6 +176,9 @@ pub enum ConfigError {
         /// What is possible.
         range: &'static str,
     },
+    /// A redaction rule cannot be used.
+    #[error(transparent)]
+    Redact(#[from] RuleError),
     /// A path must be absolute, for a daemon has no place of its own.
     #[error("{key}: {} is not absolute", path.display())]
     Relative {
@@ -222,6 +239,8 @@ impl Layer {
             ring_kib: self.ring_kib.or(below.ring_kib),
             force_partial: self.force_partial.or(below.force_partial),
             detach_on_exit: self.detach_on_exit.or(below.detach_on_exit),
+            log: self.log.over(below.log),
+            redact: if self.redact.is_empty() { below.redact } else { self.redact },
             demo: self.demo || below.demo,
         }
     }
@@ -242,7 +261,10 @@ impl Layer {
             let range = "a power of two from 4 to 1048576 KiB";
             return Err(ConfigError::Range { key: "ring-kib", value: ring_kib, range });
         }
+        Redactor::new([0; 32], &self.redact)?;
         Ok(Config {
+            log: self.log.finish()?,
+            redact: self.redact,
             registry: absolute("registry", self.registry, REGISTRY)?,
             state_dir: absolute("state-dir", self.state_dir, STATE_DIR)?,
             socket: absolute("socket", self.socket, SOCKET)?,

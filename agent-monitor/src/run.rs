@@ -19,6 +19,7 @@ pub mod host;
 pub mod live;
 mod notify;
 pub mod port;
+mod record;
 pub mod reload;
 mod report;
 pub mod state;
@@ -122,6 +123,7 @@ impl Prepared {
         let Self { config, server, state, signals } = self;
         let taken_over = port.taken_over();
         let core = Arc::new(Core::new(config, state, port));
+        core.keep_record();
         let started = Running::start(Arc::clone(&core), server, signals);
         if started.is_err() {
             core.stop();
@@ -231,6 +233,7 @@ impl Running {
         let detached = core.let_go();
         let served = control.shutdown();
         core.store().close();
+        core.store().log().iter().for_each(|log| log.close());
         read.map_err(|error| RunError::Reader(error.to_string()))?;
         detached?;
         served?;

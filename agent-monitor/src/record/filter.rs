@@ -161,7 +161,7 @@ fn kind_pattern(text: &str) -> Result<KindPattern, FilterError> {
             field: "kind",
             problem: unknown.to_string(),
             hint: "a kind (file.open), or a family: process, file, network, privilege, tamper, agent, session, \
-                   grant, approval, finding, gap",
+                   grant, approval, finding, gap, log",
         },
     )
 }

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::engine::{BindOutcome, BindRequest, Engine, Output, gaps};
 use crate::health::Health;
 use crate::health::doctor::Report;
+use crate::log::recorder::LogStatus;
 use crate::model::{Event, Kind, Time};
 use crate::record::Store;
 use crate::registry::Loaded;
@@ -61,6 +62,8 @@ pub struct Core {
     pub(super) book: Mutex<Book>,
     pub(super) live: Mutex<Live>,
     pub(super) port: Mutex<Box<dyn Port>>,
+    /// Why there is no log, where there should be one.
+    pub(super) log_failed: Mutex<Option<LogStatus>>,
     stop: (Mutex<bool>, Condvar),
 }
 
@@ -97,6 +100,7 @@ impl Core {
             book: Mutex::new(book),
             live: Mutex::new(Live { engine, host: LiveHost::default() }),
             port: Mutex::new(port),
+            log_failed: Mutex::default(),
             stop: (Mutex::new(false), Condvar::new()),
             config,
         }
