@@ -14,6 +14,7 @@ mod events;
 mod exec;
 mod exit;
 mod explain;
+mod export;
 mod hold;
 mod key;
 mod learn;
@@ -21,8 +22,10 @@ mod log;
 mod manual;
 mod output;
 mod place;
+mod recorded;
 mod replay;
 mod run;
+mod source;
 mod status;
 mod summary;
 mod verify;
@@ -88,6 +91,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Say whether a log or bundle is what was written: offline, with the public key
     Verify(verify::VerifyArgs),
+    /// Write recorded events in forms that others read, or an evidence bundle
+    Export(Box<export::ExportArgs>),
     /// Show or change the key that signs the log
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -119,6 +124,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => explain::run(&args, &shared),
         Command::Replay(args) => replay::run(&args),
         Command::Verify(args) => verify::run(&args, &shared),
+        Command::Export(args) => export::run(&args, &shared),
         Command::Key(command) => key::run(&command, &shared),
         Command::Hold(command) => hold::run(&command, &shared),
         Command::Completions(args) => manual::completions(&args),

@@ -4,8 +4,8 @@
 //! [`ocsf`], [`timesketch`] and [`html`] give them a form, [`bundle`] makes evidence of them. Nothing here is in memory
 //! as a whole but counts, the process tree and the timeline, which are bounded.
 
-// pub mod bundle;
-// pub mod html;
+pub mod bundle;
+pub mod html;
 pub mod ocsf;
 pub mod pseudonym;
 pub mod sentence;
