@@ -55,8 +55,8 @@ pub(crate) struct EventsArgs {
     #[arg(long, value_name = "WORDS")]
     text: Vec<String>,
     /// Ask the durable log, not the daemon: of this host's daemon, or a log, bundle or JSONL file
-    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "", conflicts_with = "follow")]
-    log: Option<PathBuf>,
+    #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with = "follow")]
+    log: Option<Option<PathBuf>>,
     /// Show the process tree with what each did (with --log)
     #[arg(long, requires = "log", conflicts_with_all = ["timeline", "limit"])]
     tree: bool,
@@ -84,15 +84,20 @@ pub(crate) fn run(args: &EventsArgs, shared: &Shared) -> anyhow::Result<ExitCode
     // Mistakes are told without a daemon too.
     let filter = spec.compile(clock::now())?;
     if let Some(log) = &args.log {
-        return recorded(args, shared, log, &filter);
+        return recorded(args, shared, log.as_deref(), &filter);
     }
     let client = shared.client()?;
     let matched = block_on(read(args, &client, &path(args, &spec)))??;
     Ok(if matched > 0 { ExitCode::from(args.exit_code) } else { ExitCode::SUCCESS })
 }
 
-fn recorded(args: &EventsArgs, shared: &Shared, log: &Path, filter: &Filter) -> anyhow::Result<ExitCode> {
-    let from = if log.as_os_str().is_empty() { place::log_or_own(None, shared)? } else { log.to_owned() };
+fn recorded(
+    args: &EventsArgs,
+    shared: &Shared,
+    log: Option<&Path>,
+    filter: &Filter,
+) -> anyhow::Result<ExitCode> {
+    let from = log.map_or_else(|| place::log_or_own(None, shared), |path| Ok(path.to_owned()))?;
     let view = match (args.tree, args.timeline) {
         (true, _) => View::Tree,
         (_, true) => View::Timeline,

@@ -347,7 +347,7 @@ impl ExportArgs {
         let keys = place::keys_beside(log);
         let (trusted, _) = place::trusted(&self.key, log.parent().unwrap_or(Path::new("/")))?;
         let sign = if self.unsigned { None } else { Some(signing(&keys)?) };
-        let program = fs::File::open("/proc/self/exe").and_then(manifest::hash).map(|(hash, _)| hash);
+        let program = File::open("/proc/self/exe").and_then(manifest::hash).map(|(hash, _)| hash);
         let tool = [
             ("name", "agent-monitor".to_owned()),
             ("version", env!("CARGO_PKG_VERSION").to_owned()),

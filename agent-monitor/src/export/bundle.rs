@@ -49,3 +49,6 @@ impl BundleError {
         move |source| Self::File { action, file: file.display().to_string(), source }
     }
 }
+
+#[cfg(test)]
+mod tests;

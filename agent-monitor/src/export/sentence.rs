@@ -131,8 +131,7 @@ fn what(event: &Event) -> String {
         kind if kind.family() == Family::Gap => of_gap(event),
         kind => {
             let about = kind.about().trim_end_matches('.');
-            let detail =
-                event.detail.iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "record" | "doctor"));
+            let detail = event.detail.iter().flatten().filter(|(key, _)| !is_long(key));
             let detail = detail
                 .map(|(key, value)| {
                     format!("{key} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
@@ -144,6 +143,14 @@ fn what(event: &Event) -> String {
             format!("[{kind}] {about}{object}{}{detail}", if detail.is_empty() { "" } else { "; " })
         }
     }
+}
+
+/// Details that are documents or ids of their own: shown where they belong.
+fn is_long(key: &str) -> bool {
+    matches!(
+        key,
+        "record" | "doctor" | "command_line" | "machine_id" | "boot_id" | "program_sha256" | "sha256"
+    )
 }
 
 fn of_gap(event: &Event) -> String {

@@ -71,7 +71,7 @@ fn full(kind: Kind) -> Event {
         exit_code: (kind == Kind::ProcessExit).then_some(3),
         ..Process::default()
     }));
-    let mut detail = serde_json::Map::new();
+    let mut detail = Map::new();
     match kind.family() {
         crate::model::Family::File => {
             event.file = Some(File {

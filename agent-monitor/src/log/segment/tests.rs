@@ -56,7 +56,7 @@ fn a_closed_segment_gives_its_lines_back_by_block_and_whole() {
 fn every_changed_byte_is_an_error_or_changes_the_lines() {
     let text = lines(20);
     let (mut file, index) = sealed(&text);
-    let length = file.seek(std::io::SeekFrom::End(0)).unwrap();
+    let length = file.seek(io::SeekFrom::End(0)).unwrap();
     for at in 0..length {
         use std::os::unix::fs::FileExt as _;
         let mut byte = [0];

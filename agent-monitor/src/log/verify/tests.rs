@@ -206,7 +206,7 @@ fn other_keys_and_old_keys_are_named() {
     let mut writer = place.writer(settings(), 0);
     writer.checkpoint(&moment(1), false).unwrap();
     let old = place.keys().load().unwrap();
-    place.keys().rotate(crate::model::Time::EPOCH).unwrap();
+    place.keys().rotate(Time::EPOCH).unwrap();
     writer.checkpoint(&moment(2), false).unwrap();
     writer.append(&event(3));
     writer.checkpoint(&moment(3), true).unwrap();
@@ -226,7 +226,7 @@ fn other_keys_and_old_keys_are_named() {
         assert_eq!((found.kind, found.checkpoint), (Kind::OtherKey, Some(3)), "{found:?}");
     }
     let none = Options { keys: vec![SecretKey::new("x", &[1; 32]).public()], ..Options::default() };
-    assert_eq!(super::log(&place.dir(), &none).unwrap().damage[0].kind, Kind::OtherKey);
+    assert_eq!(log(&place.dir(), &none).unwrap().damage[0].kind, Kind::OtherKey);
 }
 
 #[test]
@@ -310,8 +310,8 @@ fn a_log_that_is_being_written_has_a_tail_and_says_so() {
     writer.flush().unwrap();
     let options =
         |second| Options { keys: place.trusted(), now: Some(moment(second).time), ..Options::default() };
-    let live = super::log(&place.dir(), &options(2)).unwrap();
+    let live = log(&place.dir(), &options(2)).unwrap();
     assert!(live.ok && live.notes[0].contains("1 records wait"), "{live:?}");
-    let dead = super::log(&place.dir(), &options(60)).unwrap();
+    let dead = log(&place.dir(), &options(60)).unwrap();
     assert_eq!(dead.damage[0].kind, Kind::UnsealedTail);
 }

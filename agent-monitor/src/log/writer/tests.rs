@@ -50,7 +50,7 @@ fn a_crash_says_what_was_kept_and_the_log_goes_on() {
         Writer::open(&place.dir(), place.keys(), settings(), "host", &moment(60)).unwrap();
     assert_eq!((opened.unsealed, opened.closed, opened.first_record), (5, false, 7));
     let (bytes, kept) = opened.cut.unwrap();
-    assert_eq!((bytes, std::fs::read(kept).unwrap().len()), (29, 29));
+    assert_eq!((bytes, fs::read(kept).unwrap().len()), (29, 29));
     writer.checkpoint(&moment(61), true).unwrap();
     let report = place.verify();
     assert!(report.ok, "{report:?}");
@@ -61,8 +61,8 @@ fn a_crash_says_what_was_kept_and_the_log_goes_on() {
 fn what_was_sealed_and_is_damaged_is_set_aside_not_repaired() {
     let place = Place::filled(50, 10, settings());
     let path = segment::path(&place.dir(), 0, false);
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replacen("/srv/20\"", "/srv/21\"", 1)).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("/srv/20\"", "/srv/21\"", 1)).unwrap();
     let (writer, opened) = Writer::open(&place.dir(), place.keys(), settings(), "host", &moment(60)).unwrap();
     let (aside, reason) = opened.aside.unwrap();
     assert!(aside.join("00000000000000000000.open").exists() && reason.contains("sealed"), "{reason}");
@@ -84,10 +84,7 @@ fn a_new_key_is_taken_up_while_running_and_between_lives() {
     let report = place.verify();
     assert!(report.ok, "{report:?}");
     assert_eq!(report.keys.len(), 4);
-    assert_eq!(
-        std::fs::read_to_string(segment::path(&place.dir(), 0, false)).unwrap().matches("\nK ").count(),
-        3
-    );
+    assert_eq!(fs::read_to_string(segment::path(&place.dir(), 0, false)).unwrap().matches("\nK ").count(), 3);
 }
 
 #[test]
@@ -96,7 +93,7 @@ fn a_key_put_in_its_place_is_not_taken_up() {
     let mut writer = place.writer(settings(), 0);
     writer.checkpoint(&moment(1), true).unwrap();
     drop(writer);
-    std::fs::remove_dir_all(place.keys().dir()).unwrap();
+    fs::remove_dir_all(place.keys().dir()).unwrap();
     let (_, opened) = Writer::open(&place.dir(), place.keys(), settings(), "host", &moment(60)).unwrap();
     assert!(opened.aside.unwrap().1.contains("a checkpoint"), "signed with a key that is not known here");
 }
@@ -130,7 +127,7 @@ fn clocks_and_late_checkpoints_are_declared() {
     writer.checkpoint(&moment(500), true).unwrap();
     let report = place.verify();
     assert!(report.ok, "{report:?}");
-    let text = std::fs::read_to_string(segment::path(&place.dir(), 0, false)).unwrap();
+    let text = fs::read_to_string(segment::path(&place.dir(), 0, false)).unwrap();
     assert!(text.contains("\"log.clock\"") && text.contains("checkpoint_late"), "{text}");
 }
 
@@ -152,13 +149,13 @@ proptest! {
         writer.flush().unwrap();
         drop(writer);
         let path = segment::path(&place.dir(), 0, false);
-        let whole = std::fs::read(&path).unwrap();
+        let whole = fs::read(&path).unwrap();
         let header = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
         let cut = header + ((whole.len() - header) as f64 * at) as usize;
         let mut torn = whole[..cut].to_vec();
         torn.extend(std::iter::repeat_n(0, zeroes));
         torn.extend(&noise);
-        std::fs::write(&path, &torn).unwrap();
+        fs::write(&path, &torn).unwrap();
         let records = whole[..cut].split_inclusive(|b| *b == b'\n').filter(|l| l.starts_with(b"R ") && l.ends_with(b"\n")).count() as u64;
         let (mut writer, opened) = Writer::open(&place.dir(), place.keys(), settings(), "host", &moment(60)).unwrap();
         prop_assert_eq!(opened.aside, None);
