@@ -12,6 +12,7 @@ mod binding;
 mod budget;
 mod demo;
 mod escape;
+mod evidence;
 mod file;
 mod landlock;
 mod lifecycle;
@@ -42,6 +43,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("escape", escape::CASES),
     ("survive", survive::CASES),
     ("tamper", tamper::CASES),
+    ("evidence", evidence::CASES),
     ("demo", demo::CASES),
     ("loss", loss::CASES),
     ("landlock", landlock::CASES),

@@ -128,6 +128,17 @@ fn what(event: &Event) -> String {
                 count(network.and_then(|network| network.bytes_received))
             )
         }
+        Kind::LogOpened => {
+            let word =
+                |key: &str| event.detail.as_ref().and_then(|detail| detail.get(key)).map(ToString::to_string);
+            let before = word("before").unwrap_or_default();
+            let kept = word("unsealed_records_kept")
+                .map_or_else(String::new, |kept| format!("; {kept} unsealed records kept"));
+            let cut = word("torn_bytes_cut")
+                .map_or_else(String::new, |cut| format!("; {cut} bytes of a torn end cut off"));
+            format!("opened the log; the writer before: {before}{kept}{cut}")
+        }
+        Kind::LogClosed => "closed the log in good order".to_owned(),
         kind if kind.family() == Family::Gap => of_gap(event),
         kind => {
             let about = kind.about().trim_end_matches('.');

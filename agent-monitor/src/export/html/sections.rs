@@ -379,7 +379,16 @@ fn top(page: &mut Page, title: &str, objects: &BTreeMap<String, Object>, sent: b
         return;
     }
     let mut sorted: Vec<_> = objects.iter().collect();
-    sorted.sort_by_key(|(name, object)| (std::cmp::Reverse((object.refused, object.count)), (*name).clone()));
+    // What the agent changed, and what is not part of the system, is what people look for.
+    let changed =
+        |object: &Object| object.kinds.keys().any(|kind| !matches!(*kind, "file.open" | "file.mmap_exec"));
+    let own = |name: &str| {
+        !["/usr/", "/lib", "/etc/ld.so", "/dev/", "/proc/", "/sys/"].iter().any(|p| name.starts_with(p))
+    };
+    sorted.sort_by_key(|(name, object)| {
+        let rank = (object.refused, own(name) && changed(object), own(name), object.count);
+        (std::cmp::Reverse(rank), (*name).clone())
+    });
     page.raw("<table><thead><tr><th>Name</th><th>How</th><th class=\"num\">Records</th><th class=\"num\">Out of scope</th>");
     page.raw(if sent { "<th class=\"num\">Sent</th>" } else { "" }).raw("<th>First</th></tr></thead><tbody>");
     for (name, object) in sorted.iter().take(TOP) {

@@ -36,6 +36,8 @@ pub struct Verifier<'a> {
     declared: Vec<(u64, u64)>,
     copies: BTreeMap<u64, Vec<Checkpoint>>,
     suspect: Option<Suspect>,
+    /// A checkpoint that stands too late, or records that were put in before it: the next checkpoint tells.
+    late: Option<Damage>,
     torn: bool,
 }
 
@@ -85,6 +87,7 @@ impl<'a> Verifier<'a> {
             declared: Vec::new(),
             copies,
             suspect: None,
+            late: None,
             torn: false,
         }
     }
@@ -110,7 +113,10 @@ impl<'a> Verifier<'a> {
     fn damage(&mut self, kind: Kind, record: Option<u64>, checkpoint: Option<u64>, message: String) {
         if self.report.damage.is_empty() {
             let file = (!self.file.is_empty()).then(|| self.file.clone());
-            self.report.damage.push(Damage { kind, record, checkpoint, file, message });
+            let found = Damage { kind, record, checkpoint, file, message };
+            // What comes after the place does not hold either: so records were put in.
+            let late = self.late.take().map(|late| Damage { kind: Kind::Inserted, ..late });
+            self.report.damage.push(late.unwrap_or(found));
         }
     }
 
@@ -292,6 +298,10 @@ impl<'a> Verifier<'a> {
                 format!("of the records {from} to {} one or more were rewritten", due.saturating_sub(1));
             return self.damage(Kind::Changed, Some(from), Some(number), message);
         }
+        if let Some(late) = self.late.take() {
+            self.report.damage.push(late);
+            return;
+        }
         self.times(&checkpoint);
         self.compare_copies();
         self.key = key;
@@ -310,15 +320,22 @@ impl<'a> Verifier<'a> {
         let leaves = count.and_then(|count| self.recent.get(..count)).unwrap_or_default();
         leaves.iter().for_each(|leaf| tree.push(*leaf));
         let moved = tree.size() == checkpoint.size && tree.root() == checkpoint.root;
-        let (kind, record) =
-            if moved { (Kind::Reordered, checkpoint.size) } else { (Kind::Inserted, self.sealed.size()) };
         let message = format!(
             "{} records stand before checkpoint {}, which seals {}",
             self.frontier.size(),
             checkpoint.number,
             checkpoint.size
         );
-        self.damage(kind, Some(record), Some(checkpoint.number), message);
+        if !moved {
+            return self.damage(Kind::Inserted, Some(self.sealed.size()), Some(checkpoint.number), message);
+        }
+        let (record, number) = (Some(checkpoint.size), Some(checkpoint.number));
+        let file = (!self.file.is_empty()).then(|| self.file.clone());
+        self.late = Some(Damage { kind: Kind::Reordered, record, checkpoint: number, file, message });
+        self.recent.drain(..count.unwrap_or(0));
+        self.sealed = tree;
+        self.number = checkpoint.number;
+        self.last = Some(checkpoint.clone());
     }
 
     fn times(&mut self, checkpoint: &Checkpoint) {
@@ -431,6 +448,7 @@ impl<'a> Verifier<'a> {
     #[must_use]
     pub fn finish(mut self) -> Report {
         self.settle();
+        self.report.damage.extend(self.late.take());
         if !self.failed() {
             self.holes();
         }
