@@ -262,8 +262,8 @@ impl Work {
                 continue;
             }
             match item {
-                Item::Event(event) => drop(self.writer.append(&event)),
-                Item::Missed(gap) => drop(self.writer.append(&Event::gap(gap.last, Kind::GapLog, gap))),
+                Item::Event(event) => self.writer.append(&event),
+                Item::Missed(gap) => self.writer.append(&Event::gap(gap.last, Kind::GapLog, gap)),
             }
             if self.writer.staged_bytes() >= STAGED {
                 self.flush();

@@ -137,8 +137,8 @@ impl Writer {
         self.staged.lines.len()
     }
 
-    /// Stages a record; returns its number.
-    pub fn append(&mut self, event: &Event) -> u64 {
+    /// Stages a record.
+    pub fn append(&mut self, event: &Event) {
         let number = self.frontier.size();
         // No value of the type makes the serialiser fail; an empty object would still be a record.
         let json = event.to_line().unwrap_or_else(|_error| "{}".to_owned());
@@ -147,7 +147,6 @@ impl Writer {
         self.frontier.push(hash);
         let (first, last) = self.staged.times.unwrap_or((event.time, event.time));
         self.staged.times = Some((first.min(event.time), last.max(event.time)));
-        number
     }
 
     /// Writes what is staged; flushes it to the disk when the settings say so.

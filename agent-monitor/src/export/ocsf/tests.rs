@@ -40,7 +40,6 @@ fn shared(version: Version) -> Shared {
 /// An event with everything that its kind can have.
 fn full(kind: Kind) -> Event {
     let time = Time::from_unix_nanos(1_700_000_000_123_456_789);
-    let target = Target { pid: 9, start_time: Some(time), exe: Some("/sbin/init".into()), agent: None };
     let mut event = Event::new(time, kind, Source::Lsm);
     event.verdict = Some(Verdict::Deny);
     event.mode = Some(Mode::Enforce);
@@ -71,6 +70,13 @@ fn full(kind: Kind) -> Event {
         exit_code: (kind == Kind::ProcessExit).then_some(3),
         ..Process::default()
     }));
+    add_object(kind, time, &mut event);
+    event
+}
+
+/// What the event is about, by its family.
+fn add_object(kind: Kind, time: Time, event: &mut Event) {
+    let target = Target { pid: 9, start_time: Some(time), exe: Some("/sbin/init".into()), agent: None };
     let mut detail = Map::new();
     match kind.family() {
         crate::model::Family::File => {
@@ -123,7 +129,6 @@ fn full(kind: Kind) -> Event {
         _ => drop(detail.insert("id".into(), "f-1".into())),
     }
     event.detail = (!detail.is_empty()).then_some(detail);
-    event
 }
 
 fn bare(kind: Kind) -> Event {

@@ -230,9 +230,9 @@ impl<'a> Verifier<'a> {
             self.said.gap = true;
         } else if is("\"kind\":\"log.retained\"") {
             let removed = serde_json::from_slice::<serde_json::Value>(json).ok();
-            let removed =
+            let removed: Option<Vec<(u64, u64)>> =
                 removed.and_then(|value| serde_json::from_value(value["detail"]["removed"].clone()).ok());
-            self.declared.extend(removed.unwrap_or_else(Vec::<(u64, u64)>::new));
+            self.declared.extend(removed.unwrap_or_default());
         }
     }
 

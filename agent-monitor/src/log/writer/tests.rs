@@ -21,7 +21,7 @@ fn a_log_over_several_segments_and_lives_verifies() {
     let place = Place::filled(5000, 500, settings());
     let mut writer = place.writer(settings(), 100);
     assert_eq!(writer.size(), 5001, "log.opened was staged");
-    (0..3000).for_each(|number| drop(writer.append(&event(number))));
+    (0..3000).for_each(|number| writer.append(&event(number)));
     writer.checkpoint(&moment(101), false).unwrap();
     assert!(writer.is_due());
     writer.roll(&moment(101)).unwrap();
@@ -39,7 +39,7 @@ fn a_crash_says_what_was_kept_and_the_log_goes_on() {
     let mut writer = place.writer(settings(), 0);
     writer.append(&event(1));
     writer.checkpoint(&moment(1), false).unwrap();
-    (0..5).for_each(|number| drop(writer.append(&event(number))));
+    (0..5).for_each(|number| writer.append(&event(number)));
     writer.flush().unwrap();
     writer.append(&event(9));
     drop(writer);
@@ -104,7 +104,7 @@ fn a_disk_that_takes_nothing_leaves_the_log_as_it_was() {
     let mut writer = place.writer(settings(), 0);
     writer.checkpoint(&moment(1), false).unwrap();
     let good = std::mem::replace(&mut writer.file, OpenOptions::new().write(true).open("/dev/full").unwrap());
-    (0..4).for_each(|number| drop(writer.append(&event(number))));
+    (0..4).for_each(|number| writer.append(&event(number)));
     let unwritten = writer.flush().unwrap_err();
     assert_eq!((unwritten.count, unwritten.error.is_full()), (4, true));
     assert_eq!(unwritten.times, Some((crate::log::fake::time(0), crate::log::fake::time(0))));
