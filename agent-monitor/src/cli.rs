@@ -4,6 +4,7 @@
 //! a reader that goes away ends the output quietly. Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not
 //! reachable, 4 not enough privilege.
 
+mod adopt;
 mod agent;
 mod confine;
 mod daemon;
@@ -22,6 +23,8 @@ mod replay;
 mod run;
 mod status;
 mod summary;
+mod sweep;
+mod sweep_text;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,6 +82,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Say what a changed scope would have done to recorded activity
     Replay(replay::ReplayArgs),
+    /// Find every agent on this host, and say whether the registry knows it; needs no daemon
+    Sweep(Box<sweep::SweepArgs>),
     /// Write completions for a shell
     Completions(manual::CompletionsArgs),
     /// Write the manual page
@@ -103,6 +108,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Events(args) => events::run(&args, &shared),
         Command::Explain(args) => explain::run(&args, &shared),
         Command::Replay(args) => replay::run(&args),
+        Command::Sweep(args) => sweep::run(&args, &shared),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
     }

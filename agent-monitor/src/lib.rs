@@ -17,3 +17,4 @@ pub mod registry;
 pub mod replay;
 pub mod run;
 pub mod scope;
+pub mod sweep;
