@@ -114,19 +114,19 @@ fn server_name(variant: &str) -> String {
     }
 }
 
-/// A system-wide installation that users run is part of what they run, not a find beside it.
+/// A system-wide installation is part of what its users have of it, not a find beside theirs.
 fn fold_system(groups: &mut BTreeMap<Key, Vec<Observation>>) {
     let system: Vec<Key> = groups.keys().filter(|key| key.place.uid.is_none()).cloned().collect();
     for key in system {
-        let runs = |other: &Key, seen: &[Observation]| {
+        let uses = |other: &Key, seen: &[Observation]| {
             other.place.uid.is_some()
                 && other.place.container == key.place.container
                 && other.about == key.about
                 && (other.variant == key.variant)
-                && seen.iter().any(|o| o.source == Source::Process && !o.ambiguous)
+                && seen.iter().any(|o| matches!(o.source, Source::Process | Source::State) && !o.ambiguous)
         };
         let users: Vec<Key> =
-            groups.iter().filter(|(other, seen)| runs(other, seen)).map(|(k, _)| k.clone()).collect();
+            groups.iter().filter(|(other, seen)| uses(other, seen)).map(|(k, _)| k.clone()).collect();
         if users.is_empty() {
             continue;
         }
@@ -347,18 +347,28 @@ fn fix(product: &Product, registry: &Registry, identity: u8, id: &str) -> Option
     Some(Fix { advice, record })
 }
 
-/// MCP servers of a registered client are its own; so are servers under its processes.
+/// A registered client and the configurations that it reads.
+struct Client {
+    uid: Option<u32>,
+    container: Option<String>,
+    configs: Vec<String>,
+    agent: String,
+}
+
+/// MCP servers that only a registered client is configured with are its own.
 fn inherit(finds: &mut [Find]) {
-    let clients: Vec<(Option<u32>, Option<String>, Vec<String>, String)> = finds
-        .iter()
-        .filter(|find| {
-            find.registry.state == RegistryState::Registered && find.product.kind != ProductKind::McpServer
+    let is_client = |find: &&Find| {
+        find.registry.state == RegistryState::Registered && find.product.kind != ProductKind::McpServer
+    };
+    let client = |find: &Find| {
+        Some(Client {
+            uid: find.owner.uid,
+            container: find.owner.container.clone(),
+            configs: find.mcp_servers.iter().map(|server| server.config.clone()).collect(),
+            agent: find.registry.agent.clone()?,
         })
-        .filter_map(|find| {
-            let configs = find.mcp_servers.iter().map(|server| server.config.clone()).collect();
-            Some((find.owner.uid, find.owner.container.clone(), configs, find.registry.agent.clone()?))
-        })
-        .collect();
+    };
+    let clients: Vec<Client> = finds.iter().filter(is_client).filter_map(client).collect();
     for find in finds.iter_mut() {
         if find.product.kind != ProductKind::McpServer || find.registry.state != RegistryState::Shadow {
             continue;
@@ -367,11 +377,13 @@ fn inherit(finds: &mut [Find]) {
             !find.mcp_servers.is_empty()
                 && find.mcp_servers.iter().all(|server| configs.contains(&server.config))
         };
-        let client = clients.iter().find(|(uid, container, configs, _)| {
-            *uid == find.owner.uid && *container == find.owner.container && all_of(configs)
-        });
-        if let Some((.., agent)) = client {
-            find.registry = Registry { state: RegistryState::Registered, agent: Some(agent.clone()) };
+        let same = |client: &&Client| {
+            client.uid == find.owner.uid
+                && client.container == find.owner.container
+                && all_of(&client.configs)
+        };
+        if let Some(client) = clients.iter().find(same) {
+            find.registry = Registry { state: RegistryState::Registered, agent: Some(client.agent.clone()) };
             find.fix = None;
         }
     }

@@ -160,7 +160,7 @@ mod tests {
         for n in 0..4 {
             let held = Arc::clone(&held);
             let hang = move || {
-                drop(held.lock().unwrap_or_else(PoisonError::into_inner).recv());
+                assert!(held.lock().unwrap_or_else(PoisonError::into_inner).recv().is_err());
                 Outcome::default()
             };
             pool.add(&format!("hangs {n}"), Box::new(hang));

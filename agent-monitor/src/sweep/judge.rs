@@ -18,6 +18,8 @@ pub trait Ask {
     fn imports(&mut self, proc: &Proc, script: &str) -> Vec<String>;
     /// The agent that a record makes of the process, and whether that record has expired.
     fn agent(&mut self, proc: &Proc, script: Option<&str>) -> Option<(String, bool)>;
+    /// The version of the package in whose directory a file lies, and that directory.
+    fn version(&mut self, proc: &Proc, path: &str) -> Option<(String, String)>;
     /// The provider of a peer's address, where it is known.
     fn provider(&mut self, peer: SocketAddr) -> Option<String>;
 }
@@ -96,7 +98,8 @@ impl Judge<'_> {
             // Other products that share a name say nothing beside one that is sure.
             let sure = hits.first().filter(|hit| !hit.ambiguous).map(|hit| hit.product);
             let mut seen = BTreeSet::new();
-            for hit in hits.iter().filter(|hit| sure.is_none_or(|sure| hit.product == sure)) {
+            for hit in hits.iter().filter(|hit| sure.is_none_or(|sure| hit.product == sure && !hit.ambiguous))
+            {
                 if seen.insert((hit.product, hit.what.clone())) {
                     let observation = self.of_process(proc, &subject, hit, ask);
                     self.out.push(observation);
@@ -116,6 +119,8 @@ impl Judge<'_> {
         observation.variant = hit.variant.clone();
         observation.path = subject.main_path().map(str::to_owned);
         observation.process = Some(Box::new(self.seen(proc, Some(subject), ask)));
+        observation.version =
+            subject.paths.iter().rev().find_map(|path| ask.version(proc, path)).map(|(version, _)| version);
         let product = self.pack.product(hit.product);
         let line = proc.args.join(" ");
         let flags = product.map_or(&[][..], |product| product.list("unsafe_flags"));

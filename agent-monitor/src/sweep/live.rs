@@ -91,6 +91,14 @@ impl Live {
         }
     }
 
+    /// The file system that a process sees.
+    fn root_of(&self, proc: &Proc) -> Option<Root> {
+        if !proc.elsewhere {
+            return self.host.clone();
+        }
+        Root::open(&PathBuf::from(format!("/proc/{}/root", proc.pid)), "", false).ok()
+    }
+
     /// Asks the host's resolver for the addresses of all providers, side by side.
     fn resolve(&mut self, pack: &Pack, out: &mut Harvest) {
         let (send, receive) = channel();
@@ -172,6 +180,18 @@ impl Ask for Live {
 
     fn agent(&mut self, proc: &Proc, script: Option<&str>) -> Option<(String, bool)> {
         self.register.of_process(proc, script)
+    }
+
+    fn version(&mut self, proc: &Proc, path: &str) -> Option<(String, String)> {
+        let root = self.root_of(proc)?;
+        let (above, below) = path.split_once("/node_modules/")?;
+        let mut parts = below.split('/');
+        let first = parts.next()?;
+        let name =
+            if first.starts_with('@') { format!("{first}/{}", parts.next()?) } else { first.to_owned() };
+        let directory = format!("{above}/node_modules/{name}");
+        let text = root.read(&format!("{directory}/package.json"), SCRIPT_HEAD).ok()?;
+        Some((manifest::package_json(&text)?.version?, directory))
     }
 
     fn provider(&mut self, peer: SocketAddr) -> Option<String> {

@@ -161,7 +161,7 @@ fn server(name: &str, value: &Value, path: &str, pack: &Pack) -> Option<Configur
     };
     let mut args = command(object);
     if let Some(url) = url.filter(|_| args.is_empty()) {
-        shown.transport = said.unwrap_or(if url.ends_with("/sse") { "sse" } else { "http" }).to_owned();
+        shown.transport = said.unwrap_or(if is_sse(url) { "sse" } else { "http" }).to_owned();
         shown.command = redact::url(url);
         shown.reach = url.split_once("://").map(|(_, rest)| {
             let host = rest.split(['/', '?', '#']).next().unwrap_or(rest);
@@ -177,6 +177,10 @@ fn server(name: &str, value: &Value, path: &str, pack: &Pack) -> Option<Configur
     shown.command = redact::args(&args).join(" ");
     reach(&mut shown, &args, pack);
     Some(Configured { shown, args })
+}
+
+fn is_sse(url: &str) -> bool {
+    url.split(['?', '#']).next().is_some_and(|url| url.trim_end_matches('/').ends_with("/sse"))
 }
 
 fn command(object: &Map<String, Value>) -> Vec<String> {
@@ -203,9 +207,11 @@ fn command(object: &Map<String, Value>) -> Vec<String> {
 /// What the server reaches and whether its tools write, where it is well known.
 fn reach(shown: &mut McpServer, args: &[String], pack: &Pack) {
     let subject = identify::subject("", args, "/");
-    let names = subject.package.iter().map(|(_, name)| name.clone()).chain(subject.image.clone());
-    let names =
-        names.chain(subject.names.iter().cloned()).chain(subject.module.iter().map(|m| m.replace('_', "-")));
+    let image =
+        subject.image.iter().flat_map(|image| [image.as_str(), image.rsplit('/').next().unwrap_or(image)]);
+    let names = subject.package.iter().map(|(_, name)| name.clone()).chain(image.map(str::to_owned));
+    let names = names.chain(subject.names.iter().cloned());
+    let names = names.chain(subject.module.iter().map(|module| module.replace('_', "-")));
     let in_path = subject.paths.iter().flat_map(|path| identify::packages_in(path)).map(|(_, name)| name);
     let Some(known) = names.chain(in_path).find_map(|name| pack.server(&name).cloned()) else { return };
     let paths: Vec<&str> =

@@ -358,5 +358,12 @@ pub fn check(text: &str, file: &std::path::Path) -> (PackFile, Vec<Diagnostic>) 
     (pack, problems)
 }
 
+/// The embedded pack, built once: building one takes milliseconds.
+#[cfg(test)]
+pub(crate) fn embedded() -> &'static Pack {
+    static PACK: std::sync::LazyLock<Pack> = std::sync::LazyLock::new(|| Pack::build(&[]));
+    &PACK
+}
+
 #[cfg(test)]
 mod tests;

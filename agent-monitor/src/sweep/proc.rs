@@ -304,10 +304,10 @@ mod tests {
 
     #[test]
     fn values_of_variables_are_not_kept() {
-        let pack = Pack::build(&[]);
+        let pack = crate::sweep::pack::embedded();
         let mut proc = Proc::default();
         let block = b"OPENAI_API_KEY=sk-verysecret\0AGENT=goose\0MY_TOKEN=hush\0EMPTY_KEY=\0PATH=/bin\0CLAUDECODE=1\0x";
-        environment(&pack, block, &mut proc);
+        environment(pack, block, &mut proc);
         assert_eq!(proc.provider_variables, ["OPENAI_API_KEY"]);
         assert_eq!(proc.secret_variables, ["MY_TOKEN"]);
         let marked: Vec<&str> =
@@ -319,11 +319,11 @@ mod tests {
 
     #[test]
     fn mapped_modules_are_of_products() {
-        let pack = Pack::build(&[]);
+        let pack = crate::sweep::pack::embedded();
         let mut proc = Proc::default();
         let maps = "7f0-7f1 r-xp 0 08:01 5 /v/lib/python3.12/site-packages/vllm/_C.abi3.so\n\
             7f0-7f1 r-xp 0 08:01 5 /usr/lib/libc.so.6\n7f0 r-xp 0 0 0 /opt/x/libggml-base.so.1\n";
-        libraries(&pack, maps, &mut proc);
+        libraries(pack, maps, &mut proc);
         let ids: Vec<&str> =
             proc.libraries.keys().filter_map(|p| Some(pack.product(*p)?.id.as_str())).collect();
         assert_eq!(ids, ["llama-cpp", "vllm"]);
@@ -333,7 +333,7 @@ mod tests {
     fn this_process_is_read() {
         let mut out = Harvest::default();
         let until = Instant::now() + std::time::Duration::from_secs(60);
-        let found = read_all(&Pack::build(&[]), until, &mut out);
+        let found = read_all(crate::sweep::pack::embedded(), until, &mut out);
         let me = found.all.get(&std::process::id()).unwrap();
         assert!(me.exe.is_some() && !me.args.is_empty() && !me.elsewhere);
         assert!(found.ancestors(me.pid).any(|parent| parent.pid == me.ppid));
@@ -342,10 +342,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read(block in prop::collection::vec(any::<u8>(), 0..300), maps in "(?s).{0,200}") {
-            let pack = Pack::default();
+            let pack = &Pack::default();
             let mut proc = Proc::default();
-            environment(&pack, &block, &mut proc);
-            libraries(&pack, &maps, &mut proc);
+            environment(pack, &block, &mut proc);
+            libraries(pack, &maps, &mut proc);
             let _args = arguments(&block);
         }
     }

@@ -429,11 +429,13 @@ pub struct Find {
 }
 
 impl Find {
-    /// A shadow agent that one should act on: unregistered or expired, and surer than low.
+    /// A shadow agent that one should act on: unregistered or expired, and that it is one and is there are both surer
+    /// than low. What only left traces is reported and is none.
     #[must_use]
     pub fn is_shadow(&self) -> bool {
         matches!(self.registry.state, RegistryState::Shadow | RegistryState::Expired)
             && self.identity.level > Level::Low
+            && self.presence.level > Level::Low
     }
 }
 

@@ -200,13 +200,12 @@ fn count_history(pack: &crate::sweep::pack::Pack, text: &str) -> BTreeMap<Produc
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sweep::pack::Pack;
 
     #[test]
     fn histories_are_counted_by_program() {
-        let pack = Pack::build(&[]);
+        let pack = crate::sweep::pack::embedded();
         let text = "claude -p x\n: 1700000000:0;claude\ngoose up\n- cmd: codex exec y\ngrep claude x\n#1700\nvim CLAUDE.md\n";
-        let counts = count_history(&pack, text);
+        let counts = count_history(pack, text);
         let named: Vec<(&str, u64)> =
             counts.iter().filter_map(|(at, n)| Some((pack.product(*at)?.id.as_str(), *n))).collect();
         assert_eq!(named, [("claude-code", 2), ("codex-cli", 1)]);

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::*;
 
 fn told(line: &str) -> Option<(String, u8)> {
-    let pack = Pack::build(&[]);
+    let pack = crate::sweep::pack::embedded();
     let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
-    let hit = best(&pack, &args)?;
+    let hit = best(pack, &args)?;
     Some((pack.product(hit.product)?.id.clone(), hit.weight))
 }
 
@@ -94,15 +94,15 @@ fn wrappers_and_runners() {
 proptest! {
     #[test]
     fn any_line_is_read(exe in ".{0,20}", args in prop::collection::vec(".{0,24}", 0..8)) {
-        let pack = Pack::build(&[]);
-        let _hits = identify(&pack, &subject(&exe, &args, "/w"));
+        let pack = crate::sweep::pack::embedded();
+        let _hits = identify(pack, &subject(&exe, &args, "/w"));
     }
 
     #[test]
     fn arguments_never_make_an_agent(args in prop::collection::vec("(claude|codex|aider|/x/node_modules/@openai/codex/a|-p|--yolo)", 0..6)) {
-        let pack = Pack::build(&[]);
+        let pack = crate::sweep::pack::embedded();
         let mut line = vec!["/usr/bin/cat".to_owned()];
         line.extend(args);
-        prop_assert_eq!(best(&pack, &line), None);
+        prop_assert_eq!(best(pack, &line), None);
     }
 }

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn read(text: &str, path: &str) -> Vec<McpServer> {
-    let pack = Pack::build(&[]);
-    servers(text.as_bytes(), path, &pack).unwrap_or_default().into_iter().map(|s| s.shown).collect()
+    let pack = crate::sweep::pack::embedded();
+    servers(text.as_bytes(), path, pack).unwrap_or_default().into_iter().map(|s| s.shown).collect()
 }
 
 #[test]
@@ -67,24 +67,24 @@ fn remote_servers_and_secrets() {
     assert_eq!(r.env, ["header Authorization"]);
     assert!(g.disabled && g.env == ["GITHUB_PERSONAL_ACCESS_TOKEN"] && g.reach.as_deref() == Some("GitHub"));
     assert_eq!(read(r#"{"servers":{"web":{"port":80}},"mcp":true}"#, "/x.json"), []);
-    let pack = Pack::build(&[]);
-    assert_eq!(servers(b"{", "/x.json", &pack), None);
+    let pack = crate::sweep::pack::embedded();
+    assert_eq!(servers(b"{", "/x.json", pack), None);
     let deep = "{\"a\":".repeat(50_000);
-    assert_eq!(servers(deep.as_bytes(), "/x.json", &pack), None);
+    assert_eq!(servers(deep.as_bytes(), "/x.json", pack), None);
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0usize..3) {
         let path = ["/a.json", "/a.toml", "/a.yaml"][kind];
-        let pack = Pack::default();
-        let _servers = servers(&bytes, path, &pack);
+        let pack = &Pack::default();
+        let _servers = servers(&bytes, path, pack);
     }
 
     #[test]
     fn any_lines_of_yaml(text in "( {0,6}(- )?[a-c]{0,2}:? ?[\\[\\]\"'a-d,#-]{0,6}\n){0,20}") {
-        let pack = Pack::default();
-        let _servers = servers(text.as_bytes(), "/a.yaml", &pack);
+        let pack = &Pack::default();
+        let _servers = servers(text.as_bytes(), "/a.yaml", pack);
     }
 
     #[test]

@@ -268,7 +268,7 @@ pub(super) fn check_examples(text: &str, file: &Path, new: &PackFile) -> Vec<Dia
                 if is != wanted {
                     let what =
                         format!("`{line}` is {}told as {}", if wanted { "not " } else { "" }, product.id);
-                    let at = place(&source, text, line);
+                    let at = place(&source, text, key, line);
                     let problem = Diagnostic::new(&source, Severity::Error, Code::InvalidValue, at, what);
                     problems
                         .push(problem.hint("see programs, ambiguous, commands, paths, modules and packages"));
@@ -279,8 +279,10 @@ pub(super) fn check_examples(text: &str, file: &Path, new: &PackFile) -> Vec<Dia
     problems
 }
 
-/// Where a text first stands in quotes.
-fn place(source: &Source, text: &str, what: &str) -> Position {
+/// Where a text first stands in quotes, after its key where that is possible.
+fn place(source: &Source, text: &str, key: &str, what: &str) -> Position {
     let quoted = crate::registry::format::quote(what);
-    text.find(&quoted).map_or(Position::FILE, |start| source.position(start..start + quoted.len()))
+    let from = text.find(&format!("\n{key}")).unwrap_or(0);
+    let found = text.get(from..).and_then(|rest| rest.find(&quoted)).map(|at| from + at);
+    found.map_or(Position::FILE, |start| source.position(start..start + quoted.len()))
 }
