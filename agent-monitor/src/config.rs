@@ -64,6 +64,28 @@ pub enum Stream {
     None,
 }
 
+/// What becomes of an agent that runs and that no record knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShadowAct {
+    /// Nothing, not even a finding.
+    Off,
+    /// A finding.
+    #[default]
+    Audit,
+    /// A finding, and the daemon ends the process: some milliseconds after its exec, not before it.
+    Kill,
+}
+
+/// Policy about agents without a record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shadow {
+    /// What is done.
+    pub act: ShadowAct,
+    /// Who is let alone: `user:NAME`, `unit:NAME`, `path:GLOB`.
+    pub except: Vec<String>,
+}
+
 /// Checked settings of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -93,6 +115,8 @@ pub struct Config {
     pub force_partial: bool,
     /// A clean end takes everything out of the kernel, also while agents are enforced.
     pub detach_on_exit: bool,
+    /// What becomes of agents without a record.
+    pub shadow: Shadow,
 }
 
 /// Some of the settings, from one place. As TOML it is the configuration file.
@@ -121,6 +145,10 @@ pub struct Layer {
     pub force_partial: Option<bool>,
     /// See [`Config::detach_on_exit`].
     pub detach_on_exit: Option<bool>,
+    /// See [`Shadow::act`].
+    pub shadow: Option<ShadowAct>,
+    /// See [`Shadow::except`].
+    pub shadow_except: Option<Vec<String>>,
     /// Table `[record]`.
     pub record: RecordLayer,
     /// Flag only.
@@ -161,6 +189,12 @@ pub enum ConfigError {
         value: usize,
         /// What is possible.
         range: &'static str,
+    },
+    /// An exception from the policy about shadow agents is of no known kind.
+    #[error("shadow-except: `{rule}` is neither user:NAME, unit:NAME nor path:GLOB")]
+    Exception {
+        /// The exception.
+        rule: String,
     },
     /// A path must be absolute, for a daemon has no place of its own.
     #[error("{key}: {} is not absolute", path.display())]
@@ -222,6 +256,8 @@ impl Layer {
             ring_kib: self.ring_kib.or(below.ring_kib),
             force_partial: self.force_partial.or(below.force_partial),
             detach_on_exit: self.detach_on_exit.or(below.detach_on_exit),
+            shadow: self.shadow.or(below.shadow),
+            shadow_except: self.shadow_except.or(below.shadow_except),
             demo: self.demo || below.demo,
         }
     }
@@ -256,7 +292,21 @@ impl Layer {
             ring_bytes: u32::try_from(ring_kib << 10).unwrap_or(1 << 30),
             force_partial: self.force_partial.unwrap_or(false),
             detach_on_exit: self.detach_on_exit.unwrap_or(false),
+            shadow: shadow(self.shadow, self.shadow_except)?,
         })
+    }
+}
+
+fn shadow(act: Option<ShadowAct>, except: Option<Vec<String>>) -> Result<Shadow, ConfigError> {
+    let except = except.unwrap_or_default();
+    let known = |rule: &&String| {
+        ["user:", "unit:", "path:"]
+            .iter()
+            .any(|kind| rule.strip_prefix(kind).is_some_and(|rest| !rest.is_empty()))
+    };
+    match except.iter().find(|rule| !known(rule)) {
+        Some(rule) => Err(ConfigError::Exception { rule: rule.clone() }),
+        None => Ok(Shadow { act: act.unwrap_or_default(), except }),
     }
 }
 
@@ -308,6 +358,17 @@ mod tests {
                 other => panic!("{text}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn shadow_policy_and_its_exceptions() {
+        let text = "shadow = \"kill\"\nshadow-except = [\"user:ci\", \"path:/opt/*\"]\n";
+        let shadow = parse(text).unwrap().finish().unwrap().shadow;
+        assert_eq!((shadow.act, shadow.except.len()), (ShadowAct::Kill, 2));
+        assert_eq!(parse("").unwrap().finish().unwrap().shadow, Shadow::default());
+        assert!(parse("shadow = \"hold\"\n").is_err(), "what cannot be done is refused");
+        let wrong = parse("shadow-except = [\"group:x\"]\n").unwrap().finish();
+        assert!(matches!(wrong, Err(ConfigError::Exception { .. })));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod notify;
 pub mod port;
 pub mod reload;
 mod report;
+mod shadow;
 pub mod state;
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,7 @@ pub mod registered;
 pub mod report;
 pub mod root;
 pub mod signatures;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -172,7 +172,7 @@ kinds! {
     ApprovalDenied Approval "approval.denied" "A person said no.";
     ApprovalExpired Approval "approval.expired" "Nobody answered in time.";
     FindingViolation Finding "finding.violation" "A scope was left.";
-    FindingShadow Finding "finding.shadow" "An agent without a record.";
+    FindingShadow Finding "finding.shadow_agent" "An agent without a record runs.";
     FindingTamper Finding "finding.tamper" "The monitor or its record was interfered with.";
     FindingGap Finding "finding.gap" "A gap that someone should look at.";
     GapRing Gap "gap.ring" "A ring was full; events were lost in the kernel.";

@@ -23,6 +23,7 @@ use crate::model::{Event, Kind, Time};
 use crate::record::Store;
 use crate::registry::Loaded;
 use crate::scope::image::PolicyImage;
+use crate::sweep::watch::Watch;
 
 /// Records that are taken from the rings under one lock.
 const BATCH: usize = 512;
@@ -61,6 +62,8 @@ pub struct Core {
     pub(super) book: Mutex<Book>,
     pub(super) live: Mutex<Live>,
     pub(super) port: Mutex<Box<dyn Port>>,
+    /// Agents without a record.
+    shadows: Mutex<Watch>,
     stop: (Mutex<bool>, Condvar),
 }
 
@@ -97,6 +100,7 @@ impl Core {
             book: Mutex::new(book),
             live: Mutex::new(Live { engine, host: LiveHost::default() }),
             port: Mutex::new(port),
+            shadows: Mutex::new(super::shadow::watch(&config)),
             stop: (Mutex::new(false), Condvar::new()),
             config,
         }
@@ -157,7 +161,13 @@ impl Core {
     }
 
     pub(super) fn append(&self, out: &mut Output) {
-        out.events.drain(..).for_each(|event| drop(self.store.append(event)));
+        for event in out.events.drain(..) {
+            let finding = lock(&self.shadows).observe(&event);
+            drop(self.store.append(event));
+            if let Some(finding) = finding {
+                drop(self.store.append(super::shadow::carry_out(finding)));
+            }
+        }
     }
 
     /// Binds a process that was recognised in user space, with what it has forked meanwhile.

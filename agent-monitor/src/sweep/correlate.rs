@@ -57,13 +57,9 @@ pub fn correlate(
 ) -> Vec<Find> {
     let mut groups: BTreeMap<Key, Vec<Observation>> = BTreeMap::new();
     for observation in observations {
-        let kind = kind(pack, &observation.about);
-        // Groups of servers are told apart by what is run; a program's own name tells nothing apart.
-        let variant = match (kind, &observation.about) {
-            (ProductKind::McpServer, About::Product(index)) if is_group(pack, *index) => {
-                observation.variant.as_deref().map(server_name)
-            }
-            _ => None,
+        let variant = match &observation.about {
+            About::Product(index) => variant_of(pack, *index, observation.variant.as_deref()),
+            About::HomeMade(_) | About::McpServer(_) => None,
         };
         let key = Key { about: observation.about.clone(), variant, place: observation.place.clone() };
         groups.entry(key).or_default().push(observation);
@@ -97,6 +93,13 @@ fn kind(pack: &Pack, about: &About) -> ProductKind {
         About::HomeMade(_) => ProductKind::Framework,
         About::McpServer(_) => ProductKind::McpServer,
     }
+}
+
+/// Groups of servers are told apart by what is run; a program's own name tells nothing else apart.
+#[must_use]
+pub fn variant_of(pack: &Pack, index: super::pack::ProductIndex, variant: Option<&str>) -> Option<String> {
+    let server = pack.product(index).is_some_and(|product| product.kind() == ProductKind::McpServer);
+    variant.filter(|_| server && is_group(pack, index)).map(server_name)
 }
 
 /// An entry that stands for several servers.

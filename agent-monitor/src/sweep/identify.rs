@@ -27,6 +27,8 @@ pub struct Subject {
     pub package: Option<(Ecosystem, String)>,
     /// Container image that was given.
     pub image: Option<String>,
+    /// A wrapper or runner was looked through; what it starts is a process of its own.
+    pub wrapped: bool,
     /// What follows the program.
     pub rest: Vec<String>,
     /// What the process calls itself: `argv[0]`.
@@ -83,6 +85,7 @@ fn unwrap(found: &mut Subject, exe: &str, args: &[String], cwd: &str, depth: usi
     if depth > 0
         && let Some(inner) = inner(name, rest)
     {
+        found.wrapped = true;
         match inner {
             Inner::Command(args) => return unwrap(found, "", &args, cwd, depth - 1),
             Inner::Package(ecosystem, name, rest) => {

@@ -18,6 +18,8 @@ pub trait Ask {
     fn imports(&mut self, proc: &Proc, script: &str) -> Vec<String>;
     /// The agent that a record makes of the process, and whether that record has expired.
     fn agent(&mut self, proc: &Proc, script: Option<&str>) -> Option<(String, bool)>;
+    /// Where a path really lies, as the process' own root has it.
+    fn canonical(&mut self, proc: &Proc, path: &str) -> Option<String>;
     /// The version of the package in whose directory a file lies, and that directory.
     fn version(&mut self, proc: &Proc, path: &str) -> Option<(String, String)>;
     /// The provider of a peer's address, where it is known.
@@ -34,6 +36,8 @@ const KEY: u8 = 15;
 const TOOLS: u8 = 15;
 /// Behaviour never says more than this.
 const BEHAVIOUR_MAX: u8 = 70;
+/// From here on a process is told as a product.
+const WEIGHT_TOLD: u8 = 50;
 
 /// Programs that talk to providers for a person, not by themselves.
 const NOT_AGENTS: &[&str] = &[
@@ -91,25 +95,50 @@ pub fn judge(pack: &Pack, procs: &Processes, ask: &mut dyn Ask) -> Vec<Observati
 
 impl Judge<'_> {
     fn identify(&mut self, ask: &mut dyn Ask) {
+        let mut all = BTreeMap::new();
         for proc in self.procs.all.values() {
             let exe = proc.exe.as_deref().unwrap_or_default();
-            let subject = identify::subject(exe, &proc.args, proc.cwd.as_deref().unwrap_or_default());
+            let mut subject = identify::subject(exe, &proc.args, proc.cwd.as_deref().unwrap_or_default());
+            // A console command is a link into its package.
+            let script = subject.main_path().filter(|path| Some(*path) != proc.exe.as_deref());
+            let script = script
+                .and_then(|script| ask.canonical(proc, script))
+                .filter(|real| !subject.paths.contains(real));
+            subject.paths.extend(script);
             let hits = identify::identify(self.pack, &subject);
+            if let Some(hit) = hits.first().filter(|hit| hit.weight >= WEIGHT_TOLD) {
+                self.told.insert(proc.pid, hit.clone());
+            }
+            self.subjects.insert(proc.pid, subject);
+            all.insert(proc.pid, hits);
+        }
+        for proc in self.procs.all.values() {
+            let (Some(hits), Some(subject)) = (all.get(&proc.pid), self.subjects.get(&proc.pid)) else {
+                continue;
+            };
+            if subject.wrapped && self.child_is_it(proc.pid, hits) {
+                self.told.remove(&proc.pid);
+                continue;
+            }
             // Other products that share a name say nothing beside one that is sure.
             let sure = hits.first().filter(|hit| !hit.ambiguous).map(|hit| hit.product);
             let mut seen = BTreeSet::new();
-            for hit in hits.iter().filter(|hit| sure.is_none_or(|sure| hit.product == sure && !hit.ambiguous))
-            {
+            let wanted = |hit: &&Hit| sure.is_none_or(|sure| hit.product == sure && !hit.ambiguous);
+            for hit in hits.iter().filter(wanted) {
                 if seen.insert((hit.product, hit.what.clone())) {
-                    let observation = self.of_process(proc, &subject, hit, ask);
+                    let observation = self.of_process(proc, subject, hit, ask);
                     self.out.push(observation);
                 }
             }
-            if let Some(hit) = hits.into_iter().next().filter(|hit| hit.weight >= 50) {
-                self.told.insert(proc.pid, hit);
-            }
-            self.subjects.insert(proc.pid, subject);
         }
+    }
+
+    /// What a wrapper started is the product itself.
+    fn child_is_it(&self, pid: u32, hits: &[Hit]) -> bool {
+        let same = |child: &Proc| {
+            self.told.get(&child.pid).is_some_and(|told| hits.iter().any(|hit| hit.product == told.product))
+        };
+        self.procs.children(pid).any(same)
     }
 
     fn of_process(&self, proc: &Proc, subject: &Subject, hit: &Hit, ask: &mut dyn Ask) -> Observation {

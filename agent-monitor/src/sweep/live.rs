@@ -182,6 +182,10 @@ impl Ask for Live {
         self.register.of_process(proc, script)
     }
 
+    fn canonical(&mut self, proc: &Proc, path: &str) -> Option<String> {
+        self.root_of(proc)?.canonical(path)
+    }
+
     fn version(&mut self, proc: &Proc, path: &str) -> Option<(String, String)> {
         let root = self.root_of(proc)?;
         let (above, below) = path.split_once("/node_modules/")?;

@@ -16,6 +16,10 @@ impl Ask for Known {
     fn agent(&mut self, proc: &Proc, _: Option<&str>) -> Option<(String, bool)> {
         Some((self.agent.get(&proc.pid)?.clone(), false))
     }
+    fn canonical(&mut self, _: &Proc, path: &str) -> Option<String> {
+        (path == "/home/a/.local/bin/qwen")
+            .then(|| "/n/lib/node_modules/@qwen-code/qwen-code/cli.js".to_owned())
+    }
     fn version(&mut self, _: &Proc, path: &str) -> Option<(String, String)> {
         path.contains("/node_modules/").then(|| ("1.2.3".to_owned(), path.to_owned()))
     }
@@ -156,4 +160,14 @@ fn look_alikes_and_plain_services_are_nothing_much() {
     let aide = proc(73, 1, "/usr/bin/aide", "aide --check");
     let vim = proc(74, 1, "/usr/bin/vim", "vim claude.md");
     assert_eq!(told(vec![web, node, goose, aide, vim], &mut Known::default()), []);
+}
+
+#[test]
+fn links_lead_to_packages_and_wrappers_are_not_counted_beside_what_they_start() {
+    let wrapper = proc(80, 1, "/usr/bin/timeout", "timeout 20 /home/a/.local/bin/qwen --acp");
+    let qwen = proc(81, 80, "/usr/bin/node", "node /home/a/.local/bin/qwen --acp");
+    let seen = judge(embedded(), &Processes::new(vec![wrapper, qwen]), &mut Known::default());
+    assert!(seen.iter().all(|o| o.at == "pid 81"), "{seen:#?}");
+    let best = seen.iter().max_by_key(|o| o.weight).unwrap();
+    assert_eq!((best.weight, best.version.as_deref()), (95, Some("1.2.3")));
 }
