@@ -88,9 +88,12 @@ pub(super) fn policy_kill() -> Verdict {
     let text = format!("shadow = \"kill\"\nshadow-except = [\"path:{spared}\"]\n");
     let config = setup.scratch.file("daemon.toml", &text);
     let world = World::start(setup.arg("--config").arg(&config));
-    let mut victim =
-        Command::new(&claude).args(["--wait", "noop"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut command = Command::new(&claude);
+    let mut victim = command.args(["--wait", "noop"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    // Waiting closes what is still there, and then it would end by itself.
+    let stdin = victim.stdin.take();
     let status = victim.wait().unwrap();
+    drop(stdin);
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL), "{status}");
     let pid = victim.id();
     assert!(world.feed.wait_for(PATIENCE, |e| finding(e, pid)), "no finding");

@@ -1,12 +1,13 @@
 //! How long a sweep takes: the promise, and figures against processes and homes for `cargo xtask bench`.
 
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agent_monitor_tests::harness::case::Verdict;
 use agent_monitor_tests::harness::client;
 use agent_monitor_tests::harness::scratch::Scratch;
-use agent_monitor_tests::sys::{Arg, call, num};
+use agent_monitor_tests::sys::wait;
 
 use super::host;
 
@@ -64,25 +65,25 @@ fn homes(scratch: &Scratch, count: usize, files: usize) -> String {
     root
 }
 
-/// One sweep: how long, and the most memory it had, KiB.
-fn timed(scratch: &Scratch, more: &[&str]) -> (Duration, i64) {
+/// One sweep: how long, and the most memory it was seen to have, KiB.
+fn timed(scratch: &Scratch, more: &[&str]) -> (Duration, u64) {
     let registry = scratch.text("registry");
     let begin = Instant::now();
     let places = ["sweep", "-o", "jsonl", "--registry", &registry];
-    let mut child = client::command(&[&places, more].concat())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // struct rusage: two timevals, then ru_maxrss.
-    let mut usage = [0_u8; 144];
-    let mut status = [0_u8; 4];
-    call(libc::SYS_wait4, &mut [num(child.id()), Arg::Out(&mut status), num(0), Arg::Out(&mut usage)])
-        .unwrap();
+    let mut command = client::command(&[&places, more].concat());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let gone = wait::pidfd(child.id()).unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    // `ru_maxrss` would be that of the test, from before the exec.
+    while wait::readable(&[gone.as_fd()], Duration::from_millis(2)).unwrap() == [false] {
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let high = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let high = high.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        peak = high.unwrap_or(0).max(peak);
+    }
     let took = begin.elapsed();
-    assert_eq!(i32::from_ne_bytes(status), 0, "the sweep failed");
-    drop(child.try_wait());
-    let peak = usage.get(32..40).and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_ne_bytes);
+    assert!(child.wait().unwrap().success(), "the sweep failed");
     (took, peak)
 }
 
@@ -104,7 +105,7 @@ pub(super) fn within_five_seconds() -> Verdict {
 /// Time and memory against the number of processes and the size of homes.
 pub(super) fn bench() -> Verdict {
     println!("\nFIGURES bench: sweep\n{:<28}{:>12}{:>12}", "", "seconds", "peak MiB");
-    let row = |what: String, (took, peak): (Duration, i64)| {
+    let row = |what: String, (took, peak): (Duration, u64)| {
         println!("{what:<28}{:>12.3}{:>12.1}", took.as_secs_f64(), peak as f64 / 1024.0);
     };
     for count in [0, 250, 1000, 4000] {
