@@ -97,8 +97,7 @@ pub fn sweep(
 ) -> Result<Report, SweepError> {
     let (started, begin) = (clock::now(), Instant::now());
     let path = options.root.clone().unwrap_or_else(|| PathBuf::from("/"));
-    let prefix = "";
-    let root = Root::open(&path, prefix, options.remote)
+    let root = Root::open(&path, "", options.remote)
         .map_err(|source| SweepError::Root { path: path.clone(), source })?;
     let users = Users::read(&root);
     let mut pool = Pool::start(options.patience);
@@ -118,7 +117,7 @@ pub fn sweep(
         });
     }
     let scan = Scan { pack: Arc::clone(pack), options: options.clone() };
-    scan.add(&mut pool, &root, &users, None);
+    scan.add(&mut pool, &root, &users);
     while let Some((name, outcome)) = pool.next() {
         progress(&name, pool.done(), pool.total());
         let Some(Outcome { harvest: part, containers }) = outcome else {
@@ -127,18 +126,16 @@ pub fn sweep(
             continue;
         };
         harvest.merge(part);
-        for (id, pid) in containers {
-            let prefix = format!("[container {}]", id.get(..12).unwrap_or(&id));
-            match Root::open(&PathBuf::from(format!("/proc/{pid}/root")), &prefix, options.remote) {
-                Ok(root) => scan.add(&mut pool, &root, &Users::read(&root), Some(&id)),
-                Err(error) => harvest.coverage.push(Coverage {
-                    source: format!("container {id}"),
-                    looked: Looked::NotPermitted,
-                    count: 0,
-                    detail: Some(error.to_string()),
-                }),
-            }
-        }
+        containers.into_iter().for_each(|(id, pid)| scan.add_container(&mut pool, id, pid));
+    }
+    if users.cut {
+        let detail = Some("there are more homes than are looked at".to_owned());
+        harvest.coverage.push(Coverage {
+            source: "homes".to_owned(),
+            looked: Looked::Partly,
+            count: 0,
+            detail,
+        });
     }
     if !options.history {
         let detail = Some("counts only with --history".to_owned());
@@ -191,16 +188,17 @@ struct Scan {
 }
 
 impl Scan {
-    fn add(&self, pool: &mut Pool, root: &Root, users: &Users, container: Option<&str>) {
-        let job = |name: String, home: Option<homes::Home>, pool: &mut Pool| {
-            let (pack, root, history) = (Arc::clone(&self.pack), root.clone(), self.options.history);
-            let container = container.map(str::to_owned);
-            let patience = self.options.patience;
+    /// The system's places and each home, side by side.
+    fn add(&self, pool: &mut Pool, root: &Root, users: &Users) {
+        let homes = users.homes.iter().cloned().map(Some);
+        for home in std::iter::once(None).chain(homes) {
+            let name = home.as_ref().map_or_else(
+                || "system files".to_owned(),
+                |home: &homes::Home| format!("home {}", root.shown(&home.path)),
+            );
+            let (pack, root, options) = (Arc::clone(&self.pack), root.clone(), self.options.clone());
             let work = move || {
-                // Ends by itself before it is given up.
-                let until = Instant::now() + patience.mul_f32(0.8);
-                let job =
-                    files::Job { pack: &pack, root: &root, container: container.as_deref(), history, until };
+                let job = job(&pack, &root, None, &options);
                 let harvest = match &home {
                     Some(home) => files::home(job, home),
                     None => files::system(job),
@@ -208,12 +206,39 @@ impl Scan {
                 Outcome { harvest, containers: Vec::new() }
             };
             pool.add(&name, Box::new(work));
-        };
-        job(container.map_or_else(|| "system files".to_owned(), |id| format!("container {id}")), None, pool);
-        for home in &users.homes {
-            job(format!("home {}", root.shown(&home.path)), Some(home.clone()), pool);
         }
     }
+
+    /// A container as a whole, through the root of one of its processes.
+    fn add_container(&self, pool: &mut Pool, id: String, pid: u32) {
+        let (pack, options) = (Arc::clone(&self.pack), self.options.clone());
+        let name = format!("container {}", id.get(..12).unwrap_or(&id));
+        let source = name.clone();
+        let work = move || {
+            let mut harvest = Harvest::default();
+            match Root::of_process(pid, &format!("[{source}]"), options.remote) {
+                Ok(root) => {
+                    let job = job(&pack, &root, Some(&id), &options);
+                    harvest = files::system(job);
+                    Users::read(&root).homes.iter().for_each(|home| harvest.merge(files::home(job, home)));
+                }
+                Err(error) => harvest.coverage.push(Coverage {
+                    source,
+                    looked: Looked::NotPermitted,
+                    count: 0,
+                    detail: Some(error.to_string()),
+                }),
+            }
+            Outcome { harvest, containers: Vec::new() }
+        };
+        pool.add(&name, Box::new(work));
+    }
+}
+
+/// What a job of files looks at; it ends by itself before it is given up.
+fn job<'a>(pack: &'a Pack, root: &'a Root, container: Option<&'a str>, options: &Options) -> files::Job<'a> {
+    let until = Instant::now() + options.patience.mul_f32(0.8);
+    files::Job { pack, root, container, history: options.history, until }
 }
 
 /// The host that a root belongs to.

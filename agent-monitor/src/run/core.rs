@@ -63,7 +63,7 @@ pub struct Core {
     pub(super) live: Mutex<Live>,
     pub(super) port: Mutex<Box<dyn Port>>,
     /// Agents without a record.
-    shadows: Mutex<Watch>,
+    pub(super) shadows: Mutex<Watch>,
     stop: (Mutex<bool>, Condvar),
 }
 

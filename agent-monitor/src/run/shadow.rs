@@ -4,9 +4,10 @@ use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::attribute::boot;
+use super::core::{Core, Live, lock};
+use crate::attribute::{TaskKey, boot};
 use crate::config::Config;
-use crate::model::{Event, Process};
+use crate::model::{Event, Kind, Process, Source, Verdict};
 use crate::sweep::pack::DIRECTORY;
 use crate::sweep::signatures;
 use crate::sweep::watch::{Finding, Watch};
@@ -18,6 +19,30 @@ pub(super) fn watch(config: &Config) -> Watch {
         tracing::warn!(file = %problem.file.display(), line = problem.at.line, "signatures left out: {}", problem.message);
     }
     Watch::new(pack, config.shadow.clone())
+}
+
+impl Core {
+    /// Tells the shadow agents that run already when the daemon starts. Whatever the policy, they are only told: what
+    /// ends them is their next exec, or a person.
+    pub(super) fn shadows_that_run(&self) {
+        let mut live = lock(&self.live);
+        let Live { engine, host } = &mut *live;
+        let free = engine.tree().living().filter(|proc| proc.binding.is_none());
+        let mut keys: Vec<TaskKey> = free.map(|proc| proc.key).collect();
+        // Parents first: a tree is told by its root.
+        keys.sort_by_key(|key| (key.start, key.tgid));
+        for key in keys {
+            let process = engine.show(key, host);
+            let exec = Event::new(self.clock.now(), Kind::ProcessExec, Source::Backfill);
+            let found = lock(&self.shadows).observe(&Event { process: Some(process), ..exec });
+            let Some(Finding { mut event, .. }) = found else { continue };
+            let detail = event.detail.get_or_insert_default();
+            detail.insert("action".to_owned(), "audit".into());
+            detail.insert("running_before".to_owned(), true.into());
+            event.verdict = Some(Verdict::Audit);
+            drop(self.store.append(event));
+        }
+    }
 }
 
 /// Ends the process where the policy says so; the event says whether that was done.

@@ -46,13 +46,13 @@ pub trait Registered {
     fn of_paths(&self, paths: &[String], uid: Option<u32>) -> Option<(String, bool)>;
 }
 
-/// Makes finds of observations. `keys` are credential files in homes, by uid.
+/// Makes finds of observations. `keys` are credential files in homes, by owner.
 #[must_use]
 pub fn correlate(
     pack: &Pack,
     observations: Vec<Observation>,
     users: &Users,
-    keys: &BTreeMap<u32, Vec<String>>,
+    keys: &BTreeMap<Place, Vec<String>>,
     registered: &dyn Registered,
 ) -> Vec<Find> {
     let mut groups: BTreeMap<Key, Vec<Observation>> = BTreeMap::new();
@@ -145,7 +145,7 @@ fn find(
     key: Key,
     mut seen: Vec<Observation>,
     users: &Users,
-    keys: &BTreeMap<u32, Vec<String>>,
+    keys: &BTreeMap<Place, Vec<String>>,
     registered: &dyn Registered,
 ) -> Option<Find> {
     seen.sort_by(|a, b| {
@@ -174,7 +174,7 @@ fn find(
     processes.sort_by_key(|process| process.pid);
     processes.dedup_by_key(|process| process.pid);
     processes.truncate(LINES_MAX);
-    let risks = risks(&seen, state, owner.uid, keys);
+    let risks = risks(&seen, state, &key.place, keys);
     let id = id(&product, &key);
     let fix = fix(&product, &registry, identity, &id);
     Some(Find {
@@ -282,7 +282,8 @@ fn version(pack: &Pack, key: &Key, seen: &[Observation]) -> Option<String> {
 }
 
 fn owner(place: &Place, seen: &[Observation], users: &Users) -> Owner {
-    let name = |uid: u32| users.name(uid).map(str::to_owned);
+    // Inside a container a number is another user.
+    let name = |uid: u32| users.name(uid).filter(|_| place.container.is_none()).map(str::to_owned);
     let process = seen.iter().find_map(|o| o.process.as_deref());
     Owner {
         uid: place.uid,
@@ -300,12 +301,12 @@ fn owner(place: &Place, seen: &[Observation], users: &Users) -> Owner {
 fn risks(
     seen: &[Observation],
     state: State,
-    uid: Option<u32>,
-    keys: &BTreeMap<u32, Vec<String>>,
+    place: &Place,
+    keys: &BTreeMap<Place, Vec<String>>,
 ) -> Vec<Risk> {
     let mut risks: BTreeSet<Risk> = seen.iter().flat_map(|o| o.risks.iter().cloned()).collect();
     if state >= State::Installed
-        && let Some(files) = uid.and_then(|uid| keys.get(&uid)).filter(|files| !files.is_empty())
+        && let Some(files) = keys.get(place).filter(|files| !files.is_empty())
     {
         let shown: Vec<&str> = files.iter().take(8).map(String::as_str).collect();
         let detail = format!("files: {}", shown.join(", "));

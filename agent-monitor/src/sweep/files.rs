@@ -2,6 +2,7 @@
 //!
 //! One job is one home or the system's own places. Everything has a limit, and what a limit cut off is said.
 
+mod containers;
 mod packages;
 mod project;
 mod services;
@@ -117,6 +118,7 @@ pub fn system(job: Job<'_>) -> Harvest {
     state::of_system(job, &place, &mut out);
     packages::of_system(job, &place, &mut out);
     services::of_system(job, &place, &mut out);
+    containers::of_system(job, &place, &mut out);
     for top in ["/opt", "/srv", "/app", "/usr/src/app", "/workspace", "/workspaces", "/data", "/var/www"] {
         if job.root.meta(top).is_ok_and(|meta| meta.is_dir) {
             project::walk(job, top, &place, &mut out);

@@ -1,6 +1,6 @@
 //! Whose homes there are in a root: from its own `/etc/passwd` and from what lies in `/home`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::root::Root;
 
@@ -23,6 +23,8 @@ pub struct Home {
 pub struct Users {
     /// Homes, in order.
     pub homes: Vec<Home>,
+    /// There are more than are looked at.
+    pub cut: bool,
     names: BTreeMap<u32, String>,
 }
 
@@ -32,17 +34,24 @@ impl Users {
     pub fn read(root: &Root) -> Self {
         let passwd = root.text("/etc/passwd", 4 << 20).unwrap_or_default();
         let mut users = parse(&passwd);
-        users.homes.retain(|home| root.meta(&home.path).is_ok_and(|meta| meta.is_dir));
-        if let Ok((entries, _)) = root.list("/home", HOMES_MAX) {
+        // One whose server may not answer is looked at by its own job, which has a limit.
+        users
+            .homes
+            .retain(|home| root.is_remote(&home.path) || root.meta(&home.path).is_ok_and(|meta| meta.is_dir));
+        let known: BTreeSet<String> = users.homes.iter().map(|home| home.path.clone()).collect();
+        if let Ok((entries, more)) = root.list("/home", HOMES_MAX) {
+            users.cut |= more;
             for entry in entries.iter().filter(|entry| entry.is_dir) {
                 let path = format!("/home/{}", entry.name);
-                if !users.homes.iter().any(|home| home.path == path) {
-                    let uid = root.meta(&path).ok().map(|meta| meta.uid);
+                if !known.contains(&path) {
+                    let uid =
+                        if root.is_remote(&path) { None } else { root.meta(&path).ok().map(|meta| meta.uid) };
                     users.homes.push(Home { path, uid, of_a_person: true });
                 }
             }
         }
         users.homes.sort_by(|a, b| a.path.cmp(&b.path));
+        users.cut |= users.homes.len() > HOMES_MAX;
         users.homes.truncate(HOMES_MAX);
         users
     }
@@ -58,6 +67,7 @@ impl Users {
 #[must_use]
 pub fn parse(passwd: &str) -> Users {
     let mut users = Users::default();
+    let mut seen = BTreeSet::new();
     for line in passwd.lines().take(100_000) {
         let fields: Vec<&str> = line.split(':').collect();
         let (Some(name), Some(Ok(uid)), Some(home)) =
@@ -67,7 +77,7 @@ pub fn parse(passwd: &str) -> Users {
         };
         users.names.entry(uid).or_insert_with(|| (*name).to_owned());
         let path = home.trim_end_matches('/');
-        if !may_be_home(path) || users.homes.iter().any(|home| home.path == path) {
+        if !may_be_home(path) || !seen.insert(path.to_owned()) {
             continue;
         }
         let of_a_person = path.starts_with("/home/") || path == "/root" || uid >= 1000;

@@ -370,6 +370,11 @@ pub fn identify(pack: &Pack, subject: &Subject) -> Vec<Hit> {
         let what = format!("runs the {} package {name}", ecosystem.as_str());
         hits.push(Hit { product, weight: 90, ambiguous: false, what, variant: Some(name.clone()) });
     }
+    if let Some((image, product)) =
+        subject.image.as_deref().and_then(|image| Some((image, pack.image(image)?)))
+    {
+        hits.push(of_image(product, image));
+    }
     if let Some(product) = subject.module.as_deref().and_then(|module| pack.module(module)) {
         let what = format!("runs the Python module {}", subject.module.as_deref().unwrap_or_default());
         hits.push(Hit { product, weight: 90, ambiguous: false, what, variant: subject.module.clone() });
@@ -392,6 +397,12 @@ pub fn identify(pack: &Pack, subject: &Subject) -> Vec<Hit> {
     }
     hits.sort_by_key(|hit| std::cmp::Reverse((hit.weight, !hit.ambiguous)));
     hits
+}
+
+/// What a container's image says.
+pub(super) fn of_image(product: ProductIndex, image: &str) -> Hit {
+    let what = format!("runs the container image {image}");
+    Hit { product, weight: 85, ambiguous: false, what, variant: Some(image.to_owned()) }
 }
 
 /// The product that a command line most likely is.
@@ -472,6 +483,16 @@ pub fn packages_in(path: &str) -> Vec<(Ecosystem, String)> {
         }
     }
     found
+}
+
+/// The version in a path of self-updating programs: `…/versions/2.1.3`.
+#[must_use]
+pub fn version_in(path: &str) -> Option<String> {
+    let (_, rest) = path.split_once("/versions/")?;
+    let version = rest.split('/').next().unwrap_or(rest);
+    let plain = version.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
+    (plain && version.starts_with(|c: char| c.is_ascii_digit()) && version.contains('.'))
+        .then(|| version.to_owned())
 }
 
 fn base(path: &str) -> &str {

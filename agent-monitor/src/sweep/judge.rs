@@ -148,8 +148,9 @@ impl Judge<'_> {
         observation.variant = hit.variant.clone();
         observation.path = subject.main_path().map(str::to_owned);
         observation.process = Some(Box::new(self.seen(proc, Some(subject), ask)));
-        observation.version =
-            subject.paths.iter().rev().find_map(|path| ask.version(proc, path)).map(|(version, _)| version);
+        let packaged = subject.paths.iter().rev().find_map(|path| ask.version(proc, path));
+        let by_path = || subject.paths.iter().find_map(|path| identify::version_in(path));
+        observation.version = packaged.map(|(version, _)| version).or_else(by_path);
         let product = self.pack.product(hit.product);
         let line = proc.args.join(" ");
         let flags = product.map_or(&[][..], |product| product.list("unsafe_flags"));

@@ -96,7 +96,7 @@ impl Live {
         if !proc.elsewhere {
             return self.host.clone();
         }
-        Root::open(&PathBuf::from(format!("/proc/{}/root", proc.pid)), "", false).ok()
+        Root::of_process(proc.pid, "", false).ok()
     }
 
     /// Asks the host's resolver for the addresses of all providers, side by side.

@@ -3,7 +3,7 @@
 //! JSON with comments and trailing commas (`mcpServers`, `servers`, `mcp`, `context_servers`, also inside settings and
 //! per project), TOML (`mcp_servers`), and the plain block form of YAML (`mcpServers`, `extensions`).
 
-mod yaml;
+pub(super) mod yaml;
 
 use std::collections::BTreeMap;
 

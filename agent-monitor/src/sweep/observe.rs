@@ -39,6 +39,8 @@ pub enum Source {
     Unit,
     /// A cron line.
     Cron,
+    /// A container's configuration, or a compose file.
+    Container,
     /// A shell history.
     History,
 }
@@ -63,6 +65,7 @@ impl Source {
             Self::Project => "project",
             Self::Unit => "unit",
             Self::Cron => "cron",
+            Self::Container => "container",
             Self::History => "history",
         }
     }
@@ -76,7 +79,7 @@ impl Source {
             }
             Self::Imports | Self::Behaviour => State::Running,
             Self::Package | Self::Extension | Self::Binary => State::Installed,
-            Self::McpConfig | Self::Unit | Self::Cron => State::Configured,
+            Self::McpConfig | Self::Unit | Self::Cron | Self::Container => State::Configured,
             Self::State | Self::Project | Self::History => State::Traces,
         }
     }
@@ -212,8 +215,8 @@ pub struct Harvest {
     pub troubles: BTreeMap<&'static str, (u64, String)>,
     /// Things that were looked at.
     pub count: u64,
-    /// Credentials that lie in homes, by uid: they are in reach of what runs as it.
-    pub keys: BTreeMap<u32, Vec<String>>,
+    /// Credentials that lie in homes: in reach of what runs as their owner.
+    pub keys: BTreeMap<Place, Vec<String>>,
 }
 
 impl Harvest {
@@ -251,8 +254,8 @@ impl Harvest {
     pub fn merge(&mut self, other: Self) {
         self.seen.extend(other.seen);
         self.coverage.extend(other.coverage);
-        for (uid, keys) in other.keys {
-            self.keys.entry(uid).or_default().extend(keys);
+        for (place, keys) in other.keys {
+            self.keys.entry(place).or_default().extend(keys);
         }
     }
 

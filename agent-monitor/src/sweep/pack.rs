@@ -8,7 +8,7 @@
 //! console commands that are enough alone; `ambiguous`, names that others use too, never enough alone; `commands`, such
 //! a name with its first word, which is; `paths`, globs over program and script paths; `modules`, Python modules started
 //! with `-m`; `titles`, globs over what a process calls itself; `flags`, globs over arguments, weak; `npm`, `pypi`,
-//! `crates`, packages; `extensions`, `publisher.name` of editor extensions; `jetbrains`, plugin directories; `imports`,
+//! `crates`, packages; `images`, container images as `owner/name`; `extensions`, `publisher.name` of editor extensions; `jetbrains`, plugin directories; `imports`,
 //! modules by which a script shows that it uses the product; `state`, files and directories that only it makes;
 //! `weak_state`, such that others make too; `credentials`; `binaries`; `mcp_configs`, files with MCP servers; `project`,
 //! names in project directories; `units`, systemd units; `markers`, variables (`NAME` or `NAME=value`) that it sets for
@@ -109,6 +109,7 @@ pub struct Pack {
     extensions: BTreeMap<String, ProductIndex>,
     markers: BTreeMap<String, Vec<(Option<String>, ProductIndex)>>,
     units: BTreeMap<String, ProductIndex>,
+    images: BTreeMap<String, ProductIndex>,
     paths: Vec<(String, ProductIndex)>,
     titles: Vec<(String, ProductIndex)>,
     flags: Vec<(String, ProductIndex)>,
@@ -204,6 +205,7 @@ impl Pack {
             self.modules.extend(each("modules").map(|name| (name.clone(), at)));
             self.imports.extend(each("imports").map(|name| (name.clone(), at)));
             self.extensions.extend(each("extensions").map(|id| (id.to_ascii_lowercase(), at)));
+            self.images.extend(each("images").map(|name| (name.clone(), at)));
             self.units.extend(each("units").map(|name| (name.clone(), at)));
             for marker in each("markers") {
                 let (name, value) = match marker.split_once('=') {
@@ -278,6 +280,12 @@ impl Pack {
     #[must_use]
     pub fn extension(&self, id: &str) -> Option<ProductIndex> {
         self.extensions.get(&id.to_ascii_lowercase()).copied()
+    }
+
+    /// The product of a container image, as [`super::identify::untagged`] names it.
+    #[must_use]
+    pub fn image(&self, name: &str) -> Option<ProductIndex> {
+        self.images.get(name).copied()
     }
 
     /// The product of a systemd unit.

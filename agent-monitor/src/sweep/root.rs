@@ -124,8 +124,10 @@ pub struct Root {
     fd: Arc<OwnedFd>,
     /// What its `/` is called in reports: empty for this host.
     prefix: String,
-    /// Mount points below that are not looked at, without the closing slash.
-    skipped: Arc<Vec<(String, String)>>,
+    /// Network, FUSE and virtual file systems below, with their type.
+    mounts: Arc<Vec<(String, String)>>,
+    /// They are looked into all the same.
+    remote: bool,
 }
 
 impl Root {
@@ -134,9 +136,25 @@ impl Root {
     /// # Errors
     /// When it is no directory that can be opened.
     pub fn open(path: &Path, prefix: &str, remote: bool) -> io::Result<Self> {
+        let below = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let below = crate::model::text::escape(below.as_os_str().as_bytes());
+        Self::with(path, prefix, remote, "/proc/self/mountinfo", below.trim_end_matches('/'))
+    }
+
+    /// The root directory of a process, with the mounts that it sees.
+    ///
+    /// # Errors
+    /// When it is gone, or may not be looked at.
+    pub fn of_process(pid: u32, prefix: &str, remote: bool) -> io::Result<Self> {
+        let path = format!("/proc/{pid}/root");
+        Self::with(Path::new(&path), prefix, remote, &format!("/proc/{pid}/mountinfo"), "")
+    }
+
+    fn with(path: &Path, prefix: &str, remote: bool, mountinfo: &str, below: &str) -> io::Result<Self> {
         let fd = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let skipped = if remote { Vec::new() } else { skipped_mounts(path) };
-        Ok(Self { fd: Arc::new(fd), prefix: prefix.to_owned(), skipped: Arc::new(skipped) })
+        let table = std::fs::read(mountinfo).unwrap_or_default();
+        let mounts = mounts_left_alone(&String::from_utf8_lossy(&table), below);
+        Ok(Self { fd: Arc::new(fd), prefix: prefix.to_owned(), mounts: Arc::new(mounts), remote })
     }
 
     /// The name of a path in reports.
@@ -148,13 +166,13 @@ impl Root {
     /// Mount points that are left alone, with their type.
     #[must_use]
     pub fn skipped(&self) -> &[(String, String)] {
-        &self.skipped
+        if self.remote { &[] } else { &self.mounts }
     }
 
-    /// Whether a path lies on a mount that is left alone.
+    /// Whether a path lies where looking may take for ever.
     #[must_use]
-    pub fn is_skipped(&self, path: &str) -> bool {
-        self.skipped.iter().any(|(mount, _)| {
+    pub fn is_remote(&self, path: &str) -> bool {
+        self.mounts.iter().any(|(mount, _)| {
             path.strip_prefix(mount.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     }
@@ -254,7 +272,7 @@ impl Root {
 
     /// A handle on what a path leads to; opens nothing.
     fn handle(&self, path: &str, extra: OFlags) -> Result<OwnedFd, Trouble> {
-        if self.is_skipped(path) {
+        if !self.remote && self.is_remote(path) {
             return Err(Trouble::Remote);
         }
         let bytes = crate::model::text::unescape(path);
@@ -304,14 +322,6 @@ fn trouble(errno: rustix::io::Errno) -> Trouble {
         Errno::XDEV => Trouble::Remote,
         _ => Trouble::Error,
     }
-}
-
-/// Mount points below `root` that are not to be looked at, as paths inside it.
-fn skipped_mounts(root: &Path) -> Vec<(String, String)> {
-    let Ok(mountinfo) = std::fs::read("/proc/self/mountinfo") else { return Vec::new() };
-    let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
-    let root = crate::model::text::escape(root.as_os_str().as_bytes());
-    mounts_left_alone(&String::from_utf8_lossy(&mountinfo), root.trim_end_matches('/'))
 }
 
 /// The pure half: which mounts of a mount table are left alone.

@@ -88,10 +88,12 @@ pub(super) fn hanging_mount() -> Verdict {
     let scratch = Scratch::new();
     let root = host(&scratch, &["a", "b"]);
     scratch.file("host/home/b/.claude/settings.json", "{}");
-    let home = scratch.dir("host/home/a/remote");
-    let _hang = match Hang::mount(home.to_str().unwrap()) {
-        Ok(hang) => hang,
-        Err(error) => return Skip::because(format!("no FUSE here: {error}")),
+    // A part of one home, and the whole of another.
+    let (part, whole) = (scratch.dir("host/home/a/remote"), scratch.dir("host/home/c"));
+    let hang = |at: &std::path::Path| Hang::mount(at.to_str().unwrap());
+    let (_part, _whole) = match (hang(&part), hang(&whole)) {
+        (Ok(part), Ok(whole)) => (part, whole),
+        (Err(error), _) | (_, Err(error)) => return Skip::because(format!("no FUSE here: {error}")),
     };
     let coverage = |report: &Value| report["coverage"].to_string();
     let left_alone = sweep(&scratch, &["--root", &root]);

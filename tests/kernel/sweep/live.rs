@@ -36,8 +36,12 @@ fn detail(world: &World, pid: u32) -> Value {
 
 pub(super) fn finding_at_exec() -> Verdict {
     world::close();
-    let world = World::start(Setup::new());
-    let claude = shadow(&world.daemon.setup.scratch);
+    let setup = Setup::new();
+    let claude = shadow(&setup.scratch);
+    let early = Running::start(Command::new(&claude).args(["--wait", "noop"])).has_become("--wait");
+    let world = World::start(setup);
+    assert!(world.feed.wait_for(PATIENCE, |e| finding(e, early.pid())), "what ran before is not told");
+    assert_eq!(detail(&world, early.pid())["running_before"], true);
     let running = Running::start(Command::new(&claude).args(["--wait", "noop"]));
     let pid = running.pid();
     assert!(world.feed.wait_for(PATIENCE, |e| finding(e, pid)), "no finding of pid {pid}");

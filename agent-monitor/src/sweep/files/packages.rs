@@ -138,6 +138,9 @@ pub(super) fn npm(
     };
     for entry in names.iter().filter(|entry| entry.is_dir || entry.is_link) {
         out.count += 1;
+        if job.late(out, dir) {
+            return;
+        }
         if !entry.name.starts_with('@') {
             npm_package(job, place, dir, &entry.name, direct, out);
         } else if job.pack.products().iter().any(|p| p.list("npm").iter().any(|n| n.starts_with(&entry.name)))
@@ -203,6 +206,9 @@ pub(super) fn pypi(job: Job<'_>, place: &Place, dir: &str, out: &mut Harvest) {
         let Some((name, version)) = manifest::dist_info(&entry.name) else { continue };
         out.count += 1;
         let Some(product) = job.pack.package(Ecosystem::Pypi, &name) else { continue };
+        if job.late(out, dir) {
+            return;
+        }
         let info = format!("{dir}/{}", entry.name);
         let shown = job.root.shown(&info);
         let when = job.root.meta(&info).ok().map(|meta| meta.modified);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{FILE_MAX, Job, NAMES_MAX, packages, state};
+use super::{FILE_MAX, Job, NAMES_MAX, containers, packages, state};
 use crate::sweep::manifest;
 use crate::sweep::observe::{About, Harvest, Observation, Place, Source};
 use crate::sweep::pack::Ecosystem;
@@ -115,6 +115,11 @@ fn look(job: Job<'_>, dir: &str, entries: &[Entry], place: &Place, out: &mut Har
         packages::npm(job, place, &format!("{dir}/node_modules"), Some(&declared.npm), out);
     }
     frameworks(job, dir, place, &declared, out);
+    for name in ["docker-compose.yml", "docker-compose.yaml", "compose.yml", "compose.yaml"] {
+        if has(name) {
+            containers::compose(job, place, &format!("{dir}/{name}"), out);
+        }
+    }
 }
 
 /// What the manifests of a project ask for.

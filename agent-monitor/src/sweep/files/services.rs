@@ -59,13 +59,18 @@ fn units(job: Job<'_>, place: &Place, dir: &str, out: &mut Harvest) {
     };
     for entry in entries.iter().filter(|entry| entry.is_file && entry.name.ends_with(".service")) {
         let path = format!("{dir}/{}", entry.name);
+        if job.late(out, &path) {
+            return;
+        }
         let Ok(text) = job.root.text(&path, 1 << 20) else { continue };
         out.count += 1;
-        unit(job, place, &entry.name, &path, &text, out);
+        let timer = entry.name.replace(".service", ".timer");
+        let timed = entries.binary_search_by(|other| other.name.cmp(&timer)).is_ok();
+        unit(job, place, &entry.name, timed, &path, &text, out);
     }
 }
 
-fn unit(job: Job<'_>, place: &Place, name: &str, path: &str, text: &str, out: &mut Harvest) {
+fn unit(job: Job<'_>, place: &Place, name: &str, timed: bool, path: &str, text: &str, out: &mut Harvest) {
     let parsed = parse_unit(text);
     let at = job.root.shown(path);
     let when = job.root.meta(path).ok().map(|meta| meta.modified);
@@ -78,8 +83,9 @@ fn unit(job: Job<'_>, place: &Place, name: &str, path: &str, text: &str, out: &m
     }
     for command in &parsed.commands {
         if let Some(mut seen) = starts(job, place, command, &parsed.directory, Source::Unit, &at) {
-            seen.what =
-                format!("systemd unit {name} starts `{}`: {}", redact::args(command).join(" "), seen.what);
+            let by = if timed { " by its timer" } else { "" };
+            let line = redact::args(command).join(" ");
+            seen.what = format!("systemd unit {name}{by} starts `{line}`: {}", seen.what);
             seen.when = when;
             if parsed.user.is_none() && place.uid.is_none() {
                 seen.risks.push(Risk {

@@ -44,9 +44,9 @@ pub(super) fn of_home(job: Job<'_>, home: &Home, place: &Place, names: &BTreeSet
     for rest in CREDENTIALS {
         if let Some(path) = below(&format!("~/{rest}"))
             && job.root.meta(&path).is_ok_and(|meta| meta.is_file)
-            && let Some(uid) = home.uid
+            && home.uid.is_some()
         {
-            out.keys.entry(uid).or_default().push(job.root.shown(&path));
+            out.keys.entry(place.clone()).or_default().push(job.root.shown(&path));
         }
     }
 }

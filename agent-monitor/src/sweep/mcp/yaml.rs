@@ -16,7 +16,7 @@ struct Line<'a> {
 }
 
 /// Reads the text.
-pub(super) fn parse(text: &str) -> Value {
+pub(in crate::sweep) fn parse(text: &str) -> Value {
     let mut lines = Vec::new();
     for line in text.lines().take(LINES) {
         let body = line.trim_start_matches(' ');

@@ -31,6 +31,7 @@ const LISTS: &[&str] = &[
     "npm",
     "pypi",
     "crates",
+    "images",
     "extensions",
     "jetbrains",
     "imports",
@@ -241,6 +242,10 @@ fn check_value(reader: &mut Reader, key: &str, value: &str, at: Position) {
         "project" => (
             !value.starts_with(['~', '/']) && !value.contains("../") && !value.contains('*'),
             "a path inside a project, without wildcards",
+        ),
+        "images" => (
+            value == identify::untagged(value),
+            "owner and name, without registry and tag: \"ollama/ollama\"",
         ),
         "extensions" => (value.contains('.'), "publisher.name"),
         "markers" => (!value.starts_with('='), "NAME or NAME=value"),
