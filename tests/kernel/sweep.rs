@@ -20,6 +20,7 @@ use serde_json::Value;
 pub(crate) const CASES: &[Case] = &[
     Case::host("real_packages", real::packages),
     Case::host("look_alikes", real::look_alikes),
+    Case::host("home_made", real::home_made),
     Case::host("hostile_processes", hostile::processes),
     Case::host("hanging_mount", hostile::hanging_mount),
     Case::host("another_user", hostile::another_user),

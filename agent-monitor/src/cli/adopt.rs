@@ -50,12 +50,7 @@ pub(crate) fn run(args: &AdoptArgs, shared: &Shared) -> anyhow::Result<ExitCode>
             let report: Report = serde_json::from_str(&text).with_context(|| {
                 format!("{} is no report of `agent-monitor sweep -o json`", path.display())
             })?;
-            (
-                report,
-                std::sync::Arc::new(
-                    signatures::load(std::path::Path::new(agent_monitor::sweep::pack::DIRECTORY)).0,
-                ),
-            )
+            (report, std::sync::Arc::new(signatures::load(&args.what.signatures).0))
         }
         None => look(&args.what, shared)?,
     };

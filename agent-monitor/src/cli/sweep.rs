@@ -73,7 +73,7 @@ pub(crate) struct WhatArgs {
     patience: u64,
     /// Directory of signatures over the embedded ones
     #[arg(long, value_name = "DIR", default_value = DIRECTORY, env = "AGENT_MONITOR_SIGNATURES")]
-    signatures: PathBuf,
+    pub(super) signatures: PathBuf,
 }
 
 pub(crate) fn run(args: &SweepArgs, shared: &Shared) -> anyhow::Result<ExitCode> {

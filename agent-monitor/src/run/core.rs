@@ -140,7 +140,8 @@ impl Core {
     /// How long a record may wait in a ring: recognition in user space should not.
     #[must_use]
     pub fn patience(&self) -> Duration {
-        let late = lock(&self.live).engine.matcher().has_late();
+        let kills = self.config.shadow.act == crate::config::ShadowAct::Kill;
+        let late = kills || lock(&self.live).engine.matcher().has_late();
         Duration::from_millis(if late { 10 } else { 100 })
     }
 

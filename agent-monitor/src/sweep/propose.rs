@@ -107,6 +107,14 @@ fn is_plain_host(host: &str) -> bool {
     host.contains('.') && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
 }
 
+/// A path that a record can name: as the kernel gives it, without what only a hostile name holds.
+fn is_plain(path: &str) -> bool {
+    path.starts_with('/')
+        && path.len() < 1024
+        && !path.contains(|c: char| c.is_control() || matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\'))
+        && path.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."))
+}
+
 /// `[[match]]` tables: by script, by program, or by what starts it.
 fn matches(find: &Find) -> Vec<String> {
     let mut found = BTreeSet::new();
@@ -117,16 +125,16 @@ fn matches(find: &Find) -> Vec<String> {
     for process in &find.processes {
         if let Some(container) = &process.container {
             found.insert(format!("\n[[match]]\ncontainer = {}", quote(container)));
-        } else if let Some(script) = process.script.as_deref().filter(|script| script.starts_with('/')) {
+        } else if let Some(script) = process.script.as_deref().filter(|script| is_plain(script)) {
             found.insert(format!("\n[[match]]\nscript = {}{user}", quote(script)));
         } else if let Some(module) = process.script.as_deref().and_then(|script| script.strip_prefix("-m ")) {
             found.insert(format!("\n[[match]]\nargv = [\"python*\", \"-m\", {}]{user}", quote(module)));
-        } else if let Some(exe) = &process.exe {
+        } else if let Some(exe) = process.exe.as_deref().filter(|exe| is_plain(exe)) {
             found.insert(format!("\n[[match]]\nexe = {}{user}", quote(exe)));
         }
     }
     if find.processes.is_empty() && find.state >= State::Installed && find.owner.container.is_none() {
-        let program = |path: &&String| path.contains("/bin/");
+        let program = |path: &&String| path.contains("/bin/") && is_plain(path);
         for path in find.paths.iter().filter(program).take(4) {
             found.insert(format!("\n[[match]]\nexe = {}{user}", quote(path)));
         }
@@ -140,15 +148,14 @@ fn writable(find: &Find, home: Option<&str>) -> Vec<String> {
     let cwd = find.processes.iter().filter_map(|process| process.cwd.clone());
     let too_wide =
         |path: &String| path == "/" || Some(path.as_str()) == home || path.matches('/').count() < 2;
-    let mut paths: Vec<String> =
-        state.chain(cwd).filter(|path| path.starts_with('/') && !too_wide(path)).collect();
+    let mut paths: Vec<String> = state.chain(cwd).filter(|path| is_plain(path) && !too_wide(path)).collect();
     paths.sort();
     paths.dedup();
     // What lies below another is covered by it.
     let all = paths.clone();
     let covered =
         |path: &String| all.iter().any(|other| path.strip_prefix(other).is_some_and(|r| r.starts_with('/')));
-    paths.retain(|path| !covered(path) && !path.contains(['*', '?', '[', '{']));
+    paths.retain(|path| !covered(path));
     paths.truncate(24);
     paths.iter().map(|path| if looks_like_file(path) { path.clone() } else { format!("{path}/**") }).collect()
 }
@@ -156,4 +163,119 @@ fn writable(find: &Find, home: Option<&str>) -> Vec<String> {
 fn looks_like_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.trim_start_matches('.').contains('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sweep::correlate::{HOME_MADE, find_id};
+    use crate::sweep::pack::embedded;
+    use crate::sweep::report::{
+        Confidence, Evidence, Owner, ProcessRef, ProductKind, Registry, RegistryState, Strength,
+    };
+
+    fn find(product: &str, variant: Option<String>, exe: &str, cwd: &str, at: &str, user: &str) -> Find {
+        let product = Product {
+            id: product.to_owned(),
+            name: at.to_owned(),
+            kind: ProductKind::CliAgent,
+            variant,
+            version: None,
+        };
+        let evidence = |source: &str| Evidence {
+            source: source.to_owned(),
+            strength: Strength::Strong,
+            what: at.to_owned(),
+            at: at.to_owned(),
+            when: None,
+        };
+        let process = ProcessRef {
+            pid: 7,
+            exe: Some(exe.to_owned()),
+            cwd: Some(cwd.to_owned()),
+            ..ProcessRef::default()
+        };
+        Find {
+            id: find_id(&product.id, product.variant.as_deref(), Some(1000), None),
+            product,
+            identity: Confidence::of(90),
+            presence: Confidence::of(99),
+            state: State::Running,
+            registry: Registry { state: RegistryState::Shadow, agent: None },
+            owner: Owner { uid: Some(1000), user: Some(user.to_owned()), ..Owner::default() },
+            paths: vec![exe.to_owned()],
+            processes: vec![process],
+            mcp_servers: Vec::new(),
+            evidence: vec![evidence("process"), evidence("state")],
+            risks: Vec::new(),
+            fix: None,
+            change: None,
+            history_count: None,
+        }
+    }
+
+    fn errors(text: &str) -> Vec<String> {
+        let parsed = crate::registry::parse_record(text, std::path::Path::new("p.toml"));
+        parsed.diagnostics.iter().filter(|d| d.is_error()).map(|d| d.render()).collect()
+    }
+
+    fn answered() -> Answer {
+        let some = |text: &str| Some(text.to_owned());
+        Answer { owner: some("a@example.com"), purpose: some("x"), expires: some("2027-06-30T00:00:00Z") }
+    }
+
+    #[test]
+    fn only_what_a_person_must_say_is_missing() {
+        let find = find("claude-code", None, "/opt/claude", "/srv/work", "/home/a/.claude", "a");
+        let text = record(&find, embedded(), &Answer::default(), Some("/home/a"));
+        let missing = errors(&text);
+        assert_eq!(missing.len(), 3, "{missing:#?}");
+        for key in ["agent.owner", "agent.purpose", "agent.expires"] {
+            assert!(missing.iter().any(|error| error.contains(&format!("{key} is missing"))), "{key}");
+        }
+        let text = record(&find, embedded(), &answered(), Some("/home/a"));
+        assert_eq!(errors(&text), Vec::<String>::new(), "{text}");
+        for part in [
+            "exe = \"/opt/claude\"",
+            "\"/home/a/.claude/**\"",
+            "\"/srv/work/**\"",
+            "api.anthropic.com:443/tcp",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn ids_are_agent_ids_and_tell_finds_apart() {
+        let id = |product: &str, variant: Option<&str>, find: &str| {
+            let product = Product {
+                id: product.to_owned(),
+                name: String::new(),
+                kind: ProductKind::Framework,
+                variant: variant.map(str::to_owned),
+                version: None,
+            };
+            agent_id(&product, find)
+        };
+        assert_eq!(id("claude-code", None, "shadow-0123456789ab"), "claude-code-012345");
+        assert_eq!(id(HOME_MADE, Some("/srv/My Bot.py"), "shadow-abcdef"), "my-bot-abcdef");
+        assert_eq!(id(HOME_MADE, Some("/srv/…"), "shadow-abcdef"), "agent-abcdef");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_things_are_called_the_record_is_one(
+            variant in proptest::option::of(".{0,40}"),
+            exe in "/.{1,30}",
+            cwd in "/.{1,30}",
+            at in ".{1,40}",
+            user in "[a-z_][a-z0-9_-]{0,20}",
+        ) {
+            let find = find(HOME_MADE, variant, &exe, &cwd, &at, &user);
+            let text = record(&find, embedded(), &answered(), Some("/home/a"));
+            prop_assert_eq!(errors(&text), Vec::<String>::new(), "{}", text);
+        }
+    }
 }

@@ -207,3 +207,48 @@ pub(super) fn look_alikes() -> Verdict {
     assert_eq!(wrong, Vec::<Value>::new());
     Ok(())
 }
+
+/// A script that nobody packaged: it speaks to a model on loopback, starts a shell, and imports no framework; another
+/// that does import one.
+pub(super) fn home_made() -> Verdict {
+    let scratch = Scratch::new();
+    // Something that is called like a model server and listens.
+    let server = "import socket, time\ns = socket.socket()\ns.bind(('127.0.0.1', 0))\ns.listen()\n\
+        open('port', 'w').write(str(s.getsockname()[1]))\nc, _ = s.accept()\ntime.sleep(300)\n";
+    let work = scratch.dir("work");
+    let ollama = scratch.file("bin/ollama", server);
+    let model = Running::start(Command::new("python3").args([&ollama, "serve"]).current_dir(&work));
+    let port = || std::fs::read_to_string(work.join("port")).is_ok_and(|port| !port.is_empty());
+    assert!(sys::wait::until(agent_monitor_tests::harness::PATIENCE, port), "the model does not listen");
+    let bot = scratch.file(
+        "bot.py",
+        "import socket, subprocess, sys\ns = socket.create_connection(('127.0.0.1', int(open('port').read())))\n\
+         subprocess.run(['/bin/sh', '-c', 'touch ready; read x'])\n",
+    );
+    let talks = Running::start(Command::new("python3").arg(&bot).current_dir(&work));
+    let framework = scratch.file(
+        "crew.py",
+        "try:\n    from crewai import Agent\nexcept ImportError:\n    pass\nimport time\ntime.sleep(300)\n",
+    );
+    let crew = Running::start(Command::new("python3").arg(&framework)).has_become("crew.py");
+    let ready = || work.join("ready").exists();
+    assert!(sys::wait::until(agent_monitor_tests::harness::PATIENCE, ready), "the bot starts no shell");
+    let report = sweep(&scratch, &[]);
+    let find = |pid: u32| find_of(&report, pid).unwrap_or_else(|| panic!("pid {pid}: {report:#}"));
+    assert_eq!(find(model.pid())["product"]["id"], "ollama", "{report:#}");
+    for (pid, script, said) in
+        [(talks.pid(), &bot, "is connected to Ollama"), (crew.pid(), &framework, "imports CrewAI")]
+    {
+        let find = find(pid);
+        assert_eq!(
+            (&find["product"]["id"], &find["product"]["variant"]),
+            (&"home-made".into(), &script.as_str().into())
+        );
+        assert!(find["evidence"].to_string().contains(said), "{find:#}");
+        assert!(
+            find["identity"]["score"].as_u64().is_some_and(|score| (35..75).contains(&score)),
+            "{find:#}"
+        );
+    }
+    Ok(())
+}
