@@ -19,7 +19,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use agent_monitor_ebpf::header::Kind as RawKind;
+use agent_monitor_ebpf::header::{FLAG_HELD, Kind as RawKind};
 
 pub use bind::{BindOutcome, BindRequest};
 pub use gaps::LossBook;
@@ -163,8 +163,8 @@ impl Engine {
         match body {
             Body::Canary => {}
             Body::ArgChunk(chunk) => self.args.add(head.key, head.ktime, chunk),
-            // An exec that went ahead has no errno.
-            Body::Exec(exec) if head.errno != 0 => {
+            // An exec that went ahead has no errno and does not wait.
+            Body::Exec(exec) if head.errno != 0 || head.flags & FLAG_HELD != 0 => {
                 self.refused_exec(&head, *exec, host, out);
             }
             Body::Exec(exec) => self.exec(&head, *exec, host, out),

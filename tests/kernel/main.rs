@@ -13,6 +13,7 @@ mod budget;
 mod demo;
 mod escape;
 mod file;
+mod hold;
 mod landlock;
 mod lifecycle;
 mod load;
@@ -44,6 +45,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("escape", escape::CASES),
     ("survive", survive::CASES),
     ("tamper", tamper::CASES),
+    ("hold", hold::CASES),
     ("demo", demo::CASES),
     ("loss", loss::CASES),
     ("landlock", landlock::CASES),
@@ -69,5 +71,6 @@ fn main() {
     let conclusion = libtest_mimic::run(&args, trials);
     world::close();
     escape::stage::close();
+    hold::desk::close();
     conclusion.exit();
 }

@@ -25,6 +25,7 @@ impl Engine {
             errno: Errno::from_return(i64::from(head.errno)),
             mode: super::rules::mode(head).or(self.agents.mode(index)),
             rule: head.rule.map(|rule| self.rules.name(head.agent, rule)),
+            hold: super::rules::hold(head),
             agent,
             process: Some(process),
             ..Event::new(self.clock.wall(head.ktime), kind, source(head.source))

@@ -47,7 +47,7 @@ impl FakeKernel {
     }
 
     pub(crate) fn task(&self, tgid: u32, start: u64, ppid: u32, tag: TaskTag) {
-        self.inner().tasks.insert(tgid, TaskInfo { tgid, start, ppid, tag, mixed: false });
+        self.inner().tasks.insert(tgid, TaskInfo { tgid, start, ppid, tag, mixed: false, held: false });
     }
 
     fn ready(&self) -> Result<MutexGuard<'_, Inner>, PortError> {

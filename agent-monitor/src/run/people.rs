@@ -9,6 +9,7 @@ mod life;
 mod life_api;
 mod runs;
 mod runs_api;
+mod scopes;
 mod who;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,8 @@ pub(super) use runs::InForce;
 pub(super) const TICK: Duration = Duration::from_millis(400);
 /// Ticks between two notes that the daemon is alive.
 const SEEN_EVERY: u64 = 25;
+/// Ticks between two looks for held processes that nobody knows of: about five seconds.
+const OFFER_EVERY: u64 = 12;
 /// Ticks between two looks for very old requests: once a day.
 const PRUNE_EVERY: u64 = 216_000;
 
@@ -175,10 +178,17 @@ impl Core {
                 Err(error) => self.broken(side, &error),
             }
         }
+        let mut begun = Vec::new();
         for root in &heard.roots {
-            self.matched_session(side, root, now, &mut done);
+            begun.extend(self.matched_session(side, root, now, &mut done).map(|number| (root.key, number)));
         }
         self.perform(side, done, now);
+        // The session is in the kernel before a process carries its number: one that is not there has ended.
+        for (key, number) in begun {
+            if let Err(error) = self.enter_session(key, number) {
+                tracing::error!(%error, pid = key.tgid, "a run goes on without its session");
+            }
+        }
         if heard.missed {
             self.offer_again(side);
         }
@@ -202,6 +212,9 @@ impl Core {
             Err(error) => self.broken(side, &error),
         }
         self.perform(side, done, now);
+        if side.ticks.is_multiple_of(OFFER_EVERY) {
+            self.offer_again(side);
+        }
         // Only somebody who can write down an answer can approve.
         if side.broken.is_none()
             && let Err(error) = lock(&self.port).heartbeat(now.boot)
@@ -320,15 +333,16 @@ impl Core {
             let records = book.loaded.records.iter().filter(|record| record.scope.can_hold());
             records.filter_map(|record| book.agents.index(record.id.as_str())).collect()
         };
-        let procs = lock(&self.port).procs().unwrap_or_default();
-        for (tgid, entry) in procs {
-            let key = TaskKey { tgid, start: entry.start };
-            let stopped = can_hold.contains(&entry.tag.agent)
+        // A process that its own job control stopped is not ours to wake: only what was held at an act.
+        let tasks = lock(&self.port).backfill(&crate::attribute::backfill::Plan::new()).unwrap_or_default();
+        for task in tasks.iter().filter(|task| task.held) {
+            let key = task.key();
+            let stopped = can_hold.contains(&task.tag.agent)
                 && !known.contains(&key)
-                && self.life_of(entry.tag.agent) == LifeState::Active
+                && self.life_of(task.tag.agent) == LifeState::Active
                 && side.hands.condition(key) == Condition::Stopped;
             if stopped && let Err(error) = side.hands.act(key, Act::Wake) {
-                tracing::error!(pid = tgid, %error, "a stopped process cannot be offered again");
+                tracing::error!(pid = key.tgid, %error, "a stopped process cannot be offered again");
             }
         }
     }

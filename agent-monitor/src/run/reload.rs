@@ -23,6 +23,10 @@ use crate::scope::{self, compile::Protected, hold, image::PolicyImage};
 /// Runs of the iterator for one back-fill.
 const ROUNDS: usize = 8;
 
+/// Entries of a process in `/proc` that show its memory or environment, themselves or for a thread.
+const MEMORY: [&str; 10] =
+    ["auxv", "environ", "map_files", "maps", "mem", "numa_maps", "pagemap", "smaps", "smaps_rollup", "task"];
+
 /// Processes that were bound, with their bindings.
 type Bound = Vec<(TaskKey, Binding)>;
 
@@ -196,6 +200,7 @@ impl Core {
         }
         let scopes = scope::compile::compile(
             records,
+            &self.extras(),
             agents,
             &mut LiveResolve::new(&mounts, &mut book.hashes),
             &self.own_places(),
@@ -212,9 +217,12 @@ impl Core {
         let bytes = |path: &std::path::Path| path.as_os_str().as_encoded_bytes().to_vec();
         let mut written =
             vec![bytes(&self.config.registry), format!("/proc/{}", std::process::id()).into_bytes()];
-        written.extend(self.config.socket.parent().map(bytes));
+        written.push(bytes(&self.config.socket));
         written.extend(std::env::current_exe().ok().as_deref().map(bytes));
-        Protected { written, closed: vec![bytes(&self.config.state_dir), bytes(&self.config.bpffs)] }
+        let mut closed = vec![bytes(&self.config.state_dir), bytes(&self.config.bpffs)];
+        // What the check for tracing guards, except that since 6.13 CAP_PERFMON is enough (kernel/fork.c `may_access_mm`).
+        closed.extend(MEMORY.iter().map(|name| format!("/proc/{}/{name}", std::process::id()).into_bytes()));
+        Protected { written, closed }
     }
 
     /// Engine first, so that every name is known when the first record carries its number.

@@ -169,7 +169,13 @@ impl Core {
     }
 
     /// Opens a session for a process that a rule recognised: one for each run.
-    pub(in crate::run) fn matched_session(&self, side: &mut Side, root: &Root, now: Now, done: &mut Done) {
+    pub(in crate::run) fn matched_session(
+        &self,
+        side: &mut Side,
+        root: &Root,
+        now: Now,
+        done: &mut Done,
+    ) -> Option<u64> {
         let new = NewSession {
             agent: &root.id,
             index: root.agent,
@@ -181,8 +187,14 @@ impl Core {
             by: None,
         };
         match side.people.open_session(&new, now, done) {
-            Ok(session) => lock(&self.live).engine.name_session(session.number, &session.id),
-            Err(error) => self.broken(side, &error),
+            Ok(session) => {
+                lock(&self.live).engine.name_session(session.number, &session.id);
+                Some(session.number)
+            }
+            Err(error) => {
+                self.broken(side, &error);
+                None
+            }
         }
     }
 
