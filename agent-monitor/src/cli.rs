@@ -15,18 +15,25 @@ mod events;
 mod exec;
 mod exit;
 mod explain;
+mod export;
 mod grant;
+mod hold;
+mod key;
 mod learn;
 mod lifecycle;
 mod log;
 mod manual;
 mod output;
+mod place;
+mod recorded;
 mod replay;
 mod review;
 mod run;
 mod session;
+mod source;
 mod status;
 mod summary;
+mod verify;
 mod watch;
 
 use std::path::PathBuf;
@@ -62,6 +69,9 @@ struct Shared {
     /// Directory of agent records [default: /etc/agent-monitor/agents.d]
     #[arg(long, global = true, env = "AGENT_MONITOR_REGISTRY", value_name = "DIR", help_heading = "Places")]
     registry: Option<PathBuf>,
+    /// Where the daemon keeps its state and the log [default: /var/lib/agent-monitor]
+    #[arg(long, global = true, env = "AGENT_MONITOR_STATE_DIR", value_name = "DIR", help_heading = "Places")]
+    state_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,6 +104,16 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Say what a changed scope would have done to recorded activity
     Replay(replay::ReplayArgs),
+    /// Say whether a log or bundle is what was written: offline, with the public key
+    Verify(verify::VerifyArgs),
+    /// Write recorded events in forms that others read, or an evidence bundle
+    Export(Box<export::ExportArgs>),
+    /// Show or change the key that signs the log
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Keep records from being removed by age or size
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
     /// Write completions for a shell
     Completions(manual::CompletionsArgs),
     /// Write the manual page
@@ -121,6 +141,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Events(args) => events::run(&args, &shared),
         Command::Explain(args) => explain::run(&args, &shared),
         Command::Replay(args) => replay::run(&args),
+        Command::Verify(args) => verify::run(&args, &shared),
+        Command::Export(args) => export::run(&args, &shared),
+        Command::Key(command) => key::run(&command, &shared),
+        Command::Hold(command) => hold::run(&command, &shared),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
     }
@@ -132,6 +156,7 @@ impl Shared {
         Ok(Layer {
             socket: absolute(self.socket.as_deref())?,
             registry: absolute(self.registry.as_deref())?,
+            state_dir: absolute(self.state_dir.as_deref())?,
             ..Layer::default()
         })
     }

@@ -4,6 +4,8 @@
 //! environment arrive as one [`Layer`] (clap reads both), the file as another. The file is optional only at its
 //! default place. Here nothing is checked against the host; `run` does that.
 
+mod log;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::people::settings::{Layer as ApprovalLayer, Settings};
+pub use log::LogLayer;
+
+use crate::log::Settings as LogSettings;
 use crate::record::Limits;
+use crate::redact::{OwnRule, Redactor, RuleError};
 use crate::registry::{Code, Diagnostic, Severity, source::Source};
 
 /// Where the file is looked for.
@@ -96,6 +102,10 @@ pub struct Config {
     pub detach_on_exit: bool,
     /// How long people have, and how they are told.
     pub approval: Settings,
+    /// The durable log.
+    pub log: LogSettings,
+    /// Redaction rules of the operator's own; they compile.
+    pub redact: Vec<OwnRule>,
 }
 
 /// Some of the settings, from one place. As TOML it is the configuration file.
@@ -128,6 +138,10 @@ pub struct Layer {
     pub record: RecordLayer,
     /// Table `[approval]`.
     pub approval: ApprovalLayer,
+    /// Table `[log]`.
+    pub log: LogLayer,
+    /// Tables `[[redact]]`.
+    pub redact: Vec<OwnRule>,
     /// Flag only.
     #[serde(skip)]
     pub demo: bool,
@@ -170,6 +184,9 @@ pub enum ConfigError {
     /// A value of `[approval]` does not hold.
     #[error("{0}")]
     Approval(String),
+    /// A redaction rule cannot be used.
+    #[error(transparent)]
+    Redact(#[from] RuleError),
     /// A path must be absolute, for a daemon has no place of its own.
     #[error("{key}: {} is not absolute", path.display())]
     Relative {
@@ -231,6 +248,8 @@ impl Layer {
             ring_kib: self.ring_kib.or(below.ring_kib),
             force_partial: self.force_partial.or(below.force_partial),
             detach_on_exit: self.detach_on_exit.or(below.detach_on_exit),
+            log: self.log.over(below.log),
+            redact: if self.redact.is_empty() { below.redact } else { self.redact },
             demo: self.demo || below.demo,
         }
     }
@@ -251,7 +270,10 @@ impl Layer {
             let range = "a power of two from 4 to 1048576 KiB";
             return Err(ConfigError::Range { key: "ring-kib", value: ring_kib, range });
         }
+        Redactor::new([0; 32], &self.redact)?;
         Ok(Config {
+            log: self.log.finish()?,
+            redact: self.redact,
             registry: absolute("registry", self.registry, REGISTRY)?,
             state_dir: absolute("state-dir", self.state_dir, STATE_DIR)?,
             socket: absolute("socket", self.socket, SOCKET)?,

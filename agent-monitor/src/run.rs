@@ -20,6 +20,7 @@ pub mod live;
 mod notify;
 pub mod people;
 pub mod port;
+mod record;
 pub mod reload;
 mod report;
 pub mod state;
@@ -135,6 +136,7 @@ impl Prepared {
         let taken_over = port.taken_over();
         let core = Arc::new(Core::new(config, state, port));
         core.open_people(people);
+        core.keep_record();
         let started = Running::start(Arc::clone(&core), server, signals);
         if started.is_err() {
             core.stop();
@@ -247,6 +249,7 @@ impl Running {
         let detached = core.let_go();
         let served = control.shutdown();
         core.store().close();
+        core.store().log().iter().for_each(|log| log.close());
         read.map_err(|error| RunError::Reader(error.to_string()))?;
         detached?;
         served?;

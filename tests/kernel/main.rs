@@ -12,6 +12,7 @@ mod binding;
 mod budget;
 mod demo;
 mod escape;
+mod evidence;
 mod file;
 mod hold;
 mod landlock;
@@ -46,6 +47,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("survive", survive::CASES),
     ("tamper", tamper::CASES),
     ("hold", hold::CASES),
+    ("evidence", evidence::CASES),
     ("demo", demo::CASES),
     ("loss", loss::CASES),
     ("landlock", landlock::CASES),

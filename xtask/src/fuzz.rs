@@ -9,12 +9,12 @@ use crate::{shell, workspace};
 /// The fuzzer's driver, pinned; it is installed beside the other tools.
 const CARGO_FUZZ: &str = "cargo-fuzz@0.13.2";
 /// Every target of `tests/fuzz`.
-const TARGETS: &[&str] = &["record", "registry", "argv", "path_hash"];
+const TARGETS: &[&str] = &["record", "registry", "argv", "path_hash", "log", "bundle", "config"];
 
 /// Options of `fuzz`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Targets: record, registry, argv, path_hash [default: all]
+    /// Targets: record, registry, argv, path_hash, log, bundle, config [default: all]
     targets: Vec<String>,
     /// Seconds for each
     #[arg(long, default_value_t = 60)]

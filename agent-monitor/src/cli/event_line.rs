@@ -81,7 +81,7 @@ fn kind_colour(kind: Kind) -> &'static str {
         Family::Network => "35",
         Family::Privilege | Family::Tamper => "31",
         Family::Gap | Family::Finding => "33",
-        Family::Agent | Family::Session | Family::Grant | Family::Approval => "0",
+        Family::Agent | Family::Session | Family::Grant | Family::Approval | Family::Log => "0",
     }
 }
 
@@ -112,7 +112,8 @@ pub(super) fn object(event: &Event) -> String {
         | Family::Session
         | Family::Grant
         | Family::Approval
-        | Family::Finding => of_binding(event),
+        | Family::Finding
+        | Family::Log => of_binding(event),
     };
     let detail = event.detail.iter().flatten().filter(|(key, _)| *key != "agent");
     let mut text = text.unwrap_or_default();

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Summary;
 use crate::health::doctor::Level;
+use crate::log::recorder::LogStatus;
 use crate::model::{Mode, Time};
 use crate::record::Extent;
 
@@ -46,6 +47,9 @@ pub struct DaemonStatus {
     pub refused: Vec<RefusedRecord>,
     /// Processes bound now.
     pub bound_processes: u64,
+    /// The durable log; absent where there is to be none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogStatus>,
 }
 
 /// A record that was not taken.

@@ -30,11 +30,13 @@ pub enum Family {
     Finding,
     /// Something that could not be seen.
     Gap,
+    /// What was done to the log itself.
+    Log,
 }
 
 impl Family {
     /// All families, in the order of the contract.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Process,
         Self::File,
         Self::Network,
@@ -46,6 +48,7 @@ impl Family {
         Self::Approval,
         Self::Finding,
         Self::Gap,
+        Self::Log,
     ];
 
     /// The contract name.
@@ -63,6 +66,7 @@ impl Family {
             Self::Approval => "approval",
             Self::Finding => "finding",
             Self::Gap => "gap",
+            Self::Log => "log",
         }
     }
 }
@@ -196,6 +200,16 @@ kinds! {
     GapDaemon Gap "gap.daemon" "The daemon was not running.";
     GapSubscriber Gap "gap.subscriber" "This reader was too slow and missed events.";
     GapHistory Gap "gap.history" "The query reaches back before the oldest event still held.";
+    GapLog Gap "gap.log" "Events could not be written to the log.";
+    LogOpened Log "log.opened" "The log was opened; `detail` says how the last writer ended and what was lost.";
+    LogHost Log "log.host" "What this host is and can do, when the daemon started.";
+    LogPolicy Log "log.policy" "A record as it came into force, as text.";
+    LogClosed Log "log.closed" "The log was closed in good order.";
+    LogRetained Log "log.retained" "Old records were removed by the retention rule; `detail` says which.";
+    LogKey Log "log.key" "The signing key was changed.";
+    LogClock Log "log.clock" "The wall clock was set back.";
+    LogHeld Log "log.held" "Records were put under legal hold.";
+    LogReleased Log "log.released" "A legal hold was lifted.";
 }
 
 impl fmt::Display for Kind {

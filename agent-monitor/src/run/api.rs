@@ -48,6 +48,7 @@ impl Daemon for Core {
             agents,
             refused: refused_records,
             bound_processes: self.bound().len() as u64,
+            log: self.log_status(),
         }
     }
 

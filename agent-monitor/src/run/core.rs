@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::engine::{BindOutcome, BindRequest, Engine, Output, gaps};
 use crate::health::Health;
 use crate::health::doctor::Report;
+use crate::log::recorder::LogStatus;
 use crate::model::{Event, Kind, Time};
 use crate::record::Store;
 use crate::registry::Loaded;
@@ -64,6 +65,8 @@ pub struct Core {
     pub(super) book: Mutex<Book>,
     pub(super) live: Mutex<Live>,
     pub(super) port: Mutex<Box<dyn Port>>,
+    /// Why there is no log, where there should be one.
+    pub(super) log_failed: Mutex<Option<LogStatus>>,
     /// Taken before the other locks.
     pub(super) people: Mutex<Option<Side>>,
     pub(super) inbox: Inbox,
@@ -122,6 +125,7 @@ impl Core {
             inbox: Inbox::default(),
             in_force: Mutex::default(),
             stop: Arc::default(),
+            log_failed: Mutex::default(),
             config,
         }
     }

@@ -270,6 +270,12 @@ impl Core {
                 self.store.append(self.about(kind, &[("agent", id), ("file", &file(id))]));
             }
         }
+        if first {
+            self.note_records(loaded, loaded.records.iter().map(|record| record.id.value.as_str()));
+        } else {
+            let ids = changes.added.iter().chain(&changes.changed);
+            self.note_records(loaded, ids.map(String::as_str));
+        }
         for refused in &changes.refused {
             let fields = [("file", refused.file.as_str()), ("reason", refused.reason.as_str())];
             self.store.append(self.about(Kind::AgentRefused, &fields));

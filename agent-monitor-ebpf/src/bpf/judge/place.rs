@@ -26,13 +26,13 @@ struct Gather {
     scratch: *mut Scratch,
     key: HashKey,
     h: u64,
-    depths: u64,
+    /// `AgentPolicy::depths`; then, for the steps over extensions, the lengths of endings. The stack is short.
+    bits: u64,
     depth: u32,
     agent: u32,
     dev: u32,
     generation: u32,
-    /// Lengths of endings, where its name starts in the tail, and how long it is: for the steps over extensions.
-    lengths: u64,
+    /// Where its name starts in the tail, and how long it is: for the steps over extensions.
     off: u32,
     len: u32,
 }
@@ -63,7 +63,7 @@ unsafe extern "C" fn gather_step(i: u64, gather: *mut Gather) -> i64 {
     // SAFETY: the context is on the caller's stack.
     let f = unsafe { &mut *gather };
     let at = i as u32;
-    if f.depths >> (at & 63) & 1 != 0
+    if f.bits >> (at & 63) & 1 != 0
         && let Some(rule) = f.find(f.h, f.dev, SPACE_SUBTREE)
     {
         fill(f.scratch, LEVEL_SUBTREE, rule);
@@ -82,7 +82,7 @@ unsafe extern "C" fn gather_step(i: u64, gather: *mut Gather) -> i64 {
 unsafe extern "C" fn ending_step(i: u64, gather: *mut Gather) -> i64 {
     // SAFETY: the context is on the caller's stack.
     let e = unsafe { &mut *gather };
-    let length = (e.lengths >> ((i & 7) * 8)) as u32 & 0xff;
+    let length = (e.bits >> ((i & 7) * 8)) as u32 & 0xff;
     if length == 0 {
         return 1;
     }
@@ -142,12 +142,11 @@ pub(super) fn answer(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) ->
         scratch,
         key,
         h: root_hash(key),
-        depths: policy.depths,
+        bits: policy.depths,
         depth,
         agent,
         dev,
         generation,
-        lengths: 0,
         off: 0,
         len: 0,
     };
@@ -190,7 +189,7 @@ fn by_name(f: &mut Gather, policy: &AgentPolicy, off: u32) {
     if lengths != 0 {
         // SAFETY: the first component's length.
         f.len = u32::from(unsafe { (&raw const (*scratch).lens[0]).read_volatile() });
-        (f.lengths, f.off) = (lengths, off);
+        (f.bits, f.off) = (lengths, off);
         // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
         unsafe {
             let step = ending_step as *const () as *mut _;
