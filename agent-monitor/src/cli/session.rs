@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use agent_monitor::people::api::{EndRequest, SessionDetail, SessionList, SessionView};
-use agent_monitor::people::approvals::view::span_words;
+use agent_monitor::people::approvals::view::left_words;
 use clap::{Args, Subcommand};
 
 use super::exit::Failure;
@@ -113,7 +113,7 @@ pub(crate) fn run(command: &SessionCommand, shared: &Shared) -> anyhow::Result<E
 /// What is left, or that it is over.
 pub(super) fn left(state: &str, left_ms: Option<u64>) -> String {
     match (state, left_ms) {
-        ("active", Some(left)) => span_words(left / 1000),
+        ("active", Some(left)) => left_words(left / 1000),
         ("active", None) => "no end".to_owned(),
         (state, _) => state.to_owned(),
     }

@@ -46,6 +46,7 @@ pub(crate) fn run(args: &WatchArgs, shared: &Shared) -> anyhow::Result<ExitCode>
     let runtime = runtime.context("cannot start the I/O runtime")?;
     let mut link = Link { client, runtime, agent: args.agent.clone() };
     let mut app = App::new(user());
+    app.clock(agent_monitor::clock::now(), Duration::ZERO);
     // A daemon that is not there, or does not let this person in, is said before the screen is taken.
     link.refresh(&mut app)?;
     let mut terminal = ratatui::try_init().context("cannot take the terminal")?;

@@ -10,6 +10,9 @@ const MINUTES: u32 = 10;
 /// Most minutes: a day.
 const MINUTES_MAX: u32 = 1440;
 
+/// Nanoseconds that a request must have been on the screen before it is answered.
+const LOOK: i128 = 800_000_000;
+
 /// A key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
@@ -58,6 +61,8 @@ pub(super) struct App {
     pub(super) detail: Option<ApprovalDetail>,
     /// By number, so that what comes and goes does not move it.
     chosen: Option<i64>,
+    /// Since when the detail of the one that is looked at is on the screen.
+    shown: Time,
     /// What is asked back, before it is said.
     pub(super) confirm: Option<Answer>,
     /// What came of the last answer; bad news are red.
@@ -78,6 +83,7 @@ impl App {
             floods: Vec::new(),
             detail: None,
             chosen: None,
+            shown: Time::EPOCH,
             confirm: None,
             message: None,
             lost: None,
@@ -115,9 +121,13 @@ impl App {
 
     /// Takes everything about one request, if it is the one that is looked at.
     pub(super) fn detail(&mut self, detail: ApprovalDetail) {
-        if Some(detail.approval.id) == self.chosen {
-            self.detail = Some(detail);
+        if Some(detail.approval.id) != self.chosen {
+            return;
         }
+        if self.detail.is_none() {
+            self.shown = self.now;
+        }
+        self.detail = Some(detail);
     }
 
     /// The daemon answers, or why not.
@@ -169,6 +179,11 @@ impl App {
     fn says(&mut self, says: Says, ask: bool) -> Do {
         let Some(detail) = &self.detail else { return Do::Nothing };
         if self.lost.is_some() {
+            return Do::Nothing;
+        }
+        // A key that was meant for the one before must not decide the one that has just come up.
+        if self.now.unix_nanos() - self.shown.unix_nanos() < LOOK {
+            self.message = Some((true, "look at it first".to_owned()));
             return Do::Nothing;
         }
         if says == Says::Session && detail.session.is_none() {

@@ -193,6 +193,9 @@ fn a_stopped_process_of_which_nobody_knows_is_judged_again() {
     let index = office.bench.index("bot");
     let tag = agent_monitor_ebpf::task::TaskTag { agent: index, ..agent_monitor_ebpf::task::TaskTag::NONE };
     office.bench.kernel.task(office.key.tgid, office.key.start, 1, tag);
+    let held = |held: bool| {
+        office.bench.kernel.inner().tasks.get_mut(&office.key.tgid).unwrap().held = held;
+    };
     let offer = || core.offer_again(lock(&core.people).as_mut().unwrap());
     offer();
     assert_eq!(office.acts(), [], "an agent that is never held may be stopped for other reasons");
@@ -204,6 +207,9 @@ fn a_stopped_process_of_which_nobody_knows_is_judged_again() {
     let mut done = Done::default();
     let later = Now { boot: u64::MAX, ..core.moment() };
     lock(&core.people).as_mut().unwrap().people.expire(later, &mut done).unwrap();
+    offer();
+    assert_eq!(office.acts(), [], "its own job control stopped it");
+    held(true);
     offer();
     assert_eq!(office.acts(), [(office.key, Act::Wake)]);
 }

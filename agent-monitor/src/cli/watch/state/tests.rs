@@ -139,6 +139,7 @@ pub(in super::super) fn two() -> App {
     app.list(listed(&[17, 18]));
     let chosen = app.waiting[0].clone();
     app.detail(detail_of(chosen));
+    app.clock(at(110), Duration::ZERO);
     app
 }
 
@@ -194,8 +195,23 @@ fn a_question_is_void_when_what_it_is_about_is_gone() {
     let next = app.waiting[0].clone();
     app.detail(detail_of(next));
     assert_eq!(app.key(Key::Letter('y')), Do::Nothing, "the yes was for another one");
+    app.clock(at(112), Duration::ZERO);
     app.key(Key::Letter('m'));
+    assert!(app.confirm.is_some());
     app.link(Some("gone".to_owned()));
     assert!(app.confirm.is_none());
     assert_eq!(app.key(Key::Letter('o')), Do::Nothing, "no daemon, no answer");
+}
+
+#[test]
+fn what_has_just_come_up_is_not_decided_by_the_key_for_the_one_before() {
+    let mut app = two();
+    assert_eq!(app.key(Key::Letter('o')), answer(17, Says::Once));
+    app.list(listed(&[18]));
+    let next = app.waiting[0].clone();
+    app.detail(detail_of(next.clone()));
+    assert_eq!(app.key(Key::Letter('o')), Do::Nothing);
+    app.clock(at(111), Duration::ZERO);
+    app.detail(detail_of(next));
+    assert_eq!(app.key(Key::Letter('o')), answer(18, Says::Once));
 }
