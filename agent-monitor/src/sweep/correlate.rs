@@ -13,6 +13,8 @@ use super::report::{
 
 /// What shared names and files say at the most, together: low.
 const AMBIGUOUS_MAX: u8 = 45;
+/// What an entry that nobody has verified says at the most: medium.
+const UNVERIFIED_MAX: u8 = 79;
 /// Finds that say less are not told at all.
 const IDENTITY_MIN: u8 = 15;
 /// Most lines of evidence, paths, processes of a find.
@@ -151,7 +153,7 @@ fn find(
     seen.sort_by(|a, b| {
         (std::cmp::Reverse(a.weight), a.source, &a.at).cmp(&(std::cmp::Reverse(b.weight), b.source, &b.at))
     });
-    let identity = identity(&seen);
+    let identity = identity(&seen).min(ceiling(pack, &key.about));
     if identity < IDENTITY_MIN {
         return None;
     }
@@ -194,6 +196,16 @@ fn find(
         history_count: seen.iter().filter_map(|o| o.count).reduce(u64::saturating_add),
         product,
     })
+}
+
+/// What nobody has looked at himself is never told with high confidence.
+fn ceiling(pack: &Pack, about: &About) -> u8 {
+    match about {
+        About::Product(index) if pack.product(*index).is_some_and(|product| !product.verified) => {
+            UNVERIFIED_MAX
+        }
+        _ => 100,
+    }
 }
 
 /// Shared names and dependencies do not make a thing run or be installed, unless nothing else is known.

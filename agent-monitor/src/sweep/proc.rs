@@ -2,6 +2,7 @@
 //!
 //! A process may end while it is read; then it is left out. What we may not see of others is counted.
 
+mod patience;
 pub mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +10,8 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt as _;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::identify::packages_in;
 use super::observe::Harvest;
@@ -17,6 +19,8 @@ use super::pack::{Ecosystem, Pack, ProductIndex};
 use super::redact;
 use crate::model::{Time, text};
 
+/// Longest that one process may take to be read.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Most bytes of one `/proc` file.
 const FILE_MAX: u64 = 1 << 20;
 /// Most descriptors of one process.
@@ -71,6 +75,10 @@ pub struct Proc {
     pub peers: Vec<SocketAddr>,
     /// Standard input and output are pipes or sockets.
     pub piped: bool,
+    /// Inodes of its sockets.
+    pub sockets: Vec<u64>,
+    /// Most of it may not be seen by us.
+    pub hidden: bool,
 }
 
 /// All processes, by pid.
@@ -102,38 +110,43 @@ impl Processes {
     }
 }
 
-/// Reads all processes. Ends early, and says so, when the time is over.
+/// Reads all processes. Who does not answer, and what there was no time for, is said.
 #[must_use]
-pub fn read_all(pack: &Pack, until: Instant, out: &mut Harvest) -> Processes {
-    let mut procs = Vec::new();
+pub fn read_all(pack: &Arc<Pack>, until: Instant, out: &mut Harvest) -> Processes {
     let own_root = root_of("/proc/self/root/");
     let boot = boot_time();
     let Ok(entries) = fs::read_dir("/proc") else {
         out.reason("/proc cannot be read", "/proc");
         return Processes::default();
     };
-    let mut inodes = BTreeMap::new();
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    for pid in pids.take(PROCESSES_MAX) {
-        if Instant::now() >= until {
-            out.reason("out of time", format!("pid {pid}"));
-            break;
-        }
-        let Some(mut proc) = stat(pid, boot) else { continue };
-        out.count += 1;
-        details(pack, &mut proc, out);
+    let pack = Arc::clone(pack);
+    let one = move |pid: u32| {
+        let mut proc = stat(pid, boot)?;
+        details(&pack, &mut proc);
         // Kernel threads have no program and no arguments.
         if proc.exe.is_none() && proc.args.is_empty() {
-            continue;
+            return None;
         }
         proc.mount_ns = namespace(pid, "mnt");
         // Services have mount namespaces of their own and the same root; containers have another.
         let root = root_of(&format!("/proc/{pid}/root/"));
         proc.elsewhere = root.is_some() && root != own_root;
-        descriptors(&mut proc, &mut inodes);
-        procs.push(proc);
+        descriptors(&mut proc);
+        Some(proc)
+    };
+    let read = patience::each(pids.take(PROCESSES_MAX), Arc::new(one), PATIENCE, until);
+    let mut procs = read.answers;
+    out.count += u64::try_from(procs.len()).unwrap_or(u64::MAX);
+    read.hung.iter().for_each(|pid| out.reason("processes that do not answer", format!("pid {pid}")));
+    if read.left > 0 {
+        out.reason("out of time", format!("{} processes not looked at", read.left));
     }
-    sockets::attach(&mut procs, &inodes, out);
+    for proc in procs.iter().filter(|proc| proc.hidden) {
+        let at = format!("pid {}", proc.pid);
+        out.reason("program, environment and sockets of other users' processes not visible", at);
+    }
+    sockets::attach(&mut procs, out);
     Processes::new(procs)
 }
 
@@ -157,7 +170,7 @@ fn stat(pid: u32, boot: i128) -> Option<Proc> {
     })
 }
 
-fn details(pack: &Pack, proc: &mut Proc, out: &mut Harvest) {
+fn details(pack: &Pack, proc: &mut Proc) {
     let pid = proc.pid;
     let number = |name: &str| {
         let text = read(&format!("/proc/{pid}/{name}"))?;
@@ -180,13 +193,9 @@ fn details(pack: &Pack, proc: &mut Proc, out: &mut Harvest) {
             let exe = text::escape(&exe.into_os_string().into_vec());
             proc.exe = Some(exe.trim_end_matches(" (deleted)").to_owned());
         }
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && !proc.args.is_empty() => {
-            out.reason(
-                "program, environment and sockets of other users' processes not visible",
-                format!("pid {pid}"),
-            );
+        Err(error) => {
+            proc.hidden = error.kind() == std::io::ErrorKind::PermissionDenied && !proc.args.is_empty();
         }
-        Err(_) => {}
     }
     let cwd = fs::read_link(format!("/proc/{pid}/cwd")).ok();
     proc.cwd = cwd.map(|cwd| text::escape(&cwd.into_os_string().into_vec()));
@@ -255,7 +264,7 @@ pub fn libraries(pack: &Pack, maps: &str, proc: &mut Proc) {
 }
 
 /// Sockets of a process, by inode, and whether it is piped.
-fn descriptors(proc: &mut Proc, inodes: &mut BTreeMap<u64, u32>) {
+fn descriptors(proc: &mut Proc) {
     let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", proc.pid)) else { return };
     let mut piped = 0;
     for entry in entries.flatten().take(FDS_MAX) {
@@ -263,7 +272,7 @@ fn descriptors(proc: &mut Proc, inodes: &mut BTreeMap<u64, u32>) {
         let target = target.as_os_str().as_encoded_bytes();
         let socket = target.strip_prefix(b"socket:[").and_then(|rest| rest.strip_suffix(b"]"));
         if let Some(inode) = socket.and_then(|inode| std::str::from_utf8(inode).ok()?.parse().ok()) {
-            inodes.entry(inode).or_insert(proc.pid);
+            proc.sockets.push(inode);
         }
         let stdio = matches!(entry.file_name().as_encoded_bytes(), b"0" | b"1");
         piped += u32::from(stdio && (socket.is_some() || target.starts_with(b"pipe:[")));
@@ -332,8 +341,8 @@ mod tests {
     #[test]
     fn this_process_is_read() {
         let mut out = Harvest::default();
-        let until = Instant::now() + std::time::Duration::from_secs(60);
-        let found = read_all(crate::sweep::pack::embedded(), until, &mut out);
+        let until = Instant::now() + Duration::from_secs(60);
+        let found = read_all(&Arc::new(crate::sweep::pack::embedded().clone()), until, &mut out);
         let me = found.all.get(&std::process::id()).unwrap();
         assert!(me.exe.is_some() && !me.args.is_empty() && !me.elsewhere);
         assert!(found.ancestors(me.pid).any(|parent| parent.pid == me.ppid));

@@ -42,7 +42,8 @@ pub(super) fn packages() -> Verdict {
         Err(reason) => return Skip::because(reason),
     };
     let scratch = Scratch::new();
-    let root = host(&scratch, &["dev"]);
+    let root = host(&scratch, &["dev", "a"]);
+    let look_alikes = fill(&scratch);
     let shown: Vec<Shown> = [NPM_PREFIX, PIPX, PROJECT]
         .iter()
         .map(|place| Shown::at(&installed.root.join(place), &scratch.path(&format!("host/{place}"))))
@@ -63,7 +64,7 @@ pub(super) fn packages() -> Verdict {
     }
     let extra: Vec<String> =
         found.iter().filter(|f| is_shadow(f) && !REAL.iter().any(|real| is_it(f, real))).map(name).collect();
-    table("real packages", REAL.len(), right, extra.len());
+    table(&format!("real packages among {look_alikes} look-alikes"), REAL.len(), right, extra.len());
     assert_eq!((right, extra), (REAL.len(), Vec::new()), "{report:#}");
     run_some(&scratch, &installed.root);
     // Uninstalled: what ran has left traces, the rest is gone.

@@ -80,6 +80,18 @@ fn shared_names_stay_low_however_many() {
 }
 
 #[test]
+fn what_nobody_verified_is_never_high() {
+    let sure = |id: &str| {
+        let found = finds(
+            vec![seen(id, Some(1), Source::Package, 95, "/x"), seen(id, Some(1), Source::State, 75, "/y")],
+            &Names(vec![]),
+        );
+        found.first().map(|find| find.identity.level)
+    };
+    assert_eq!((sure("gptme"), sure("aider")), (Some(Level::Medium), Some(Level::High)));
+}
+
+#[test]
 fn the_registry_decides() {
     let path = "/usr/bin/aider";
     let observed = || {

@@ -26,8 +26,11 @@ pub struct Row {
 }
 
 /// Gives processes their sockets.
-pub(super) fn attach(procs: &mut [Proc], inodes: &BTreeMap<u64, u32>, out: &mut Harvest) {
-    let by_pid: BTreeMap<u32, usize> = procs.iter().enumerate().map(|(at, proc)| (proc.pid, at)).collect();
+pub(super) fn attach(procs: &mut [Proc], out: &mut Harvest) {
+    let mut owners: BTreeMap<u64, usize> = BTreeMap::new();
+    for (at, proc) in procs.iter().enumerate() {
+        owners.extend(proc.sockets.iter().map(|inode| (*inode, at)));
+    }
     let mut seen = BTreeSet::new();
     let pids: Vec<u32> = procs.iter().map(|proc| proc.pid).collect();
     for pid in pids {
@@ -42,7 +45,7 @@ pub(super) fn attach(procs: &mut [Proc], inodes: &BTreeMap<u64, u32>, out: &mut 
         for table in ["tcp", "tcp6"] {
             let text = read(&format!("/proc/{pid}/net/{table}")).unwrap_or_default();
             for row in rows(&String::from_utf8_lossy(&text)) {
-                let owner = inodes.get(&row.inode).and_then(|pid| by_pid.get(pid));
+                let owner = owners.get(&row.inode);
                 let Some(proc) = owner.and_then(|at| procs.get_mut(*at)) else { continue };
                 match row.state {
                     LISTEN if !proc.listens.contains(&row.local) => proc.listens.push(row.local),
