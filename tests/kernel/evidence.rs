@@ -14,6 +14,7 @@ use serde_json::Value;
 
 pub(crate) const CASES: &[Case] = &[
     Case::both("a_killed_daemon_leaves_a_log_that_holds", killed),
+    Case::host("a_full_disk_is_a_counted_gap", full_disk),
     Case::host("an_incident_becomes_a_bundle", incident),
 ];
 
@@ -121,4 +122,59 @@ fn incident() -> Verdict {
         assert!(html.contains(part), "{part}");
     }
     Ok(())
+}
+
+/// A full disk: a visible state, nothing waits for it, and what was missed is one counted gap.
+fn full_disk() -> Verdict {
+    world::close();
+    let setup = Setup::new();
+    let program = setup.scratch.program(&actor_program(), "bot");
+    let file = setup.scratch.file("f", "x");
+    let disk = Disk::mount(&setup.scratch.text("state"));
+    let mut daemon = setup.record(&Record::new("bot").on(Match::exe(&program))).start();
+    let state = |daemon: &Daemon| {
+        daemon.cli_json(&["status", "-o", "json"])["log"]["state"].as_str().unwrap_or("").to_owned()
+    };
+    assert_eq!(state(&daemon), "writing");
+    let filler = format!("{}/filler", disk.0);
+    std::fs::write(&filler, vec![0; 8 << 20]).unwrap_err();
+    let full = wait::until(PATIENCE, || {
+        Actor::start(&program, &["open", &file, "read"]).finish();
+        state(&daemon) == "full"
+    });
+    assert!(full, "{}\n{}", state(&daemon), daemon.output());
+    std::fs::remove_file(&filler).unwrap();
+    let writes = wait::until(PATIENCE, || {
+        Actor::start(&program, &["open", &file, "read"]).finish();
+        state(&daemon) == "writing"
+    });
+    assert!(writes, "{}", daemon.output());
+    assert!(daemon.end_by(libc::SIGTERM).success(), "{}", daemon.output());
+    let report = json(&["verify", &disk.0, "-o", "json"]);
+    assert_eq!(report["ok"], true, "{report:#}");
+    let gaps = logged(&disk.0, &["--kind", "gap.log"]);
+    assert!(
+        gaps.iter()
+            .any(|event| event["gap"]["reason"] == "disk_full" && event["gap"]["count"].as_u64() > Some(0)),
+        "{gaps:#?}"
+    );
+    Ok(())
+}
+
+/// A file system of four MiB, gone with this value.
+struct Disk(String);
+
+impl Disk {
+    fn mount(at: &str) -> Self {
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", at]).status();
+        assert!(mounted.is_ok_and(|status| status.success()), "cannot mount a tmpfs on {at}");
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").args(["-l", &self.0]).status());
+    }
 }
