@@ -7,6 +7,8 @@
 pub mod bundle;
 pub mod html;
 pub mod ocsf;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 pub mod pseudonym;
 pub mod sentence;
 pub mod timeline;
