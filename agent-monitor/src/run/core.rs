@@ -255,6 +255,7 @@ impl Core {
             let mut port = lock(&self.port);
             (port.losses(), port.overflow(), port.procs())
         };
+        self.health.log(self.log_status());
         let now = self.clock.boot_nanos();
         let (losses, overflow) = match (losses, overflow) {
             (Ok(losses), Ok(overflow)) => (losses, overflow),
