@@ -327,7 +327,8 @@ fn duckdb_reads_the_same_rows_and_nested_fields() {
     assert_eq!(made.code, 0, "{}", made.err);
     let script = "import duckdb, json\n\
         t = \"read_parquet('table/**/*.parquet', hive_partitioning=true)\"\n\
-        one = lambda q: duckdb.sql(q.replace('T', t)).fetchone()[0]\n\
+        c = duckdb.connect()\n\
+        one = lambda q: c.execute(q.replace('T', t)).fetchone()[0]\n\
         print(json.dumps([one('select count(*) from T'), one('select count(*) from T where class_uid = 1001'),\
         one(\"select count(*) from T where ai_agent.uid = 'bot'\"),\
         one(\"select max(actor.process.user.name) from T where file.path = '/srv/7'\"),\
