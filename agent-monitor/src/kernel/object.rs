@@ -385,6 +385,9 @@ pub(super) fn is_daemon(pid: u32) -> bool {
 }
 
 #[cfg(test)]
+mod stack_tests;
+
+#[cfg(test)]
 mod tests {
     use agent_monitor_ebpf::{
         Header, bind, event, loss,
