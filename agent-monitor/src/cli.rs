@@ -4,6 +4,7 @@
 //! a reader that goes away ends the output quietly. Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not
 //! reachable, 4 not enough privilege.
 
+mod adopt;
 mod agent;
 mod approval;
 mod confine;
@@ -33,6 +34,8 @@ mod session;
 mod source;
 mod status;
 mod summary;
+mod sweep;
+mod sweep_text;
 mod verify;
 mod watch;
 
@@ -114,6 +117,8 @@ enum Command {
     /// Keep records from being removed by age or size
     #[command(subcommand)]
     Hold(hold::HoldCommand),
+    /// Find every agent on this host, and say whether the registry knows it; needs no daemon
+    Sweep(Box<sweep::SweepArgs>),
     /// Write completions for a shell
     Completions(manual::CompletionsArgs),
     /// Write the manual page
@@ -145,6 +150,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Export(args) => export::run(&args, &shared),
         Command::Key(command) => key::run(&command, &shared),
         Command::Hold(command) => hold::run(&command, &shared),
+        Command::Sweep(args) => sweep::run(&args, &shared),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
     }

@@ -71,6 +71,28 @@ pub enum Stream {
     None,
 }
 
+/// What becomes of an agent that runs and that no record knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShadowAct {
+    /// Nothing, not even a finding.
+    Off,
+    /// A finding.
+    #[default]
+    Audit,
+    /// A finding, and the daemon ends the process: some milliseconds after its exec, not before it.
+    Kill,
+}
+
+/// Policy about agents without a record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shadow {
+    /// What is done.
+    pub act: ShadowAct,
+    /// Who is let alone: `user:NAME`, `unit:NAME`, `path:GLOB`.
+    pub except: Vec<String>,
+}
+
 /// Checked settings of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -106,6 +128,8 @@ pub struct Config {
     pub log: LogSettings,
     /// Redaction rules of the operator's own; they compile.
     pub redact: Vec<OwnRule>,
+    /// What becomes of agents without a record.
+    pub shadow: Shadow,
 }
 
 /// Some of the settings, from one place. As TOML it is the configuration file.
@@ -134,6 +158,10 @@ pub struct Layer {
     pub force_partial: Option<bool>,
     /// See [`Config::detach_on_exit`].
     pub detach_on_exit: Option<bool>,
+    /// See [`Shadow::act`].
+    pub shadow: Option<ShadowAct>,
+    /// See [`Shadow::except`].
+    pub shadow_except: Option<Vec<String>>,
     /// Table `[record]`.
     pub record: RecordLayer,
     /// Table `[approval]`.
@@ -187,6 +215,12 @@ pub enum ConfigError {
     /// A redaction rule cannot be used.
     #[error(transparent)]
     Redact(#[from] RuleError),
+    /// An exception from the policy about shadow agents is of no known kind.
+    #[error("shadow-except: `{rule}` is neither user:NAME, unit:NAME nor path:GLOB")]
+    Exception {
+        /// The exception.
+        rule: String,
+    },
     /// A path must be absolute, for a daemon has no place of its own.
     #[error("{key}: {} is not absolute", path.display())]
     Relative {
@@ -250,6 +284,8 @@ impl Layer {
             detach_on_exit: self.detach_on_exit.or(below.detach_on_exit),
             log: self.log.over(below.log),
             redact: if self.redact.is_empty() { below.redact } else { self.redact },
+            shadow: self.shadow.or(below.shadow),
+            shadow_except: self.shadow_except.or(below.shadow_except),
             demo: self.demo || below.demo,
         }
     }
@@ -288,7 +324,21 @@ impl Layer {
             force_partial: self.force_partial.unwrap_or(false),
             detach_on_exit: self.detach_on_exit.unwrap_or(false),
             approval: self.approval.finish().map_err(ConfigError::Approval)?,
+            shadow: shadow(self.shadow, self.shadow_except)?,
         })
+    }
+}
+
+fn shadow(act: Option<ShadowAct>, except: Option<Vec<String>>) -> Result<Shadow, ConfigError> {
+    let except = except.unwrap_or_default();
+    let known = |rule: &&String| {
+        ["user:", "unit:", "path:"]
+            .iter()
+            .any(|kind| rule.strip_prefix(kind).is_some_and(|rest| !rest.is_empty()))
+    };
+    match except.iter().find(|rule| !known(rule)) {
+        Some(rule) => Err(ConfigError::Exception { rule: rule.clone() }),
+        None => Ok(Shadow { act: act.unwrap_or_default(), except }),
     }
 }
 
@@ -340,6 +390,17 @@ mod tests {
                 other => panic!("{text}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn shadow_policy_and_its_exceptions() {
+        let text = "shadow = \"kill\"\nshadow-except = [\"user:ci\", \"path:/opt/*\"]\n";
+        let shadow = parse(text).unwrap().finish().unwrap().shadow;
+        assert_eq!((shadow.act, shadow.except.len()), (ShadowAct::Kill, 2));
+        assert_eq!(parse("").unwrap().finish().unwrap().shadow, Shadow::default());
+        assert!(parse("shadow = \"hold\"\n").is_err(), "what cannot be done is refused");
+        let wrong = parse("shadow-except = [\"group:x\"]\n").unwrap().finish();
+        assert!(matches!(wrong, Err(ConfigError::Exception { .. })));
     }
 
     #[test]

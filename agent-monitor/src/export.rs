@@ -7,6 +7,8 @@
 pub mod bundle;
 pub mod html;
 pub mod ocsf;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 pub mod pseudonym;
 pub mod sentence;
 pub mod timeline;
@@ -68,6 +70,7 @@ impl Selection {
         Window {
             since: self.filter.since().map(|since| since.before(context)),
             until: self.filter.until().map(later),
+            ..Window::default()
         }
     }
 }
@@ -80,7 +83,7 @@ fn frames(event: &Event) -> bool {
 /// Times of the first and the last record that was asked for.
 fn extent(dir: &Path, selection: &Selection) -> Result<Option<(Time, Time)>, LogError> {
     let mut times: Option<(Time, Time)> = None;
-    reader::records(dir, selection.window(), |_, json| {
+    reader::records(dir, &selection.window(), |_, json| {
         if let Ok(event) = serde_json::from_slice::<Event>(json)
             && selection.asked(&event)
         {
@@ -123,7 +126,7 @@ pub fn select<E: From<LogError>>(
     };
     let window = selection.window();
     let mut result = Ok(());
-    let read = reader::records(dir, window, |number, json| {
+    let read = reader::records(dir, &window, |number, json| {
         if selection.end.is_some_and(|end| number >= end) {
             return ControlFlow::Break(());
         }
@@ -165,8 +168,10 @@ const HISTORY_MAX: usize = 1000;
 /// When the log cannot be read.
 pub fn setting(dir: &Path, first: Option<Time>, until: Option<Time>) -> Result<Setting, LogError> {
     let mut setting = Setting::default();
+    let notes = [Kind::LogHost, Kind::LogPolicy].map(|kind| kind.as_str().to_owned());
+    let about = Window { until, notes: notes.into(), ..Window::default() };
     let wanted = [b"\"kind\":\"log.host\"".as_slice(), b"\"kind\":\"log.policy\""];
-    reader::records(dir, Window { since: None, until }, |number, json| {
+    reader::records(dir, &about, |number, json| {
         let head = json.get(..json.len().min(160)).unwrap_or_default();
         if !wanted.iter().any(|kind| head.windows(kind.len()).any(|part| part == *kind)) {
             return ControlFlow::Continue(());

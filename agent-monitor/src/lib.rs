@@ -22,3 +22,4 @@ pub mod registry;
 pub mod replay;
 pub mod run;
 pub mod scope;
+pub mod sweep;

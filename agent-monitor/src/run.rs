@@ -23,6 +23,7 @@ pub mod port;
 mod record;
 pub mod reload;
 mod report;
+mod shadow;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -182,6 +183,7 @@ impl Running {
         let ending = signals.handle();
         let reader = threads::reader(Arc::clone(&core), reader, ending).map_err(thread("the ring reader"))?;
         core.backfill()?;
+        core.shadows_that_run();
         // From now on a crash is a gap that the next daemon can tell.
         core.poll(false);
         let others = vec![

@@ -317,3 +317,36 @@ fn keys_change_hands_and_holds_are_kept() {
     assert_eq!(place.run(&["hold", "release", "hold-1"]).code, 0);
     assert_eq!(place.run(&["hold", "list", "-o", "json"]).out.trim(), "[]");
 }
+
+/// Needs DuckDB for Python (`pip install duckdb`): another implementation must read what was written.
+#[cfg(feature = "parquet")]
+#[test]
+fn duckdb_reads_the_same_rows_and_nested_fields() {
+    let place = Place::new();
+    let made = place.run(&["export", "--format", "parquet", "--out", "table"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    let script = "import duckdb, json\n\
+        t = \"read_parquet('table/**/*.parquet', hive_partitioning=true)\"\n\
+        one = lambda q: duckdb.sql(q.replace('T', t)).fetchone()[0]\n\
+        print(json.dumps([one('select count(*) from T'), one('select count(*) from T where class_uid = 1001'),\
+        one(\"select count(*) from T where ai_agent.uid = 'bot'\"),\
+        one(\"select max(actor.process.user.name) from T where file.path = '/srv/7'\"),\
+        one('select count(distinct eventDay) from T'), one('select sum(metadata.sequence) from T')]))\n";
+    let python =
+        Command::new("python3").args(["-c", script]).current_dir(place.directory.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&python.stdout).into_owned();
+    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+    let found: Value = serde_json::from_str(&text).unwrap();
+    let ocsf = lines(&place.run(&["export", "--format", "ocsf"]).out);
+    let count = |keep: &dyn Fn(&Value) -> bool| ocsf.iter().filter(|event| keep(event)).count();
+    let sum: u64 = ocsf.iter().map(|event| event["metadata"]["sequence"].as_u64().unwrap()).sum();
+    let wanted = serde_json::json!([
+        ocsf.len(),
+        count(&|event| event["class_uid"] == 1001),
+        count(&|event| event["ai_agent"]["uid"] == "bot"),
+        "carol",
+        1,
+        sum
+    ]);
+    assert_eq!(found, wanted);
+}

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use agent_monitor_tests::harness::PATIENCE;
 use agent_monitor_tests::harness::actor::Actor;
-use agent_monitor_tests::harness::case::{Case, Verdict};
+use agent_monitor_tests::harness::case::{Case, Skip, Verdict};
 use agent_monitor_tests::harness::lane::actor_program;
 use agent_monitor_tests::harness::monitor::{Daemon, Setup};
 use agent_monitor_tests::harness::registry::{Match, Record};
@@ -14,6 +14,8 @@ use serde_json::Value;
 
 pub(crate) const CASES: &[Case] = &[
     Case::both("a_killed_daemon_leaves_a_log_that_holds", killed),
+    Case::host("a_full_disk_is_a_counted_gap", full_disk),
+    Case::host("a_hostile_name_stays_text_in_a_browser", browser),
     Case::host("an_incident_becomes_a_bundle", incident),
 ];
 
@@ -119,6 +121,110 @@ fn incident() -> Verdict {
     let html = read("report.html");
     for part in ["courier", "customers.csv", "scope.net[0]", "What do we not know?"] {
         assert!(html.contains(part), "{part}");
+    }
+    Ok(())
+}
+
+/// A full disk: a visible state, nothing waits for it, and what was missed is one counted gap.
+fn full_disk() -> Verdict {
+    world::close();
+    let setup = Setup::new();
+    let program = setup.scratch.program(&actor_program(), "bot");
+    let file = setup.scratch.file("f", "x");
+    let disk = Disk::mount(&setup.scratch.text("state"));
+    let mut daemon = setup.record(&Record::new("bot").on(Match::exe(&program))).start();
+    let state = |daemon: &Daemon| {
+        daemon.cli_json(&["status", "-o", "json"])["log"]["state"].as_str().unwrap_or("").to_owned()
+    };
+    assert_eq!(state(&daemon), "writing");
+    let filler = format!("{}/filler", disk.0);
+    std::fs::write(&filler, vec![0; 8 << 20]).unwrap_err();
+    let full = wait::until(PATIENCE, || {
+        Actor::start(&program, &["open", &file, "read"]).finish();
+        state(&daemon) == "full"
+    });
+    assert!(full, "{}\n{}", state(&daemon), daemon.output());
+    std::fs::remove_file(&filler).unwrap();
+    let writes = wait::until(PATIENCE, || {
+        Actor::start(&program, &["open", &file, "read"]).finish();
+        state(&daemon) == "writing"
+    });
+    assert!(writes, "{}", daemon.output());
+    assert!(daemon.end_by(libc::SIGTERM).success(), "{}", daemon.output());
+    let report = json(&["verify", &disk.0, "-o", "json"]);
+    assert_eq!(report["ok"], true, "{report:#}");
+    let gaps = logged(&disk.0, &["--kind", "gap.log"]);
+    assert!(
+        gaps.iter()
+            .any(|event| event["gap"]["reason"] == "disk_full" && event["gap"]["count"].as_u64() > Some(0)),
+        "{gaps:#?}"
+    );
+    Ok(())
+}
+
+/// A file system of four MiB, gone with this value.
+struct Disk(String);
+
+impl Disk {
+    fn mount(at: &str) -> Self {
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", at]).status();
+        assert!(mounted.is_ok_and(|status| status.success()), "cannot mount a tmpfs on {at}");
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").args(["-l", &self.0]).status());
+    }
+}
+
+/// In a real browser: the page's own script runs, what agents named does not, and nothing is asked of anybody.
+fn browser() -> Verdict {
+    let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    }) else {
+        return Skip::because("no Chromium in the path; apt-get install chromium");
+    };
+    world::close();
+    let setup = Setup::new();
+    let program = setup.scratch.program(&actor_program(), "bot");
+    let hostile = "<img src=x onerror=document.title=1>'\"<script>document.title=2</script><base href=x>"
+        .replace('/', "_");
+    let file = setup.scratch.file(&hostile, "x");
+    let (state, page) = (setup.scratch.text("state"), setup.scratch.text("report.html"));
+    let mut daemon = setup.record(&Record::new("bot").on(Match::exe(&program))).start();
+    Actor::start(&program, &["open", &file, "read"]).finish();
+    wait_for(&state, &["--agent", "bot", "--text", "onerror"], 1, &daemon);
+    assert!(daemon.end_by(libc::SIGTERM).success(), "{}", daemon.output());
+    let made =
+        client::run(&["export", "--state-dir", &state, "--format", "html", "--agent", "bot", "--out", &page]);
+    assert!(made.status.success(), "{}", client::describe(&made));
+    let profile = daemon.setup.scratch.text("profile");
+    let output = Command::new(chromium)
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--enable-logging=stderr",
+        ])
+        .args(["--virtual-time-budget=3000", "--dump-dom"])
+        .arg(format!("--user-data-dir={profile}"))
+        .arg(format!("file://{page}"))
+        .output()
+        .unwrap();
+    let (dom, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        dom.contains("onerror=document.title=1") && dom.contains(" shown<"),
+        "the page's script ran: {log}\n{dom}"
+    );
+    for bad in ["<img", "<base", "<title>1", "<title>2"] {
+        assert!(!dom.contains(bad), "{bad} is in the page");
+    }
+    for bad in ["Content Security Policy", "Uncaught", "CONSOLE"] {
+        assert!(!log.contains(bad), "{bad}: {log}");
     }
     Ok(())
 }

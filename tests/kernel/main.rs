@@ -25,6 +25,7 @@ mod privilege;
 mod process;
 mod scope_examples;
 mod survive;
+mod sweep;
 mod tamper;
 
 use agent_monitor_tests::harness::case::Case;
@@ -54,6 +55,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("scope_examples", scope_examples::CASES),
     ("bad_input", bad_input::CASES),
     ("agents", agents::CASES),
+    ("sweep", sweep::CASES),
 ];
 
 fn main() {
@@ -65,6 +67,9 @@ fn main() {
     if args.ignored || args.include_ignored {
         trials.extend(
             bench::LONG.iter().filter_map(|case| case.trial("bench")).map(|t| t.with_ignored_flag(true)),
+        );
+        trials.extend(
+            sweep::LONG.iter().filter_map(|case| case.trial("bench")).map(|t| t.with_ignored_flag(true)),
         );
         trials.extend(
             loss::LONG.iter().filter_map(|case| case.trial("loss")).map(|t| t.with_ignored_flag(true)),

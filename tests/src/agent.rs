@@ -4,6 +4,7 @@
 //! installed outside the work tree, once per machine. They get a clean environment and a home of their own, so
 //! that nobody's keys or settings are used, and what would call home is switched off.
 
+pub mod host;
 mod install;
 
 use crate::model::Step;

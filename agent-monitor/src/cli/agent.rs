@@ -42,6 +42,8 @@ pub(crate) enum AgentCommand {
     Review(Box<ReviewArgs>),
     /// Propose a scope from what an agent was seen to do
     Learn(Box<LearnArgs>),
+    /// Register what a sweep found; a running daemon binds its whole tree at once
+    Adopt(Box<super::adopt::AdoptArgs>),
     /// Write the JSON Schema of a record
     Schema,
 }
@@ -91,11 +93,12 @@ pub(crate) fn run(command: &AgentCommand, shared: &Shared) -> anyhow::Result<Exi
         AgentCommand::Renew(args) => lifecycle::renew(args, shared),
         AgentCommand::Review(args) => review::run(args, shared, &at_rest(shared)?),
         AgentCommand::Learn(args) => learn::run(args, shared, &at_rest(shared)?),
+        AgentCommand::Adopt(args) => super::adopt::run(args, shared),
         AgentCommand::Schema => schema(),
     }
 }
 
-fn now() -> jiff::Timestamp {
+pub(super) fn now() -> jiff::Timestamp {
     clock::now().timestamp()
 }
 
@@ -129,7 +132,7 @@ fn register(args: &RegisterArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
 }
 
 /// Has a running daemon read the registry again. Without a daemon the record waits for the next start.
-fn tell_daemon(client: &Client, id: &str) -> anyhow::Result<ExitCode> {
+pub(super) fn tell_daemon(client: &Client, id: &str) -> anyhow::Result<ExitCode> {
     let reloaded: Reloaded = match block_on(client.post("/v1/agents/reload", &()))? {
         Ok(reloaded) => reloaded,
         Err(ClientError::Unreachable { .. }) => {
@@ -201,7 +204,7 @@ pub(super) fn registered(shared: &Shared) -> anyhow::Result<Loaded> {
 }
 
 /// The registry as it is on disk. One that does not exist yet is empty.
-fn at_rest(shared: &Shared) -> anyhow::Result<Loaded> {
+pub(super) fn at_rest(shared: &Shared) -> anyhow::Result<Loaded> {
     match check_dir(&shared.settings()?.registry, &LinuxFacts, now()) {
         Err(LoadError::Directory { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             Ok(Loaded::default())

@@ -126,6 +126,9 @@ enum Form {
     Timesketch,
     /// One page for people
     Html,
+    /// OCSF as Parquet, in a directory of Hive partitions
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -154,6 +157,10 @@ pub(crate) fn run(args: &ExportArgs, shared: &Shared) -> anyhow::Result<ExitCode
     let log = place::log_or_own(args.log.as_deref(), shared)?;
     if args.format == Form::Bundle {
         return args.bundle(&log, selection);
+    }
+    #[cfg(feature = "parquet")]
+    if args.format == Form::Parquet {
+        return args.parquet(&log, &selection);
     }
     let write = |out: &mut dyn Write| args.stream(&log, &selection, out);
     let asked = match &args.out {
@@ -263,7 +270,7 @@ impl ExportArgs {
                 Form::Jsonl => writeln!(out, "{}", event.to_line()?)?,
                 Form::Ocsf => writeln!(out, "{}", ocsf::map(&record, &host))?,
                 Form::Timesketch => writeln!(out, "{}", timesketch::line(&record, &host.host))?,
-                Form::Html | Form::Bundle => report.take(record.number, &event, record.because),
+                _ => report.take(record.number, &event, record.because),
             }
             Ok(())
         })?;
@@ -274,6 +281,37 @@ impl ExportArgs {
             out.write_all(report.render().as_bytes())?;
         }
         Ok(asked)
+    }
+
+    /// Writes Parquet below a new directory.
+    #[cfg(feature = "parquet")]
+    fn parquet(&self, log: &Path, selection: &Selection) -> anyhow::Result<ExitCode> {
+        use agent_monitor::export::parquet::Table;
+
+        let Some(out) = &self.out else {
+            return Err(Failure::usage("Parquet needs a directory", "--out DIR").into());
+        };
+        let names = self.pseudonyms(log)?;
+        let known = setting(log, selection.filter.since(), selection.filter.until())?;
+        let mut host = self.shared_facts(log, &known, names.is_some());
+        if let Some(names) = &names {
+            host.host = names.host(&host.host);
+            host.machine_id = names.host(&host.machine_id);
+        }
+        let mut table = Table::create(out)?;
+        let mut rows = 0;
+        select(log, selection, |record| -> anyhow::Result<()> {
+            let mut event: Event = record.event.clone();
+            if let Some(names) = &names {
+                names.event(&mut event);
+            }
+            rows += 1;
+            let time = event.time;
+            Ok(table.take(ocsf::map(&Selected { event: &event, ..*record }, &host), time)?)
+        })?;
+        let files = table.finish()?;
+        note(&format!("{rows} rows in {files} files"));
+        Ok(ExitCode::SUCCESS)
     }
 
     /// What all OCSF events of this log share.

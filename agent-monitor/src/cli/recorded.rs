@@ -61,9 +61,10 @@ fn each(
     mut take: impl FnMut(u64, &[u8], &Event) -> ControlFlow<()>,
 ) -> anyhow::Result<()> {
     let source = Source::open(from)?;
-    let window = Window { since: filter.since(), until: filter.until() };
+    let agents = filter.only_agents().to_vec();
+    let window = Window { since: filter.since(), until: filter.until(), agents, ..Window::default() };
     let mut strange = 0u64;
-    let damaged = source.each(window, |number, json| {
+    let damaged = source.each(&window, |number, json| {
         // Before the line is read as an event: most lines of a search do not hold the word.
         if !filter.may_match(json) {
             return ControlFlow::Continue(());

@@ -76,7 +76,7 @@ impl Source {
     /// Gives each record (number, bytes) that may be in the window to `each`. Returns what could not be read.
     pub(crate) fn each(
         &self,
-        window: Window,
+        window: &Window,
         mut each: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
     ) -> anyhow::Result<Vec<String>> {
         let path = match self {

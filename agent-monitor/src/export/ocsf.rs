@@ -218,4 +218,4 @@ fn leftovers(event: &Event) -> Object {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

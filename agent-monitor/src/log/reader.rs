@@ -12,16 +12,28 @@ use super::LogError;
 use super::segment::{self, LINE_MAX, Line, Segment, parse, sealed};
 use crate::model::Time;
 
-/// Which part of a log.
-#[derive(Debug, Clone, Copy, Default)]
+/// Which part of a log. What lies in the same segment or frame may come along.
+#[derive(Debug, Clone, Default)]
 pub struct Window {
     /// Records not before.
     pub since: Option<Time>,
     /// Records before.
     pub until: Option<Time>,
+    /// Only segments with records of or about one of these agents; of all where there is none.
+    pub agents: Vec<String>,
+    /// Only segments with records of the log about itself of one of these kinds; all where there is none.
+    pub notes: Vec<String>,
 }
 
 impl Window {
+    /// Whether a closed segment may have some of it.
+    fn wants(&self, index: &sealed::Index) -> bool {
+        let agent = |id: &String| index.agents.contains_key(id) || index.agents.contains_key("*");
+        self.touches(index.times)
+            && (self.agents.is_empty() || self.agents.iter().any(agent))
+            && (self.notes.is_empty() || self.notes.iter().any(|kind| index.notes.contains_key(kind)))
+    }
+
     /// Whether records between these times may be in it. Unknown times may.
     #[must_use]
     pub fn touches(&self, times: Option<(Time, Time)>) -> bool {
@@ -46,7 +58,7 @@ pub struct Read {
 /// When the directory cannot be read.
 pub fn lines(
     dir: &Path,
-    window: Window,
+    window: &Window,
     each: &mut dyn FnMut(&Line<'_>) -> ControlFlow<()>,
 ) -> Result<Read, LogError> {
     let mut read = Read::default();
@@ -66,7 +78,7 @@ pub fn lines(
 /// When the directory cannot be read.
 pub fn records(
     dir: &Path,
-    window: Window,
+    window: &Window,
     mut each: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
 ) -> Result<Read, LogError> {
     lines(dir, window, &mut |line| match line {
@@ -80,12 +92,12 @@ pub fn records(
 /// # Errors
 /// When it cannot be read to the end.
 pub fn of_one(segment: &Segment, each: &mut dyn FnMut(&Line<'_>) -> ControlFlow<()>) -> io::Result<()> {
-    of_segment(segment, Window::default(), each, &mut Read::default()).map(|_flow| ())
+    of_segment(segment, &Window::default(), each, &mut Read::default()).map(|_flow| ())
 }
 
 fn of_segment(
     segment: &Segment,
-    window: Window,
+    window: &Window,
     each: &mut dyn FnMut(&Line<'_>) -> ControlFlow<()>,
     read: &mut Read,
 ) -> io::Result<ControlFlow<()>> {
@@ -111,7 +123,7 @@ fn of_segment(
 
 fn of_sealed(
     mut file: File,
-    window: Window,
+    window: &Window,
     give: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
 ) -> io::Result<ControlFlow<()>> {
     let index = match sealed::index(&mut file) {
@@ -123,7 +135,7 @@ fn of_sealed(
             return if flow.is_break() { Ok(flow) } else { Err(error) };
         }
     };
-    if !window.touches(index.times) {
+    if !window.wants(&index) {
         return Ok(ControlFlow::Continue(()));
     }
     for block in index.blocks.iter().filter(|block| window.touches(block.times)) {

@@ -164,3 +164,87 @@ pub fn gone(dir: &Path) -> Vec<(u32, u64, String)> {
     let read = |path: PathBuf| -> Option<Vec<_>> { serde_json::from_slice(&fs::read(path).ok()?).ok() };
     gone.filter_map(read).flatten().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::bundle::proof;
+    use crate::log::fake::{Place, event, moment, settings, time};
+    use crate::log::merkle::{leaf, root_of};
+    use crate::log::reader::{self, Window};
+    use crate::log::writer::about;
+    use crate::model::Kind;
+
+    fn hold(agent: &str, until: Option<Time>) -> Hold {
+        Hold {
+            id: "hold-1".into(),
+            agent: Some(agent.into()),
+            since: None,
+            until,
+            reason: "case".into(),
+            by: "me".into(),
+            time: Time::EPOCH,
+        }
+    }
+
+    /// A log of several closed segments whose first is held, and whose others but the last closed one are old.
+    #[test]
+    fn a_hole_in_the_middle_verifies_and_what_is_before_it_can_be_proven() {
+        let place = Place::new();
+        let mut writer = place.writer(settings(), 0);
+        for second in 1..=20 {
+            (0..500).for_each(|_| writer.append(&event(writer.size())));
+            writer.checkpoint(&moment(second), false).unwrap();
+            if writer.is_due() {
+                writer.roll(&moment(second)).unwrap();
+            }
+        }
+        let before = segment::list(&place.dir()).unwrap();
+        let held = [hold("bot", Some(time(1)))];
+        let plan = plan(&place.dir(), &held, time(10_000), Some(Duration::from_secs(60)), None).unwrap();
+        assert_eq!((plan.held, plan.remove.len()), (1, before.len() - 3), "{:?}", plan.ranges());
+        let ranges: Vec<serde_json::Value> =
+            plan.ranges().iter().map(|(a, b)| serde_json::json!([a, b])).collect();
+        writer.append(&about(Kind::LogRetained, time(30), [("removed", ranges.into())]));
+        writer.checkpoint(&moment(21), true).unwrap();
+        remove(&place.dir(), &plan).unwrap();
+        let report = place.verify();
+        assert!(report.ok, "{report:?}");
+        assert_eq!(report.removed_by_rule, plan.ranges());
+        // One record from before the hole, one from after it.
+        let wanted = [3, report.end - 3];
+        let proof = proof::make(&place.dir(), report.end, &wanted).unwrap();
+        let mut leaves = Vec::new();
+        reader::records(&place.dir(), &Window::default(), |number, json| {
+            leaves.extend(wanted.contains(&number).then(|| (number, leaf(json))));
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+        let size = writer.last().unwrap().size;
+        assert_eq!(root_of(size, &leaves, &proof.read().unwrap()), Some(writer.last().unwrap().root));
+        // Without the record that says so, the same hole is damage.
+        fs::remove_file(&segment::list(&place.dir()).unwrap()[0].path).unwrap();
+        assert!(!place.verify().ok);
+    }
+
+    #[test]
+    fn nothing_goes_that_is_young_small_held_or_the_newest() {
+        let place = Place::filled(8000, 500, settings());
+        let dir = place.dir();
+        let all = segment::list(&dir).unwrap().len();
+        assert!(
+            plan(&dir, &[], time(10), Some(Duration::from_secs(3600)), Some(1 << 40))
+                .unwrap()
+                .remove
+                .is_empty()
+        );
+        let everything = plan(&dir, &[], time(10), None, Some(1)).unwrap();
+        assert_eq!(everything.remove.len(), all - 2, "neither the open nor the newest closed one");
+        let none = plan(&dir, &[hold("bot", None)], time(10), None, Some(1)).unwrap();
+        assert!(none.remove.is_empty() && none.held as usize == all - 2);
+        let other = plan(&dir, &[hold("stranger", None)], time(10), None, Some(1)).unwrap();
+        assert_eq!(other.remove.len(), all - 2);
+        keep_holds(place.state.path(), &[hold("bot", None)]).unwrap();
+        assert_eq!(holds(place.state.path()).unwrap(), [hold("bot", None)]);
+    }
+}

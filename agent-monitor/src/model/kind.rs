@@ -187,7 +187,7 @@ kinds! {
     ApprovalFlood Approval "approval.flood" "Too many different requests: further ones are denied at once.";
     ApprovalFailed Approval "approval.failed" "A decision could not be carried out; what waits was refused or asked again.";
     FindingViolation Finding "finding.violation" "A scope was left.";
-    FindingShadow Finding "finding.shadow" "An agent without a record.";
+    FindingShadow Finding "finding.shadow_agent" "An agent without a record runs.";
     FindingTamper Finding "finding.tamper" "The monitor or its record was interfered with.";
     FindingGap Finding "finding.gap" "A gap that someone should look at.";
     GapRing Gap "gap.ring" "A ring was full; events were lost in the kernel.";

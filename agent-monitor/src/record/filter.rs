@@ -249,6 +249,12 @@ impl Filter {
         self.until
     }
 
+    /// The agents outside of which nothing matches; empty where that cannot be said.
+    #[must_use]
+    pub fn only_agents(&self) -> &[String] {
+        if self.unattributed { &[] } else { &self.agents }
+    }
+
     fn matches_who(&self, event: &Event) -> bool {
         if self.agents.is_empty() && !self.unattributed {
             return true;

@@ -25,6 +25,7 @@ use crate::model::{Event, Kind, Time};
 use crate::record::Store;
 use crate::registry::Loaded;
 use crate::scope::image::PolicyImage;
+use crate::sweep::watch::Watch;
 
 /// Records that are taken from the rings under one lock.
 const BATCH: usize = 512;
@@ -65,6 +66,8 @@ pub struct Core {
     pub(super) book: Mutex<Book>,
     pub(super) live: Mutex<Live>,
     pub(super) port: Mutex<Box<dyn Port>>,
+    /// Agents without a record.
+    pub(super) shadows: Mutex<Watch>,
     /// Why there is no log, where there should be one.
     pub(super) log_failed: Mutex<Option<LogStatus>>,
     /// Taken before the other locks.
@@ -121,6 +124,7 @@ impl Core {
             book: Mutex::new(book),
             live: Mutex::new(Live { engine, host: LiveHost::default() }),
             port: Mutex::new(port),
+            shadows: Mutex::new(super::shadow::watch(&config)),
             people: Mutex::new(None),
             inbox: Inbox::default(),
             in_force: Mutex::default(),
@@ -166,7 +170,8 @@ impl Core {
     /// How long a record may wait in a ring: recognition in user space should not.
     #[must_use]
     pub fn patience(&self) -> Duration {
-        let late = lock(&self.live).engine.matcher().has_late();
+        let kills = self.config.shadow.act == crate::config::ShadowAct::Kill;
+        let late = kills || lock(&self.live).engine.matcher().has_late();
         Duration::from_millis(if late { 10 } else { 100 })
     }
 
@@ -190,7 +195,13 @@ impl Core {
     }
 
     pub(super) fn append(&self, out: &mut Output) {
-        out.events.drain(..).for_each(|event| drop(self.store.append(event)));
+        for event in out.events.drain(..) {
+            let finding = lock(&self.shadows).observe(&event);
+            drop(self.store.append(event));
+            if let Some(finding) = finding {
+                drop(self.store.append(super::shadow::carry_out(finding)));
+            }
+        }
     }
 
     /// Binds a process that was recognised in user space, with what it has forked meanwhile.
@@ -244,6 +255,7 @@ impl Core {
             let mut port = lock(&self.port);
             (port.losses(), port.overflow(), port.procs())
         };
+        self.health.log(self.log_status());
         let now = self.clock.boot_nanos();
         let (losses, overflow) = match (losses, overflow) {
             (Ok(losses), Ok(overflow)) => (losses, overflow),

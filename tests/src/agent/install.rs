@@ -67,7 +67,7 @@ pub fn install(source: &Source) -> Result<Installed, String> {
 }
 
 /// `AGENT_MONITOR_CACHE`, or the user's cache directory.
-fn cache_dir() -> Result<PathBuf, String> {
+pub(super) fn cache_dir() -> Result<PathBuf, String> {
     let var = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let base = var("AGENT_MONITOR_CACHE")
         .or_else(|| var("XDG_CACHE_HOME").map(|dir| dir.join("agent-monitor-tests")))
@@ -79,7 +79,7 @@ fn cache_dir() -> Result<PathBuf, String> {
 }
 
 /// Two test runs on one machine install one after the other; the lock goes with the file.
-fn lock(path: &Path) -> Result<File, String> {
+pub(super) fn lock(path: &Path) -> Result<File, String> {
     let file = File::create(path).map_err(|e| format!("{}: {e}", path.display()))?;
     sys::call(libc::SYS_flock, &mut [num(file.as_raw_fd()), num(libc::LOCK_EX)])
         .map_err(|e| format!("{}: {e}", path.display()))?;
@@ -119,12 +119,12 @@ fn output(command: &mut Command) -> Result<Output, String> {
     output.map_err(|error| format!("{}: {error}", command.get_program().to_string_lossy()))
 }
 
-fn local(command: &mut Command) -> Result<(), String> {
+pub(super) fn local(command: &mut Command) -> Result<(), String> {
     let output = output(command)?;
     if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}", telling_line(&output))) }
 }
 
-fn registry(name: &str, command: &mut Command) -> Result<(), String> {
+pub(super) fn registry(name: &str, command: &mut Command) -> Result<(), String> {
     let output = output(command)?;
     if output.status.success() { Ok(()) } else { Err(format!("registry: {name}: {}", telling_line(&output))) }
 }

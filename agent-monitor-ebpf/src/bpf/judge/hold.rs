@@ -2,7 +2,7 @@
 
 use agent_monitor_ebpf::{
     Header, Kind, Verdict,
-    event::FileBody,
+    event::{FileBody, NetBody},
     header::{FLAG_AGAIN, FLAG_ASKED, FLAG_DECIDED, FLAG_HELD},
     path::HashKey,
     people::{
@@ -107,13 +107,14 @@ const fn is_file(kind: u16) -> bool {
 /// What tickets say of an act that cannot be held (level partial): it was refused, and a later try may pass. The head says
 /// which; whether it passes now.
 #[inline(never)]
-pub(crate) fn asked(head: &mut Header, body: *const u64) -> bool {
+pub(crate) fn asked(head: &mut Header, body: &NetBody) -> bool {
     let key = runtime().map_or(HashKey { k0: 0, k1: 1 }, |r| HashKey { k0: r.k0, k1: r.k1 });
     let mut d = fold(key, 0, u64::from(head.agent) << 16 | u64::from(head.kind));
     let mut i = 0;
-    while i < DIGEST_WORDS {
-        // SAFETY: a body has as many words.
-        d = fold(key, d, unsafe { body.add(i).read() });
+    let words = core::ptr::from_ref(body).cast::<u64>();
+    while i < size_of::<NetBody>() / 8 {
+        // SAFETY: inside the body.
+        d = fold(key, d, unsafe { words.add(i).read() });
         i += 1;
     }
     head.digest = d | 1;

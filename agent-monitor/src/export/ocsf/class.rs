@@ -295,7 +295,8 @@ fn of_entity(event: &Event) -> Class {
         Kind::AgentSuspended => (12, "Suspend"),
         Kind::AgentResumed => (13, "Resume"),
         Kind::AgentBound => (99, "Bind"),
-        _ => (99, "Refuse"),
+        Kind::AgentRefused => (99, "Refuse"),
+        _ => (99, "Other"),
     };
     class(ENTITY, id, activity, fields([("actor", actor(event)), ("entity", entity)]))
 }

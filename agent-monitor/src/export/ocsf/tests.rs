@@ -38,7 +38,7 @@ fn shared(version: Version) -> Shared {
 }
 
 /// An event with everything that its kind can have.
-fn full(kind: Kind) -> Event {
+pub(crate) fn full(kind: Kind) -> Event {
     let time = Time::from_unix_nanos(1_700_000_000_123_456_789);
     let mut event = Event::new(time, kind, Source::Lsm);
     event.verdict = Some(Verdict::Deny);
@@ -135,7 +135,7 @@ fn bare(kind: Kind) -> Event {
     Event::new(Time::EPOCH, kind, Source::Daemon)
 }
 
-fn object_of(event: &Event, version: Version) -> Value {
+pub(crate) fn object_of(event: &Event, version: Version) -> Value {
     let json = event.to_line().unwrap();
     let record = Selected { number: 42, json: json.as_bytes(), event, because: Because::Asked };
     map(&record, &shared(version))

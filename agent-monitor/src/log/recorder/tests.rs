@@ -16,7 +16,7 @@ fn start(place: &Place, settings: Settings) -> Arc<Recorder> {
 
 fn events(place: &Place) -> Vec<Event> {
     let mut out = Vec::new();
-    reader::records(&place.dir(), Window::default(), |_, json| {
+    reader::records(&place.dir(), &Window::default(), |_, json| {
         out.push(serde_json::from_slice(json).unwrap());
         std::ops::ControlFlow::Continue(())
     })

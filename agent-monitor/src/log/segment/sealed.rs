@@ -47,6 +47,8 @@ pub struct Index {
     pub checkpoint: u64,
     /// Records by agent; `*` where there are too many agents to name.
     pub agents: BTreeMap<String, u64>,
+    /// Records of the log about itself, by kind.
+    pub notes: BTreeMap<String, u64>,
     /// Perfect subtrees over its records: level, index, hex.
     pub peaks: Vec<(u32, u64, String)>,
     /// The frames.
@@ -86,6 +88,7 @@ impl Indexer {
             bytes: 0,
             checkpoint: 0,
             agents: BTreeMap::new(),
+            notes: BTreeMap::new(),
             peaks: Vec::new(),
             blocks: Vec::new(),
         };
@@ -99,6 +102,9 @@ impl Indexer {
             Some(Line::Record { number, json, .. }) => {
                 self.run.push(leaf(json));
                 self.index.end = number + 1;
+                if let Some(kind) = note_kind(json) {
+                    *self.index.notes.entry(kind.to_owned()).or_default() += 1;
+                }
                 if let Some(peek) = Peek::of(json) {
                     widen(&mut self.index.times, peek.time);
                     widen(&mut self.block.times, peek.time);
@@ -131,6 +137,16 @@ impl Indexer {
         self.index.peaks = peaks.map(|(at, hash)| (at.level, at.index, crate::log::hex(hash))).collect();
         self.index
     }
+}
+
+/// The kind of a record of the log about itself (`log.…`); the contract has it near the beginning.
+fn note_kind(json: &[u8]) -> Option<&str> {
+    const MARK: &[u8] = b"\"kind\":\"log.";
+    let head = json.get(..json.len().min(160))?;
+    let at = head.windows(MARK.len()).position(|part| part == MARK)? + 8;
+    let kind = head.get(at..)?;
+    let end = kind.iter().position(|byte| *byte == b'"')?;
+    std::str::from_utf8(kind.get(..end)?).ok().filter(|kind| kind.len() < 32)
 }
 
 fn widen(times: &mut Option<(Time, Time)>, time: Time) {

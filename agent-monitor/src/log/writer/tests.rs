@@ -8,7 +8,7 @@ use crate::log::reader::{self, Window};
 
 fn numbers(place: &Place) -> Vec<u64> {
     let mut out = Vec::new();
-    let read = reader::records(&place.dir(), Window::default(), |number, _| {
+    let read = reader::records(&place.dir(), &Window::default(), |number, _| {
         out.push(number);
         std::ops::ControlFlow::Continue(())
     });

@@ -169,7 +169,7 @@ fn refused(runtime: &Runtime, head: &mut Header, b: &NetBody, v6: bool) -> bool 
         found = stricter(decision(Verdict::Deny, RULE_ENDED), found);
     }
     let refused = stamp(head, policy, generation, found, EPERM);
-    if refused && holds(found) { !asked(head, core::ptr::from_ref(b).cast()) } else { refused }
+    if refused && holds(found) { !asked(head, b) } else { refused }
 }
 
 /// `cgroup/connect4`.

@@ -1,0 +1,262 @@
+//! Shadow agents live: what an exec without an agent says, at once, by the same signatures as a sweep. Pure.
+//!
+//! One finding per tree; another one only when something new is learnt of it. The finding's id is the sweep's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::correlate;
+use super::identify::{self, Hit};
+use super::pack::Pack;
+use super::redact;
+use super::report::Confidence;
+use crate::config::{Shadow, ShadowAct};
+use crate::model::{Detail, Event, Kind, Process, Source, Time, Verdict};
+use crate::registry::argv::glob;
+
+/// Trees that are remembered; the oldest is forgotten first, and would be told again.
+const TREES_MAX: usize = 4096;
+/// What a single sign at an exec must say.
+const WEIGHT_MIN: u8 = 50;
+
+/// A process by pid and start.
+type Key = (u32, Option<Time>);
+
+#[derive(Debug, Default)]
+struct Tree {
+    products: BTreeSet<String>,
+    flags: BTreeSet<String>,
+    /// Order of arrival.
+    number: u64,
+}
+
+/// Watches execs.
+#[derive(Debug)]
+pub struct Watch {
+    pack: Pack,
+    policy: Shadow,
+    trees: BTreeMap<Key, Tree>,
+    count: u64,
+}
+
+/// What an exec said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// For the record.
+    pub event: Event,
+    /// The process is to be ended.
+    pub kill: bool,
+}
+
+impl Watch {
+    /// Watches by a pack and a policy.
+    #[must_use]
+    pub fn new(pack: Pack, policy: Shadow) -> Self {
+        Self { pack, policy, trees: BTreeMap::new(), count: 0 }
+    }
+
+    /// Looks at an event; only execs of processes without an agent mean anything.
+    pub fn observe(&mut self, event: &Event) -> Option<Finding> {
+        let wanted = event.kind == Kind::ProcessExec && event.agent.is_none() && event.errno.is_none();
+        if !wanted || self.policy.act == ShadowAct::Off {
+            return None;
+        }
+        let process = event.process.as_deref()?;
+        let hits = self.hits(process);
+        let hit = hits.first().filter(|hit| hit.weight >= WEIGHT_MIN && !hit.ambiguous)?;
+        let product = self.pack.product(hit.product).filter(|product| product.kind().is_agent())?;
+        if self.policy.excepts(process) {
+            return None;
+        }
+        let line = process.args.join(" ");
+        let used = |flag: &&String| {
+            if flag.contains(' ') { line.contains(flag.as_str()) } else { process.args.contains(*flag) }
+        };
+        let flags: BTreeSet<String> = product.list("unsafe_flags").iter().filter(used).cloned().collect();
+        let (id, name) = (product.id.clone(), product.name.clone());
+        let (update, learnt) = self.learn(process, &id, &flags);
+        let kill = self.policy.act == ShadowAct::Kill;
+        if !learnt && !kill {
+            return None;
+        }
+        let signs = hits.iter().filter(|other| other.product == hit.product && !other.ambiguous);
+        let score = correlate::together(signs.clone().take(1).map(|hit| hit.weight));
+        let variant = correlate::variant_of(&self.pack, hit.product, hit.variant.as_deref());
+        let find = correlate::find_id(&id, variant.as_deref(), process.uid, process.container.as_deref());
+        let mut detail = Detail::new();
+        let mut put = |key: &str, value: serde_json::Value| drop(detail.insert(key.to_owned(), value));
+        let confidence = Confidence::of(score);
+        put("find", find.clone().into());
+        put("product", id.into());
+        put("name", name.into());
+        put("kind", self.pack.product(hit.product)?.kind().as_str().into());
+        put("identity", confidence.score.into());
+        put("level", confidence.level.as_str().into());
+        put("evidence", signs.map(|hit| hit.what.clone()).collect::<Vec<_>>().into());
+        put("unsafe_flags", flags.into_iter().collect::<Vec<_>>().into());
+        put("update", update.into());
+        put("action", if kill { "kill" } else { "audit" }.into());
+        put("fix", format!("agent-monitor agent adopt {find}").into());
+        let shown = Process { args: redact::args(&process.args), ..process.clone() };
+        let verdict = Some(if kill { Verdict::Kill } else { Verdict::Audit });
+        let told = Event::new(event.time, Kind::FindingShadow, Source::Daemon);
+        let event = Event { verdict, process: Some(shown.into()), detail: Some(detail), ..told };
+        Some(Finding { event, kill })
+    }
+
+    fn hits(&self, process: &Process) -> Vec<Hit> {
+        let exe = process.exe.as_deref().unwrap_or_default();
+        let mut subject = identify::subject(exe, &process.args, process.cwd.as_deref().unwrap_or_default());
+        if subject.wrapped {
+            // What the wrapper starts has an exec of its own.
+            return Vec::new();
+        }
+        if let Some(script) = &process.script
+            && !subject.paths.contains(script)
+        {
+            subject.paths.push(script.clone());
+        }
+        identify::identify(&self.pack, &subject)
+    }
+
+    /// Books an exec on its tree; whether the tree was known, and whether anything is new.
+    fn learn(&mut self, process: &Process, product: &str, flags: &BTreeSet<String>) -> (bool, bool) {
+        let own = (process.pid, process.start_time);
+        let parents = process.ancestry.iter().map(|parent| (parent.pid, parent.start_time));
+        let root = std::iter::once(own).chain(parents).find(|key| self.trees.contains_key(key));
+        let known = root.is_some();
+        let root = root.unwrap_or(own);
+        self.count += 1;
+        let count = self.count;
+        let tree = self.trees.entry(root).or_insert_with(|| Tree { number: count, ..Tree::default() });
+        let new_product = tree.products.insert(product.to_owned());
+        let new_flag = flags.iter().filter(|flag| tree.flags.insert((*flag).clone())).count() > 0;
+        if self.trees.len() > TREES_MAX
+            && let Some(oldest) = self.trees.iter().min_by_key(|(_, tree)| tree.number).map(|(key, _)| *key)
+        {
+            self.trees.remove(&oldest);
+        }
+        (known, new_product || new_flag)
+    }
+}
+
+impl Shadow {
+    /// Whether somebody excepted this process.
+    fn excepts(&self, process: &Process) -> bool {
+        let among = |wanted: &str, value: Option<&str>| value == Some(wanted);
+        self.except.iter().any(|rule| match rule.split_once(':') {
+            Some(("user", name)) => {
+                among(name, process.user.as_deref()) || process.uid.is_some_and(|uid| name == uid.to_string())
+            }
+            Some(("unit", name)) => among(name, process.unit.as_deref()),
+            Some(("path", pattern)) => [process.exe.as_deref(), process.script.as_deref()]
+                .into_iter()
+                .flatten()
+                .any(|path| glob(pattern.as_bytes(), path.as_bytes())),
+            _ => false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Ancestor;
+
+    fn exec(pid: u32, line: &str, parents: &[u32]) -> Event {
+        let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let start = |pid: u32| Some(Time::from_unix_nanos(i128::from(pid)));
+        let process = Process {
+            pid,
+            start_time: start(pid),
+            exe: args.first().cloned(),
+            args,
+            uid: Some(1000),
+            user: Some("alice".to_owned()),
+            ancestry: parents
+                .iter()
+                .map(|p| Ancestor { pid: *p, exe: None, start_time: start(*p) })
+                .collect(),
+            ..Process::default()
+        };
+        let event = Event::new(Time::from_unix_nanos(7), Kind::ProcessExec, Source::Lsm);
+        Event { process: Some(process.into()), ..event }
+    }
+
+    fn watch(act: ShadowAct, except: &[&str]) -> Watch {
+        let except = except.iter().map(ToString::to_string).collect();
+        Watch::new(crate::sweep::pack::embedded().clone(), Shadow { act, except })
+    }
+
+    fn product(finding: &Option<Finding>) -> Option<&str> {
+        finding.as_ref()?.event.detail.as_ref()?.get("product")?.as_str()
+    }
+
+    #[test]
+    fn one_finding_per_tree_and_one_more_for_what_is_new() {
+        let mut watch = watch(ShadowAct::Audit, &[]);
+        let first = watch.observe(&exec(10, "/opt/claude -p x --token=abc", &[1]));
+        let event = &first.as_ref().unwrap().event;
+        assert_eq!((event.kind.as_str(), event.verdict), ("finding.shadow_agent", Some(Verdict::Audit)));
+        let text = event.to_line().unwrap();
+        assert!(text.contains("shadow-") && !text.contains("abc"), "{text}");
+        let sweep_id = correlate::find_id("claude-code", None, Some(1000), None);
+        assert_eq!(event.detail.as_ref().unwrap()["find"], sweep_id.as_str());
+        // The same again, from within and by itself: nothing new.
+        assert_eq!(watch.observe(&exec(11, "/opt/claude", &[10, 1])), None);
+        assert_eq!(watch.observe(&exec(10, "/opt/claude", &[1])), None);
+        assert_eq!(watch.observe(&exec(12, "/bin/ls", &[10, 1])), None);
+        let flagged =
+            watch.observe(&exec(13, "/opt/claude --dangerously-skip-permissions", &[10, 1])).unwrap();
+        assert_eq!(flagged.event.detail.as_ref().unwrap()["update"], true);
+        let server = watch.observe(&exec(14, "/usr/bin/mcp-server-git", &[13, 10, 1]));
+        assert_eq!(product(&server), Some("mcp-reference-servers"));
+        // Another tree is another finding, and so is a pid that was used before.
+        assert_eq!(product(&watch.observe(&exec(20, "/opt/claude", &[1]))), Some("claude-code"));
+    }
+
+    #[test]
+    fn agents_look_alikes_wrappers_and_failures_are_none() {
+        let mut watch = watch(ShadowAct::Audit, &[]);
+        for line in [
+            "/usr/bin/goose up",
+            "/usr/bin/vim claude",
+            "/usr/bin/timeout 5 claude",
+            "/usr/bin/python3 -m pip",
+        ] {
+            assert_eq!(watch.observe(&exec(10, line, &[])), None, "{line}");
+        }
+        let bound = crate::model::Agent {
+            id: "a".to_owned(),
+            session: None,
+            bound_by: crate::model::BoundBy::Exe,
+            delegator: None,
+            bound_delay_ms: None,
+        };
+        let registered = Event { agent: Some(bound.into()), ..exec(10, "/opt/claude", &[]) };
+        assert_eq!(watch.observe(&registered), None);
+    }
+
+    #[test]
+    fn policy_and_exceptions() {
+        let told = |act, except: &[&str]| watch(act, except).observe(&exec(10, "/opt/claude", &[]));
+        assert_eq!(told(ShadowAct::Off, &[]), None);
+        assert!(told(ShadowAct::Kill, &[]).is_some_and(|finding| finding.kill));
+        for except in ["user:alice", "user:1000", "path:/opt/*"] {
+            assert_eq!(told(ShadowAct::Kill, &[except]), None, "{except}");
+        }
+        assert!(told(ShadowAct::Kill, &["user:bob", "unit:x.service", "path:/srv/*"]).is_some());
+        // A policy that kills does so in a tree that is known, too.
+        let mut watch = watch(ShadowAct::Kill, &[]);
+        assert!(watch.observe(&exec(10, "/opt/claude", &[])).is_some());
+        assert!(watch.observe(&exec(11, "/opt/claude", &[10])).is_some());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut watch = watch(ShadowAct::Audit, &[]);
+        for pid in 1..5000 {
+            assert!(watch.observe(&exec(pid, "/opt/claude", &[])).is_some());
+        }
+        assert_eq!(watch.trees.len(), TREES_MAX);
+    }
+}

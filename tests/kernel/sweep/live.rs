@@ -1,0 +1,152 @@
+//! The daemon says at the exec what a sweep would say, once per tree; policy and adoption.
+
+use std::process::Command;
+use std::time::Instant;
+
+use agent_monitor_tests::harness::PATIENCE;
+use agent_monitor_tests::harness::actor::Actor;
+use agent_monitor_tests::harness::case::Verdict;
+use agent_monitor_tests::harness::client;
+use agent_monitor_tests::harness::event::Event;
+use agent_monitor_tests::harness::lane::actor_program;
+use agent_monitor_tests::harness::monitor::Setup;
+use agent_monitor_tests::harness::scratch::Scratch;
+use agent_monitor_tests::harness::world::{self, World};
+use serde_json::Value;
+
+use super::{Running, find_of};
+
+const KIND: &str = "finding.shadow_agent";
+
+/// The actor under the name of an agent that no record knows.
+fn shadow(scratch: &Scratch) -> String {
+    scratch.program(&actor_program(), "claude")
+}
+
+fn finding(event: &Event, pid: u32) -> bool {
+    event.kind == KIND && event.pid() == Some(pid)
+}
+
+fn detail(world: &World, pid: u32) -> Value {
+    world
+        .feed
+        .with(|events| events.iter().find(|e| finding(e, pid)).and_then(|e| e.detail.clone()))
+        .unwrap_or_default()
+}
+
+pub(super) fn finding_at_exec() -> Verdict {
+    world::close();
+    let setup = Setup::new();
+    let claude = shadow(&setup.scratch);
+    let early = Running::start(Command::new(&claude).args(["--wait", "noop"])).has_become("--wait");
+    let world = World::start(setup);
+    assert!(world.feed.wait_for(PATIENCE, |e| finding(e, early.pid())), "what ran before is not told");
+    assert_eq!(detail(&world, early.pid())["running_before"], true);
+    let running = Running::start(Command::new(&claude).args(["--wait", "noop"]));
+    let pid = running.pid();
+    assert!(world.feed.wait_for(PATIENCE, |e| finding(e, pid)), "no finding of pid {pid}");
+    let said = detail(&world, pid);
+    assert_eq!((&said["product"], &said["action"]), (&"claude-code".into(), &"audit".into()), "{said:#}");
+    // A sweep calls it the same.
+    let output = world.daemon.cli(&["sweep", "-o", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let find = find_of(&report, pid).unwrap_or_else(|| panic!("{report:#}"));
+    assert_eq!(find["id"], said["find"], "{find:#}");
+    // The same tree again: `sh` starts it twice, one finding.
+    let shell = Running::start(
+        Command::new("/bin/sh")
+            .args(["-c", &format!("{claude} noop; {claude} noop; exec {claude} --wait noop")]),
+    );
+    let shell = shell.has_become("--wait");
+    let of_shell = |e: &Event| {
+        let process = e.process.as_ref();
+        e.kind == KIND
+            && process
+                .is_some_and(|p| p.pid == shell.pid() || p.ancestry.iter().any(|a| a.pid == shell.pid()))
+    };
+    assert!(world.feed.wait_for(PATIENCE, of_shell), "no finding below the shell");
+    // A registered agent, and a program of another name, are none.
+    world.act(&["noop"]);
+    Actor::start(&world.stranger, &["noop"]).finish().all_ok();
+    world.settle_now();
+    let strays = world.feed.with(|events| {
+        let names = [world.agent.as_str(), world.stranger.as_str()];
+        let exe = |e: &Event| e.process.as_ref().and_then(|p| p.exe.clone()).unwrap_or_default();
+        events.iter().filter(|e| e.kind == KIND && names.contains(&exe(e).as_str())).count()
+    });
+    assert_eq!(strays, 0, "findings of what is none");
+    assert_eq!(
+        world.feed.with(|events| events.iter().filter(|e| finding(e, pid)).count()),
+        1,
+        "once per tree"
+    );
+    Ok(())
+}
+
+pub(super) fn policy_kill() -> Verdict {
+    world::close();
+    let setup = Setup::new();
+    let claude = shadow(&setup.scratch);
+    let spared = setup.scratch.dir("spared").join("claude").to_str().unwrap().to_owned();
+    std::fs::copy(actor_program(), &spared).unwrap();
+    let text = format!("shadow = \"kill\"\nshadow-except = [\"path:{spared}\"]\n");
+    let config = setup.scratch.file("daemon.toml", &text);
+    let world = World::start(setup.arg("--config").arg(&config));
+    let mut command = Command::new(&claude);
+    let mut victim = command.args(["--wait", "noop"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    // Waiting closes what is still there, and then it would end by itself.
+    let stdin = victim.stdin.take();
+    let status = victim.wait().unwrap();
+    drop(stdin);
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL), "{status}");
+    let pid = victim.id();
+    assert!(world.feed.wait_for(PATIENCE, |e| finding(e, pid)), "no finding");
+    let said = detail(&world, pid);
+    assert_eq!((&said["action"], &said["carried_out"]), (&"kill".into(), &true.into()), "{said:#}");
+    Actor::start(&spared, &["noop"]).finish().all_ok();
+    Ok(())
+}
+
+pub(super) fn adopt() -> Verdict {
+    world::close();
+    let world = World::start(Setup::new());
+    let claude = shadow(&world.daemon.setup.scratch);
+    let running = Running::start(Command::new(&claude).args(["--wait", "noop"]));
+    let pid = running.pid();
+    assert!(world.feed.wait_for(PATIENCE, |e| finding(e, pid)), "no finding of pid {pid}");
+    let find = detail(&world, pid)["find"].as_str().unwrap_or_default().to_owned();
+    let answers = ["--owner", "a@example.com", "--purpose", "codes", "--expires", "2027-06-30T00:00:00Z"];
+    let adopted = world.daemon.cli(&[&["agent", "adopt", &find, "-o", "json"], &answers[..]].concat());
+    assert!(adopted.status.success(), "{}", client::describe(&adopted));
+    let bound = |e: &Event| e.kind == "agent.bound" && e.pid() == Some(pid);
+    assert!(world.feed.wait_for(PATIENCE, bound), "what ran already is not bound\n{}", world.daemon.output());
+    let output = world.daemon.cli(&["sweep", "-o", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = find_of(&report, pid).unwrap_or_default();
+    assert_eq!(found["registry"]["state"], "registered", "{found:#}");
+    let again = world.daemon.cli(&[&["agent", "adopt", &find], &answers[..]].concat());
+    assert!(!again.status.success(), "{}", client::describe(&again));
+    Ok(())
+}
+
+/// From the exec to the finding at a follower, for `cargo xtask bench`.
+pub(super) fn latency() {
+    world::close();
+    let world = World::start(Setup::new());
+    let mut figures: Vec<f64> = (0..20)
+        .map(|n| {
+            let dir = world.daemon.setup.scratch.dir(&format!("l{n}"));
+            let claude = dir.join("claude");
+            std::fs::copy(actor_program(), &claude).unwrap();
+            let begin = Instant::now();
+            let running = Running::start(Command::new(&claude).args(["--wait", "noop"]));
+            assert!(world.feed.wait_for(PATIENCE, |e| finding(e, running.pid())), "no finding");
+            begin.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    figures.sort_by(f64::total_cmp);
+    println!(
+        "FIGURES bench: exec to finding at a follower, ms: median {:.1}, most {:.1}",
+        figures[10], figures[19]
+    );
+}
