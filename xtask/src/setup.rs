@@ -3,8 +3,8 @@
 pub(crate) mod apt;
 mod bpf_linker;
 pub(crate) mod packages;
-mod qemu;
 mod rust_src;
+mod tools;
 
 use std::fs::File;
 use std::process::{Command, ExitCode};
@@ -51,9 +51,15 @@ pub(crate) fn ensure_build() -> Result<()> {
 pub(crate) fn ensure_vm(series: &[String], refresh: bool) -> Result<Vec<crate::vm::kernel::Kernel>> {
     let _lock = lock()?;
     let apt = LazyApt::default();
-    qemu::ensure()?;
+    tools::ensure()?;
     packages::ensure_busybox(&apt)?;
     series.iter().map(|name| crate::vm::kernel::ensure(name, &apt, refresh)).collect()
+}
+
+/// What the host lane needs on top: a browser to show the report in.
+pub(crate) fn ensure_host() -> Result<()> {
+    let _lock = lock()?;
+    tools::ensure_browser()
 }
 
 /// Two work trees that set up at the same time would fight over the toolchain and the cache.

@@ -1,4 +1,4 @@
-//! QEMU and the archive tools, installed by the system's own apt.
+//! QEMU, the archive tools and a browser, installed by the system's own apt.
 
 use std::process::Command;
 
@@ -16,9 +16,21 @@ const TOOLS: &[(&str, &str)] = &[
     ("dpkg-deb", "dpkg"),
 ];
 
-/// Installs what is missing; never touches what is there.
+/// What the host lane shows the report in.
+const BROWSER: &[(&str, &str)] = &[("chromium", "chromium")];
+
+/// Installs what is missing for virtual machines; never touches what is there.
 pub(super) fn ensure() -> Result<()> {
-    let missing: Vec<&str> = TOOLS
+    install(TOOLS)
+}
+
+/// Installs a browser where there is none.
+pub(super) fn ensure_browser() -> Result<()> {
+    install(BROWSER)
+}
+
+fn install(tools: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = tools
         .iter()
         .filter(|(program, _)| shell::find(program).is_none())
         .map(|(_, package)| *package)
@@ -33,7 +45,7 @@ pub(super) fn ensure() -> Result<()> {
     step(&format!("apt-get install {packages}"), || {
         shell::output(apt_get().args(["-q", "update"]))?;
         shell::output(apt_get().args(["-q", "-y", "install", "--no-install-recommends"]).args(&missing))?;
-        let still: Vec<&str> = TOOLS
+        let still: Vec<&str> = tools
             .iter()
             .map(|(program, _)| *program)
             .filter(|program| shell::find(program).is_none())
