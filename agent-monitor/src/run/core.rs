@@ -64,6 +64,8 @@ pub struct Core {
     pub(super) port: Mutex<Box<dyn Port>>,
     /// Agents without a record.
     pub(super) shadows: Mutex<Watch>,
+    /// Execs whose scripts are to be looked into.
+    pub(super) scripts: super::shadow::Scripts,
     stop: (Mutex<bool>, Condvar),
 }
 
@@ -101,6 +103,7 @@ impl Core {
             live: Mutex::new(Live { engine, host: LiveHost::default() }),
             port: Mutex::new(port),
             shadows: Mutex::new(super::shadow::watch(&config)),
+            scripts: super::shadow::Scripts::default(),
             stop: (Mutex::new(false), Condvar::new()),
             config,
         }
@@ -163,11 +166,9 @@ impl Core {
 
     pub(super) fn append(&self, out: &mut Output) {
         for event in out.events.drain(..) {
-            let finding = lock(&self.shadows).observe(&event);
+            let finding = self.shadow(&event);
             drop(self.store.append(event));
-            if let Some(finding) = finding {
-                drop(self.store.append(super::shadow::carry_out(finding)));
-            }
+            finding.into_iter().for_each(|finding| drop(self.store.append(finding)));
         }
     }
 
