@@ -1,7 +1,7 @@
 //! The head that every ring record starts with.
 
 /// Bytes of [`Header`].
-pub const HEADER_LEN: usize = 80;
+pub const HEADER_LEN: usize = 88;
 /// Bytes of every body, whatever its kind: one size keeps the tail at a constant offset for the verifier.
 pub const BODY_LEN: usize = 112;
 
@@ -49,6 +49,9 @@ pod! {
         /// Low half: number of the rule that decided, an index into the agent's compiled rules or a `RULE_*` value of
         /// [`crate::policy`]. High half: low half of the generation that it belongs to. 0 where nothing was judged.
         pub rule: u32,
+        /// What exactly was to be done, as people decide about it ([`crate::people`]): the same act of the same agent has
+        /// the same digest. 0 unless the verdict was `hold`, or a person's decision counted.
+        pub digest: u64,
     }
 }
 
@@ -70,6 +73,14 @@ pub const FLAG_TAMPER: u16 = 64;
 pub const FLAG_JUDGED: u16 = 128;
 /// The place could not be found out in whole; the verdict is the configured one for that.
 pub const FLAG_UNKNOWN: u16 = 256;
+/// The thread is stopped inside the act until a person decides; the act is judged again when it goes on.
+pub const FLAG_HELD: u16 = 512;
+/// A person is asked, but the act could not wait for the answer: it was refused, and a later try may pass.
+pub const FLAG_ASKED: u16 = 1024;
+/// The same thread was held at the same act before, and somebody woke it without a decision.
+pub const FLAG_AGAIN: u16 = 2048;
+/// A person's decision about exactly this act counted: the verdict says which.
+pub const FLAG_DECIDED: u16 = 4096;
 
 macro_rules! kinds {
     ($($(#[$meta:meta])* $name:ident = $value:literal,)*) => {

@@ -24,6 +24,7 @@ pub mod fields;
 pub mod header;
 pub mod loss;
 pub mod path;
+pub mod people;
 pub mod policy;
 pub mod task;
 
@@ -31,4 +32,4 @@ pub use header::{BODY_LEN, HEADER_LEN, Header, Kind, Source, Verdict};
 
 /// Version of everything in this crate that lives in pinned maps. A daemon that finds maps of another version pinned
 /// does not reuse them.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

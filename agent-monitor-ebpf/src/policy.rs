@@ -172,8 +172,10 @@ pod! {
         pub extensions: [u8; EXTENSIONS],
         /// `POLICY_*` bits.
         pub flags: u32,
-        /// Always 0.
-        pub reserved: u32,
+        /// A `LIFE_*` value of [`crate::people`].
+        pub life: u32,
+        /// When the agent ends, `CLOCK_BOOTTIME` nanoseconds; `u64::MAX` for never.
+        pub expires: u64,
     }
 }
 
@@ -191,6 +193,8 @@ pub const POLICY_VSOCK: u32 = 16;
 pub const POLICY_MAY_BPF: u32 = 32;
 /// There are network prefixes.
 pub const POLICY_NET: u32 = 64;
+/// Held actions wait while no daemon runs; without it they are refused.
+pub const POLICY_HOLD_WAITS: u32 = 128;
 
 pod! {
     /// Key of the trie of networks, behind its prefix length ([`NET_PREFIX`] + bits of the address).
@@ -251,6 +255,10 @@ pub const RULE_UNKNOWN: u16 = 0xffff;
 pub const RULE_SELF: u16 = 0xfffe;
 /// Rule number for "the agent has no scope in force".
 pub const RULE_MISSING: u16 = 0xfffd;
+/// Rule number for "the agent or its session has ended, or is suspended".
+pub const RULE_ENDED: u16 = 0xfffc;
+/// Rule number of a person's decision about exactly this act.
+pub const RULE_DECIDED: u16 = 0xfffb;
 
 /// Rank of a verdict: of two, the one with the higher rank is the stricter.
 pub const fn rank(verdict: Verdict) -> u32 {
@@ -278,6 +286,12 @@ pub const fn permits(decision: u32) -> bool {
 #[inline(always)]
 pub const fn kills(decision: u32) -> bool {
     decision >> 24 == 0x84
+}
+
+/// Whether a decision is to ask a person.
+#[inline(always)]
+pub const fn holds(decision: u32) -> bool {
+    decision >> 24 == 0x82
 }
 
 /// The stricter of two decisions; the first where they are equally strict.

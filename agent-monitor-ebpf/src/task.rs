@@ -145,6 +145,8 @@ pod! {
         pub start: u64,
         /// `start_boottime` of the parent process.
         pub parent_start: u64,
+        /// Digest of the act that the thread was held at last and that was not decided since, else 0.
+        pub held: u64,
         /// The thread's binding after this run.
         pub tag: TaskTag,
         /// Thread group id.

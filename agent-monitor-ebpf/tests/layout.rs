@@ -13,6 +13,7 @@ use agent_monitor_ebpf::{
         ArgChunkBody, BoundBody, ExecBody, ExitBody, FileBody, ForkBody, Layout, NetBody, Piece, PrivBody,
     },
     loss::{LossKey, LossReason, LossValue},
+    people::{GrantEntry, GrantLife, GrantList, SessionEntry, Ticket, TicketKey, UseKey},
     policy::{AgentKey, AgentPolicy, NetKey, NetRule, NetSet, PathRule, PlaceKey},
     task::{BackfillEntry, ProcEntry, TaskLine, TaskTag},
 };
@@ -48,6 +49,13 @@ const TYPES: &[Layout] = &[
     NetRule::LAYOUT,
     NetSet::LAYOUT,
     Evidence::LAYOUT,
+    TicketKey::LAYOUT,
+    Ticket::LAYOUT,
+    SessionEntry::LAYOUT,
+    GrantEntry::LAYOUT,
+    GrantList::LAYOUT,
+    GrantLife::LAYOUT,
+    UseKey::LAYOUT,
 ];
 
 fn layout() -> String {

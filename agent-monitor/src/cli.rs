@@ -6,6 +6,7 @@
 
 mod adopt;
 mod agent;
+mod approval;
 mod confine;
 mod daemon;
 mod detach;
@@ -15,16 +16,28 @@ mod events;
 mod exec;
 mod exit;
 mod explain;
+mod export;
+mod grant;
+mod hold;
+mod key;
 mod learn;
+mod lifecycle;
 mod log;
 mod manual;
 mod output;
+mod place;
+mod recorded;
 mod replay;
+mod review;
 mod run;
+mod session;
+mod source;
 mod status;
 mod summary;
 mod sweep;
 mod sweep_text;
+mod verify;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +72,9 @@ struct Shared {
     /// Directory of agent records [default: /etc/agent-monitor/agents.d]
     #[arg(long, global = true, env = "AGENT_MONITOR_REGISTRY", value_name = "DIR", help_heading = "Places")]
     registry: Option<PathBuf>,
+    /// Where the daemon keeps its state and the log [default: /var/lib/agent-monitor]
+    #[arg(long, global = true, env = "AGENT_MONITOR_STATE_DIR", value_name = "DIR", help_heading = "Places")]
+    state_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,6 +90,15 @@ enum Command {
     Agent(agent::AgentCommand),
     /// Take what a daemon left in force out of the kernel
     Detach(detach::DetachArgs),
+    /// See what waits for a person, and answer
+    #[command(subcommand)]
+    Approval(approval::ApprovalCommand),
+    /// See and end the runs of agents
+    #[command(subcommand)]
+    Session(session::SessionCommand),
+    /// Give something more for a time, and take it back
+    #[command(subcommand)]
+    Grant(grant::GrantCommand),
     /// Run a command as a registered agent
     Exec(exec::ExecArgs),
     /// Query or follow what was recorded
@@ -82,6 +107,16 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Say what a changed scope would have done to recorded activity
     Replay(replay::ReplayArgs),
+    /// Say whether a log or bundle is what was written: offline, with the public key
+    Verify(verify::VerifyArgs),
+    /// Write recorded events in forms that others read, or an evidence bundle
+    Export(Box<export::ExportArgs>),
+    /// Show or change the key that signs the log
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Keep records from being removed by age or size
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
     /// Find every agent on this host, and say whether the registry knows it; needs no daemon
     Sweep(Box<sweep::SweepArgs>),
     /// Write completions for a shell
@@ -103,11 +138,18 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&args, &shared),
         Command::Status(args) => status::run(&args, &shared),
         Command::Agent(command) => agent::run(&command, &shared),
+        Command::Approval(command) => approval::run(&command, &shared),
+        Command::Session(command) => session::run(&command, &shared),
+        Command::Grant(command) => grant::run(&command, &shared),
         Command::Detach(args) => detach::run(&args, &shared),
         Command::Exec(args) => exec::run(&args, &shared),
         Command::Events(args) => events::run(&args, &shared),
         Command::Explain(args) => explain::run(&args, &shared),
         Command::Replay(args) => replay::run(&args),
+        Command::Verify(args) => verify::run(&args, &shared),
+        Command::Export(args) => export::run(&args, &shared),
+        Command::Key(command) => key::run(&command, &shared),
+        Command::Hold(command) => hold::run(&command, &shared),
         Command::Sweep(args) => sweep::run(&args, &shared),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
@@ -120,6 +162,7 @@ impl Shared {
         Ok(Layer {
             socket: absolute(self.socket.as_deref())?,
             registry: absolute(self.registry.as_deref())?,
+            state_dir: absolute(self.state_dir.as_deref())?,
             ..Layer::default()
         })
     }

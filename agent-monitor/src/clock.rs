@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+use crate::log::Moment;
 use crate::model::Time;
 
 /// Boot time and wall clock, and the distance between them.
@@ -60,6 +61,31 @@ impl Clock {
 #[must_use]
 pub fn now() -> Time {
     Time::from_unix_nanos(nanos(clock_gettime(ClockId::Realtime)))
+}
+
+/// Whether the kernel says that its clock is kept by a time source: `synchronised`, `unsynchronised` or `unknown`.
+#[must_use]
+pub fn synchronised() -> &'static str {
+    // SAFETY: `timex` is plain data for which zeroes are valid; mode 0 only reads.
+    let state = unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        libc::adjtimex(&raw mut timex)
+    };
+    match state {
+        libc::TIME_ERROR => "unsynchronised",
+        0.. => "synchronised",
+        _ => "unknown",
+    }
+}
+
+/// This moment on all clocks.
+#[must_use]
+pub fn moment() -> Moment {
+    Moment {
+        time: now(),
+        boot_id: crate::run::state::boot_id(),
+        boot_nanos: u64::try_from(nanos(clock_gettime(ClockId::Boottime))).unwrap_or(0),
+    }
 }
 
 /// Best of several samples: the one whose two boot-time readings are closest together.

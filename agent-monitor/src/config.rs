@@ -4,13 +4,20 @@
 //! environment arrive as one [`Layer`] (clap reads both), the file as another. The file is optional only at its
 //! default place. Here nothing is checked against the host; `run` does that.
 
+mod log;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::people::settings::{Layer as ApprovalLayer, Settings};
+pub use log::LogLayer;
+
+use crate::log::Settings as LogSettings;
 use crate::record::Limits;
+use crate::redact::{OwnRule, Redactor, RuleError};
 use crate::registry::{Code, Diagnostic, Severity, source::Source};
 
 /// Where the file is looked for.
@@ -115,6 +122,12 @@ pub struct Config {
     pub force_partial: bool,
     /// A clean end takes everything out of the kernel, also while agents are enforced.
     pub detach_on_exit: bool,
+    /// How long people have, and how they are told.
+    pub approval: Settings,
+    /// The durable log.
+    pub log: LogSettings,
+    /// Redaction rules of the operator's own; they compile.
+    pub redact: Vec<OwnRule>,
     /// What becomes of agents without a record.
     pub shadow: Shadow,
 }
@@ -151,6 +164,12 @@ pub struct Layer {
     pub shadow_except: Option<Vec<String>>,
     /// Table `[record]`.
     pub record: RecordLayer,
+    /// Table `[approval]`.
+    pub approval: ApprovalLayer,
+    /// Table `[log]`.
+    pub log: LogLayer,
+    /// Tables `[[redact]]`.
+    pub redact: Vec<OwnRule>,
     /// Flag only.
     #[serde(skip)]
     pub demo: bool,
@@ -190,6 +209,12 @@ pub enum ConfigError {
         /// What is possible.
         range: &'static str,
     },
+    /// A value of `[approval]` does not hold.
+    #[error("{0}")]
+    Approval(String),
+    /// A redaction rule cannot be used.
+    #[error(transparent)]
+    Redact(#[from] RuleError),
     /// An exception from the policy about shadow agents is of no known kind.
     #[error("shadow-except: `{rule}` is neither user:NAME, unit:NAME nor path:GLOB")]
     Exception {
@@ -253,9 +278,12 @@ impl Layer {
                 events: self.record.events.or(below.record.events),
                 mebibytes: self.record.mebibytes.or(below.record.mebibytes),
             },
+            approval: self.approval.over(below.approval),
             ring_kib: self.ring_kib.or(below.ring_kib),
             force_partial: self.force_partial.or(below.force_partial),
             detach_on_exit: self.detach_on_exit.or(below.detach_on_exit),
+            log: self.log.over(below.log),
+            redact: if self.redact.is_empty() { below.redact } else { self.redact },
             shadow: self.shadow.or(below.shadow),
             shadow_except: self.shadow_except.or(below.shadow_except),
             demo: self.demo || below.demo,
@@ -278,7 +306,10 @@ impl Layer {
             let range = "a power of two from 4 to 1048576 KiB";
             return Err(ConfigError::Range { key: "ring-kib", value: ring_kib, range });
         }
+        Redactor::new([0; 32], &self.redact)?;
         Ok(Config {
+            log: self.log.finish()?,
+            redact: self.redact,
             registry: absolute("registry", self.registry, REGISTRY)?,
             state_dir: absolute("state-dir", self.state_dir, STATE_DIR)?,
             socket: absolute("socket", self.socket, SOCKET)?,
@@ -292,6 +323,7 @@ impl Layer {
             ring_bytes: u32::try_from(ring_kib << 10).unwrap_or(1 << 30),
             force_partial: self.force_partial.unwrap_or(false),
             detach_on_exit: self.detach_on_exit.unwrap_or(false),
+            approval: self.approval.finish().map_err(ConfigError::Approval)?,
             shadow: shadow(self.shadow, self.shadow_except)?,
         })
     }

@@ -13,6 +13,7 @@
 //! | `POST /v1/agents/reload` | [`api::Reloaded`] |
 //! | `GET /v1/events` | JSONL of [`crate::model::Event`]; filter fields of [`crate::record::FilterSpec`], `follow`, `limit` |
 //! | `POST /v1/exec` | [`api::ExecRequest`] → [`api::ExecReply`]: binds the calling process |
+//! | `/v1/approvals` … | see [`people`] |
 //! | `GET /metrics` | OpenMetrics text, see [`crate::health::metrics`] |
 //! | `GET /healthz` | `ok` |
 //!
@@ -22,8 +23,11 @@ pub mod api;
 pub mod client;
 mod events;
 pub mod fake;
+mod lives;
 pub mod peer;
+pub mod people;
 mod routes;
+mod runs;
 pub mod server;
 pub mod socket;
 
@@ -70,6 +74,21 @@ pub trait Daemon: Send + Sync + 'static {
     /// # Errors
     /// When there is no such agent, or the kernel refused.
     fn bind_caller(&self, peer: &Peer, request: &api::ExecRequest) -> Result<api::ExecReply, ApiError>;
+
+    /// The side of it that asks people, where there is one.
+    fn people(&self) -> Option<&dyn people::PeopleDaemon> {
+        None
+    }
+
+    /// The side of it that keeps sessions and grants, where there is one.
+    fn runs(&self) -> Option<&dyn people::RunsDaemon> {
+        None
+    }
+
+    /// The side of it that keeps lives of agents, where there is one.
+    fn lives(&self) -> Option<&dyn people::LivesDaemon> {
+        None
+    }
 
     /// The record.
     fn store(&self) -> &Arc<Store>;

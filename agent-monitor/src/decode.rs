@@ -72,6 +72,8 @@ pub struct Head {
     pub errno: i32,
     /// The rule that decided; `None` where nothing was judged.
     pub rule: Option<RuleRef>,
+    /// What exactly was to be done, where people are asked about it; else 0.
+    pub digest: u64,
 }
 
 /// A rule by number.
@@ -250,6 +252,7 @@ fn head(header: &Header) -> Result<Head, DecodeError> {
             generation: u16::try_from(header.rule >> 16).unwrap_or_default(),
             number: u16::try_from(header.rule & 0xffff).unwrap_or_default(),
         }),
+        digest: header.digest,
     })
 }
 

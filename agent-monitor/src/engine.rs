@@ -16,10 +16,10 @@ pub mod process;
 pub mod rules;
 mod view;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use agent_monitor_ebpf::header::Kind as RawKind;
+use agent_monitor_ebpf::header::{FLAG_HELD, Kind as RawKind};
 
 pub use bind::{BindOutcome, BindRequest};
 pub use gaps::LossBook;
@@ -60,7 +60,12 @@ pub struct Engine {
     gaps: LossBook,
     /// Latest kernel time that was seen.
     latest: u64,
+    /// Ids of sessions by their number in the kernel.
+    sessions: BTreeMap<u64, Arc<str>>,
 }
+
+/// Sessions whose ids are remembered at the most.
+const SESSIONS_MAX: usize = 65_536;
 
 impl Engine {
     /// An engine that knows nothing yet. `clock` only translates kernel time.
@@ -78,6 +83,7 @@ impl Engine {
             args: args::Assembly::default(),
             gaps: LossBook::default(),
             latest: 0,
+            sessions: BTreeMap::new(),
         }
     }
 
@@ -128,6 +134,14 @@ impl Engine {
         &mut self.rules
     }
 
+    /// Names a session: what events show in place of its number.
+    pub fn name_session(&mut self, number: u64, id: &str) {
+        if self.sessions.len() >= SESSIONS_MAX {
+            self.sessions.pop_first();
+        }
+        self.sessions.insert(number, id.into());
+    }
+
     /// What was lost.
     pub fn gaps(&mut self) -> &mut LossBook {
         &mut self.gaps
@@ -149,8 +163,8 @@ impl Engine {
         match body {
             Body::Canary => {}
             Body::ArgChunk(chunk) => self.args.add(head.key, head.ktime, chunk),
-            // An exec that went ahead has no errno.
-            Body::Exec(exec) if head.errno != 0 => {
+            // An exec that went ahead has no errno and does not wait.
+            Body::Exec(exec) if head.errno != 0 || head.flags & FLAG_HELD != 0 => {
                 self.refused_exec(&head, *exec, host, out);
             }
             Body::Exec(exec) => self.exec(&head, *exec, host, out),

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::recorder::LogStatus;
 use crate::model::{Event, Family, Kind, Time, Verdict};
 
 /// Agents that are counted by name; what comes later counts as [`OTHER`].
@@ -46,6 +47,7 @@ pub(crate) struct Counts {
     pub(crate) agents_refused: u64,
     pub(crate) reloads: u64,
     pub(crate) reloads_refused: u64,
+    pub(crate) log: Option<LogStatus>,
 }
 
 /// How full a ring is.
@@ -109,6 +111,11 @@ impl Health {
             *bound.entry(name.to_owned()).or_default() += processes;
         }
         self.lock().bound = bound;
+    }
+
+    /// Sets how the durable log is.
+    pub fn log(&self, status: Option<LogStatus>) {
+        self.lock().log = status;
     }
 
     /// Sets what the last (re)load of the registry gave.

@@ -9,6 +9,7 @@ pub mod bpffs;
 pub mod btf;
 pub mod canary;
 pub mod object;
+pub mod people;
 pub mod pins;
 pub mod pod;
 pub(crate) mod policy;

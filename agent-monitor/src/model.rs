@@ -14,6 +14,7 @@
 pub mod errno;
 pub mod file;
 pub mod gap;
+pub mod hold;
 pub mod kind;
 pub mod network;
 pub mod privilege;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use errno::Errno;
 pub use file::{Access, File};
 pub use gap::Gap;
+pub use hold::Hold;
 pub use kind::{Family, Kind, UnknownKind};
 pub use network::{AddressFamily, Network};
 pub use privilege::{Privilege, Target};
@@ -78,6 +80,9 @@ pub struct Event {
     /// What could not be seen (`gap.*`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
+    /// The action waits for a person, or was refused until one has been asked (verdict `hold`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// Free fields of findings and of changes to agents, sessions, grants and approvals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Detail>,
@@ -109,6 +114,7 @@ impl Event {
             labels: Vec::new(),
             technique: Vec::new(),
             gap: None,
+            hold: None,
             detail: None,
         }
     }

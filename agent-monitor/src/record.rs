@@ -9,13 +9,15 @@ pub mod filter;
 pub mod subscription;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use filter::{Filter, FilterError, FilterSpec};
 pub use subscription::Subscription;
 
 use crate::health::Health;
+use crate::log::Recorder;
 use crate::model::{Event, Gap, Kind, Time};
+use crate::redact::Redactor;
 use subscription::Queue;
 
 /// Bounds of the store.
@@ -78,6 +80,8 @@ pub struct Store {
     limits: Limits,
     health: Arc<Health>,
     inner: Mutex<Inner>,
+    redactor: OnceLock<Redactor>,
+    log: OnceLock<Arc<Recorder>>,
 }
 
 #[derive(Debug, Default)]
@@ -96,17 +100,50 @@ impl Store {
     /// An empty store. Every event taken is counted in `health`.
     #[must_use]
     pub fn new(limits: Limits, health: Arc<Health>) -> Self {
-        Self { limits, health, inner: Mutex::default() }
+        Self { limits, health, inner: Mutex::default(), redactor: OnceLock::new(), log: OnceLock::new() }
+    }
+
+    /// From now on, secrets are taken out of events before anything else is done with them. Once only.
+    pub fn redact_with(&self, redactor: Redactor) {
+        self.redactor.set(redactor).ok();
+    }
+
+    /// From now on, events are handed to the durable log too. Once only.
+    pub fn log_to(&self, log: Arc<Recorder>) {
+        self.log.set(log).ok();
+    }
+
+    /// The durable log, where there is one.
+    #[must_use]
+    pub fn log(&self) -> Option<&Arc<Recorder>> {
+        self.log.get()
+    }
+
+    /// An event for the durable log alone (`seq` 0): what readers of the live record can ask the daemon.
+    pub fn note(&self, mut event: Event) {
+        if let Some(log) = self.log.get() {
+            self.redactor.get().iter().for_each(|redactor| redactor.event(&mut event));
+            log.offer(&Arc::new(event));
+        }
     }
 
     /// Takes an event, gives it its `seq` and hands it to the followers it matches. Never blocks on a reader.
     pub fn append(&self, mut event: Event) -> Arc<Event> {
+        if let Some(redactor) = self.redactor.get() {
+            redactor.event(&mut event);
+        }
+        if event.technique.is_empty() {
+            event.technique = crate::mapping::techniques(&event);
+        }
         let weight = event.weight();
         let mut inner = self.lock();
         inner.newest_seq += 1;
         event.seq = inner.newest_seq;
         let event = Arc::new(event);
         self.health.observe(&event);
+        if let Some(log) = self.log.get() {
+            log.offer(&event);
+        }
         inner.first_time.get_or_insert(event.time);
         inner.held.push_back((Arc::clone(&event), weight));
         inner.bytes += weight;

@@ -24,6 +24,7 @@ pub mod load;
 pub mod parse;
 pub(crate) mod reader;
 pub mod record;
+pub mod renew;
 pub mod report;
 pub mod schema;
 pub mod source;

@@ -18,7 +18,9 @@ pub(crate) mod fake;
 pub mod host;
 pub mod live;
 mod notify;
+pub mod people;
 pub mod port;
+mod record;
 pub mod reload;
 mod report;
 mod shadow;
@@ -41,6 +43,8 @@ pub use self::reload::ReloadError;
 use crate::config::Config;
 use crate::control::{BindError, ControlError, Handle, Server, SocketConfig};
 use crate::health::Summary;
+use crate::people::store::Opened;
+use crate::people::{Db, Now};
 use crate::registry::LinuxFacts;
 use crate::registry::facts::HostFacts as _;
 use state::{State, StateError};
@@ -57,6 +61,9 @@ pub enum RunError {
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What people decided cannot be read.
+    #[error(transparent)]
+    People(#[from] crate::people::StoreError),
     /// The registry cannot be put in force.
     #[error(transparent)]
     Registry(#[from] ReloadError),
@@ -97,6 +104,8 @@ pub struct Prepared {
     config: Config,
     server: Server,
     state: State,
+    /// What people decided, and what the last daemon left of it.
+    people: (Db, Opened),
     /// Taken first: from then on a signal is a request, also while the programs load.
     signals: Signals,
 }
@@ -112,7 +121,11 @@ impl Prepared {
         let group = config.socket_group.as_deref().map(group).transpose()?;
         let server = Server::bind(&SocketConfig { path: config.socket.clone(), group })?;
         let state = State::open(&config.state_dir)?;
-        Ok(Self { config, server, state, signals })
+        // A daemon that does not know who is retired must not touch the kernel.
+        let clock = crate::clock::Clock::start();
+        let now = Now { wall: clock.now(), boot: clock.boot_nanos() };
+        let people = Db::open(&config.state_dir.join(people::STATE_FILE), &state::boot_id(), now)?;
+        Ok(Self { config, server, state, people, signals })
     }
 
     /// Starts the daemon over a loaded kernel side: registry in force, what runs already bound, threads at work.
@@ -120,9 +133,11 @@ impl Prepared {
     /// # Errors
     /// When any part does not start; what was attached is detached again.
     pub fn start(self, port: Box<dyn Port>) -> Result<Running, RunError> {
-        let Self { config, server, state, signals } = self;
+        let Self { config, server, state, people, signals } = self;
         let taken_over = port.taken_over();
         let core = Arc::new(Core::new(config, state, port));
+        core.open_people(people);
+        core.keep_record();
         let started = Running::start(Arc::clone(&core), server, signals);
         if started.is_err() {
             core.stop();
@@ -163,6 +178,7 @@ impl Running {
         core.resume();
         // Recognition first, then the reader, so that nothing waits while what runs already is bound.
         core.load_records()?;
+        core.resume_people();
         let reader = core.take_reader()?;
         let ending = signals.handle();
         let reader = threads::reader(Arc::clone(&core), reader, ending).map_err(thread("the ring reader"))?;
@@ -174,6 +190,7 @@ impl Running {
         let others = vec![
             threads::poll(Arc::clone(&core)).map_err(thread("the health thread"))?,
             threads::mounts(Arc::clone(&core)).map_err(thread("the mount thread"))?,
+            threads::people(Arc::clone(&core)).map_err(thread("the thread for approvals"))?,
         ];
         let control = server.spawn(Arc::clone(&core) as Arc<dyn crate::control::Daemon>)?;
         notify::ready();
@@ -231,9 +248,11 @@ impl Running {
                 tracing::error!("a thread of the daemon panicked");
             }
         }
+        core.close_people();
         let detached = core.let_go();
         let served = control.shutdown();
         core.store().close();
+        core.store().log().iter().for_each(|log| log.close());
         read.map_err(|error| RunError::Reader(error.to_string()))?;
         detached?;
         served?;

@@ -3,14 +3,16 @@
 
 use std::fmt::Write as _;
 
+use agent_monitor_tests::harness::PATIENCE;
 use agent_monitor_tests::harness::actor::Actor;
 use agent_monitor_tests::harness::case::{Case, Verdict};
 use agent_monitor_tests::harness::lane::actor_program;
 use agent_monitor_tests::harness::monitor::Setup;
 use agent_monitor_tests::harness::registry::{Match, Record};
 use agent_monitor_tests::harness::world;
+use agent_monitor_tests::sys::wait;
 
-pub(crate) const LONG: &[Case] = &[Case::both("cost", cost)];
+pub(crate) const LONG: &[Case] = &[Case::both("cost", cost), Case::both("log", log)];
 
 /// Interleaved rounds; each measures every variant once.
 const ROUNDS: usize = 9;
@@ -95,6 +97,65 @@ fn cost() -> Verdict {
         text.push('\n');
     }
     println!("\nFIGURES bench: {text}");
+    Ok(())
+}
+
+/// CPU seconds of the daemon's thread of this name.
+fn thread_seconds(pid: u32, name: &str) -> f64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let read =
+        |path: std::path::PathBuf, file: &str| std::fs::read_to_string(path.join(file)).unwrap_or_default();
+    let mine = tasks.flatten().map(|task| task.path()).find(|task| read(task.clone(), "comm").trim() == name);
+    let stat = read(mine.unwrap(), "stat");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    ticks / 100.0
+}
+
+/// What a record costs: CPU time of the writing thread, and bytes on the disk, growing and closed.
+fn log() -> Verdict {
+    world::close();
+    let setup = Setup::new();
+    let program = setup.scratch.program(&actor_program(), "observer");
+    let dir = setup.scratch.dir("work").to_str().unwrap().to_owned();
+    let state = setup.scratch.path("state/log");
+    let daemon = setup.record(&Record::new("observer").on(Match::exe(&program))).start();
+    let records = || {
+        let status = daemon.cli_json(&["status", "-o", "json"]);
+        let log = &status["log"];
+        let count = |key: &str| log[key].as_u64().unwrap();
+        (count("records"), count("lost"), count("waiting"), count("waiting_peak"))
+    };
+    let started = std::time::Instant::now();
+    let words = format!("dir={dir}");
+    let storm = Actor::start(
+        &program,
+        &["storm", &words, "seconds=60", "opens=40", "connects=10", "forks=1", "files=0"],
+    );
+    storm.finish_within(std::time::Duration::from_secs(180)).all_ok();
+    let written = wait::until(PATIENCE, || records().2 == 0);
+    assert!(written, "the log does not catch up: {:?}", records());
+    let seconds = started.elapsed().as_secs_f64();
+    let (count, lost, _, peak) = records();
+    let (log, rings) = (thread_seconds(daemon.pid(), "log"), thread_seconds(daemon.pid(), "rings"));
+    let size = |end: &str| -> u64 {
+        let entries = std::fs::read_dir(&state).unwrap().flatten().map(|entry| entry.path());
+        entries
+            .filter(|path| path.extension().is_some_and(|e| e == end))
+            .map(|path| path.metadata().unwrap().len())
+            .sum()
+    };
+    let (closed, open) = (size("zst"), size("open"));
+    let per = |seconds: f64| seconds * 1e6 / count as f64;
+    println!(
+        "\nFIGURES log: {count} records in {seconds:.1} s ({:.0}/s), {lost} lost by the log, {peak} waited at most; \
+         CPU per record: thread log {:.1} us, thread rings {:.1} us; {:.0} bytes on disk per record \
+         ({closed} closed, {open} growing)",
+        count as f64 / seconds,
+        per(log),
+        per(rings),
+        (closed + open) as f64 / count as f64,
+    );
     Ok(())
 }
 

@@ -12,12 +12,15 @@ mod binding;
 mod budget;
 mod demo;
 mod escape;
+mod evidence;
 mod file;
+mod hold;
 mod landlock;
 mod lifecycle;
 mod load;
 mod loss;
 mod network;
+mod people;
 mod privilege;
 mod process;
 mod scope_examples;
@@ -40,9 +43,12 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("privilege", privilege::CASES),
     ("binding", binding::CASES),
     ("lifecycle", lifecycle::CASES),
+    ("people", people::CASES),
     ("escape", escape::CASES),
     ("survive", survive::CASES),
     ("tamper", tamper::CASES),
+    ("hold", hold::CASES),
+    ("evidence", evidence::CASES),
     ("demo", demo::CASES),
     ("loss", loss::CASES),
     ("landlock", landlock::CASES),
@@ -72,5 +78,6 @@ fn main() {
     let conclusion = libtest_mimic::run(&args, trials);
     world::close();
     escape::stage::close();
+    hold::desk::close();
     conclusion.exit();
 }

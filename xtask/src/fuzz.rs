@@ -9,13 +9,24 @@ use crate::{shell, workspace};
 /// The fuzzer's driver, pinned; it is installed beside the other tools.
 const CARGO_FUZZ: &str = "cargo-fuzz@0.13.2";
 /// Every target of `tests/fuzz`.
-const TARGETS: &[&str] =
-    &["record", "registry", "argv", "path_hash", "sweep_manifest", "sweep_mcp", "sweep_argv", "sweep_pack"];
+const TARGETS: &[&str] = &[
+    "record",
+    "registry",
+    "argv",
+    "path_hash",
+    "log",
+    "bundle",
+    "config",
+    "sweep_manifest",
+    "sweep_mcp",
+    "sweep_argv",
+    "sweep_pack",
+];
 
 /// Options of `fuzz`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Targets: record, registry, argv, path_hash, sweep_manifest, sweep_mcp, sweep_argv, sweep_pack [default: all]
+    /// Targets by name, those of `tests/fuzz/fuzz_targets` [default: all]
     targets: Vec<String>,
     /// Seconds for each
     #[arg(long, default_value_t = 60)]

@@ -1,5 +1,6 @@
 //! One file per event family, one program per hook.
 
+mod argv;
 mod cgroup;
 mod exec;
 mod file;

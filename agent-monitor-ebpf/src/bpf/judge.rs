@@ -3,36 +3,32 @@
 //! A hook begins a record, asks about each thing the act concerns (the strictest answer counts), and ends with
 //! [`settle`], which tells the record and gives the return value. Telling never changes the verdict.
 
+mod ask;
+pub(crate) mod hold;
+mod place;
+
 use agent_monitor_ebpf::{
     Header, Kind, Verdict,
-    decide::{LEVEL_EXACT, LEVEL_EXTENSION, LEVEL_NAME, LEVEL_ROOT, LEVEL_SUBTREE, decide, decide_net},
     event::{PIECE_ANON, PIECE_FAILED, PIECE_TRUNCATED},
     header::{FLAG_ENFORCED, FLAG_JUDGED, FLAG_TAMPER, FLAG_UNKNOWN},
     loss::LossReason,
-    path::{DEPTH_MAX, HashKey, mix, root_hash},
+    path::{HashKey, mix},
+    people::{ERESTARTNOINTR, LIFE_ACTIVE, LIFE_SUSPENDED},
     policy::{
-        AgentPolicy, EXTENSIONS, NET_PREFIX, NetKey, POLICY_ENFORCE, POLICY_EXACT, POLICY_NAME, PathRule,
-        PlaceKey, RULE_MISSING, RULE_SELF, SLOTS, SPACE_ABSTRACT, SPACE_BELOW, SPACE_EXACT, SPACE_EXTENSION,
-        SPACE_NAME, SPACE_SUBTREE, decision, kills, permits, rule_of, stricter, verdict_of,
+        AgentPolicy, POLICY_ENFORCE, POLICY_HOLD_WAITS, RULE_ENDED, RULE_MISSING, RULE_SELF, decision, holds,
+        kills, permits, rule_of, stricter, verdict_of,
     },
 };
-use aya_ebpf::{
-    helpers::generated::{bpf_loop, bpf_probe_read_kernel, bpf_send_signal},
-    maps::lpm_trie::Key,
-};
+use aya_ebpf::helpers::generated::bpf_send_signal;
 
 use super::{
     emit::{lose, send, send_urgent},
     globals as g,
-    maps::{NETS, PLACES},
     read::{Ptr, dentry_id, field, pointer},
-    scratch::{Scratch, tail_at},
     tag::{Actor, runtime},
-    walk::{Walked, text_hash_of},
+    walk::Walked,
 };
 
-/// Bytes of the longest ending that a rule can name.
-const ENDING: usize = 64;
 /// What a refused caller sees.
 pub(crate) const EACCES: i32 = 13;
 /// Number of the signal that cannot be caught.
@@ -59,223 +55,111 @@ pub(crate) fn tamper(actor: &Actor) {
 /// The scope's word about one power.
 #[inline(always)]
 pub(crate) fn power(actor: &Actor, power: usize) {
-    if let Some(policy) = actor.policy {
-        note(actor, policy.privilege[power]);
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe { (&raw mut (*actor.scratch).question.power).write_volatile(power as u32) };
+    ask::ask::<{ ask::POWER }>(actor);
+}
+
+/// The scope's word about capabilities that the act would add.
+#[inline(always)]
+pub(crate) fn gained(actor: &Actor, caps: u64) {
+    if caps == 0 {
+        return;
     }
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe { (&raw mut (*actor.scratch).question.caps).write_volatile(caps) };
+    ask::ask::<{ ask::GAINED }>(actor);
 }
 
 /// The scope's word about what cannot be judged.
 #[inline(always)]
 pub(crate) fn unknown(actor: &Actor) {
-    if let Some(policy) = actor.policy {
-        note(actor, policy.unknown);
+    if actor.policy.is_some() {
+        ask::ask_own::<{ ask::UNKNOWN }>(actor);
         // SAFETY: scratch was checked for null when the actor was made.
         unsafe { (*actor.scratch).rec.head.flags |= FLAG_UNKNOWN };
     }
 }
 
-/// What the look-up steps carry.
-#[repr(C)]
-struct Gather {
-    scratch: *mut Scratch,
-    key: HashKey,
-    h: u64,
-    depths: u64,
-    depth: u32,
-    agent: u32,
-    dev: u32,
-    generation: u32,
-}
-
-impl Gather {
-    #[inline(always)]
-    fn find(&self, hash: u64, dev: u32, space: u32) -> Option<*mut PathRule> {
-        let key = PlaceKey { hash, agent: self.agent, dev, generation: self.generation, space };
-        PLACES.get_ptr_mut(&key)
-    }
-}
-
-/// Copies a rule's slots into a level.
+/// Adds a number to what makes the act this one and no other.
 #[inline(always)]
-fn fill(scratch: *mut Scratch, level: usize, rule: *const PathRule) {
-    let mut i = 0;
-    while i < SLOTS {
-        // SAFETY: both are map values; constant bounds.
-        unsafe {
-            let to = &raw mut (*scratch).evidence.levels[level][i];
-            to.write_volatile((*rule).slots[i]);
-        }
-        i += 1;
-    }
-}
-
-unsafe extern "C" fn gather_step(i: u64, gather: *mut Gather) -> i64 {
-    // SAFETY: the context is on the caller's stack.
-    let f = unsafe { &mut *gather };
-    let at = i as u32;
-    if f.depths >> (at & 63) & 1 != 0
-        && let Some(rule) = f.find(f.h, f.dev, SPACE_SUBTREE)
-    {
-        fill(f.scratch, LEVEL_SUBTREE, rule);
-        // SAFETY: map values.
-        unsafe { (*f.scratch).evidence.forced = (*rule).forced };
-    }
-    if at >= f.depth {
-        return 1;
-    }
-    let index = f.depth.wrapping_sub(1).wrapping_sub(at) as usize & (DEPTH_MAX - 1);
-    // SAFETY: masked index.
-    f.h = mix(f.key, f.h, unsafe { (*f.scratch).hashes[index] });
-    0
-}
-
-/// What the extension steps carry.
-#[repr(C)]
-struct Endings {
-    gather: Gather,
-    lengths: u64,
-    off: u32,
-    len: u32,
-}
-
-unsafe extern "C" fn ending_step(i: u64, endings: *mut Endings) -> i64 {
-    // SAFETY: the context is on the caller's stack.
-    let e = unsafe { &mut *endings };
-    let length = (e.lengths >> ((i & 7) * 8)) as u32 & 0xff;
-    if length == 0 {
-        return 1;
-    }
-    if length > e.len {
-        return 0;
-    }
-    let scratch = e.gather.scratch;
-    let Some(from) = tail_at(scratch, e.off + (e.len - length), ENDING) else { return 0 };
-    // SAFETY: as many bytes are there and in the ending.
-    let hash = unsafe {
-        let to = (&raw mut (*scratch).ending).cast::<u8>();
-        bpf_probe_read_kernel(to.cast(), ENDING as u32, from.cast());
-        text_hash_of(to, e.gather.key, length)
-    };
-    if let Some(rule) = e.gather.find(hash, 0, SPACE_EXTENSION) {
-        let mut slot = 0;
-        while slot < SLOTS {
-            // SAFETY: map values; constant bounds. The longest ending was looked up first.
-            unsafe {
-                let to = &raw mut (*scratch).evidence.levels[LEVEL_EXTENSION][slot];
-                if to.read_volatile() == 0 {
-                    to.write_volatile((*rule).slots[slot]);
-                }
-            }
-            slot += 1;
-        }
-    }
-    0
-}
-
-/// Looks up everything about the place that was walked last; its name starts at `off` in the tail.
-#[inline(always)]
-fn gather(actor: &Actor, policy: &AgentPolicy, dentry: Ptr, walked: &Walked, off: u32, moved_dir: bool) {
-    let scratch = actor.scratch;
-    let Some(runtime) = runtime() else { return };
-    let key = HashKey { k0: runtime.k0, k1: runtime.k1 };
-    // SAFETY: constant bounds inside the scratch.
+pub(crate) fn mark(actor: &Actor, word: u64) {
+    let key = runtime().map_or(HashKey { k0: 0, k1: 1 }, |r| HashKey { k0: r.k0, k1: r.k1 });
+    // SAFETY: scratch was checked for null when the actor was made.
     unsafe {
-        let words = (&raw mut (*scratch).evidence).cast::<u64>();
-        let mut i = 0;
-        while i < size_of::<agent_monitor_ebpf::decide::Evidence>() / 8 {
-            words.add(i).write_volatile(0);
-            i += 1;
-        }
-        let mut i = 0;
-        while i < SLOTS {
-            (&raw mut (*scratch).evidence.levels[LEVEL_ROOT][i]).write_volatile(policy.root[i]);
-            i += 1;
-        }
-    }
-    let mut f = Gather {
-        scratch,
-        key,
-        h: root_hash(key),
-        depths: policy.depths,
-        depth: walked.depth,
-        agent: actor.agent(),
-        dev: dentry_id(dentry).0,
-        generation: actor.generation,
-    };
-    // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
-    unsafe {
-        bpf_loop(DEPTH_MAX as u32 + 1, gather_step as *const () as *mut _, (&raw mut f).cast(), 0);
-    }
-    if policy.flags & POLICY_EXACT != 0
-        && let Some(rule) = f.find(f.h, f.dev, SPACE_EXACT)
-    {
-        fill(scratch, LEVEL_EXACT, rule);
-    }
-    if moved_dir && let Some(rule) = f.find(f.h, f.dev, SPACE_BELOW) {
-        below(scratch, rule);
-    }
-    if walked.depth == 0 {
-        return;
-    }
-    // SAFETY: the first component's hash.
-    let name = unsafe { (&raw const (*scratch).hashes[0]).read_volatile() };
-    if policy.flags & POLICY_NAME != 0
-        && let Some(rule) = f.find(name, 0, SPACE_NAME)
-    {
-        fill(scratch, LEVEL_NAME, rule);
-    }
-    let lengths = u64::from_le_bytes(policy.extensions);
-    if lengths != 0 {
-        // SAFETY: the first component's length.
-        let len = u32::from(unsafe { (&raw const (*scratch).lens[0]).read_volatile() });
-        let mut e = Endings { gather: f, lengths, off, len };
-        // SAFETY: as above.
-        unsafe {
-            bpf_loop(EXTENSIONS as u32, ending_step as *const () as *mut _, (&raw mut e).cast(), 0);
-        }
+        let digest = &raw mut (*actor.scratch).digest;
+        digest.write_volatile(mix(key, digest.read_volatile(), word));
     }
 }
 
+/// Puts the question about a place that was just walked from `dentry`, its names at `off` in the tail.
 #[inline(always)]
-fn below(scratch: *mut Scratch, rule: *const PathRule) {
-    let mut i = 0;
-    while i < SLOTS {
-        // SAFETY: map values; constant bounds.
-        unsafe { (&raw mut (*scratch).evidence.below[i]).write_volatile((*rule).slots[i]) };
-        i += 1;
+fn question(actor: &Actor, dentry: Ptr, walked: &Walked, off: u32, asked: u32, moved_dir: bool) {
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe {
+        let q = &raw mut (*actor.scratch).question;
+        (&raw mut (*q).dev).write_volatile(dentry_id(dentry).0);
+        (&raw mut (*q).depth).write_volatile(walked.depth);
+        (&raw mut (*q).off).write_volatile(off);
+        (&raw mut (*q).asked).write_volatile(asked);
+        (&raw mut (*q).moved_dir).write_volatile(u32::from(moved_dir));
     }
-    // SAFETY: as above.
-    unsafe { (*scratch).evidence.forced |= (*rule).forced };
-}
-
-/// The contract's decision over the evidence in the scratch.
-#[inline(never)]
-fn verdict(scratch: *mut Scratch, asked: u32) -> u32 {
-    // SAFETY: a map value.
-    decide(unsafe { &(*scratch).evidence }, asked)
 }
 
 /// Judges the place that was just walked from `dentry`, its names at `off` in the tail.
 #[inline(always)]
 pub(crate) fn place(actor: &Actor, dentry: Ptr, walked: &Walked, off: u32, asked: u32, moved_dir: bool) {
-    let Some(policy) = actor.policy else { return };
+    if placed(actor, dentry, walked, asked) {
+        question(actor, dentry, walked, off, asked, moved_dir);
+        ask::ask::<{ ask::PLACE }>(actor);
+        // SAFETY: scratch was checked for null when the actor was made.
+        mark(actor, unsafe { (&raw const (*actor.scratch).place_hash).read_volatile() });
+    }
+}
+
+/// The same by the agent's own scope alone, for what is judged after it has happened.
+#[inline(always)]
+pub(crate) fn place_late(actor: &Actor, dentry: Ptr, walked: &Walked, asked: u32) {
+    if placed(actor, dentry, walked, asked) {
+        question(actor, dentry, walked, 0, asked, false);
+        ask::ask_own::<{ ask::PLACE }>(actor);
+    }
+}
+
+/// Whether there is a place to judge; otherwise that is judged.
+#[inline(always)]
+fn placed(actor: &Actor, dentry: Ptr, walked: &Walked, asked: u32) -> bool {
+    if actor.policy.is_none() {
+        return false;
+    }
     let flags = walked.piece.flags;
     // SAFETY: scratch was checked for null when the actor was made.
     let adrift = unsafe { (&raw const (*actor.scratch).adrift).read_volatile() } != 0;
-    if flags & (PIECE_TRUNCATED | PIECE_FAILED) != 0 || flags & PIECE_ANON != 0 || adrift {
-        if flags & (PIECE_TRUNCATED | PIECE_FAILED) == 0 && placeless(dentry) {
-            if asked & agent_monitor_ebpf::policy::ask::EXEC != 0 {
-                unknown(actor);
-            }
-            return;
-        }
+    if flags & (PIECE_TRUNCATED | PIECE_FAILED | PIECE_ANON) == 0 && !adrift {
+        return true;
+    }
+    if flags & (PIECE_TRUNCATED | PIECE_FAILED) != 0 || !placeless(dentry) {
         // SAFETY: as above.
         lose(actor.agent(), unsafe { (*actor.scratch).rec.head.kind }, LossReason::PlaceUnknown);
         unknown(actor);
+    } else if asked & agent_monitor_ebpf::policy::ask::EXEC != 0 {
+        unknown(actor);
+    }
+    false
+}
+
+/// Judges further slots of the place that was judged last, as far as a person is to be asked about them.
+#[inline(always)]
+pub(crate) fn also_held(actor: &Actor, asked: u32) {
+    if actor.policy.is_none() {
         return;
     }
-    gather(actor, policy, dentry, walked, off, moved_dir);
-    note(actor, verdict(actor.scratch, asked));
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe { (&raw mut (*actor.scratch).question.asked).write_volatile(asked) };
+    let found = ask::find::<{ ask::PLACE }>(actor.scratch, actor.generation);
+    if holds(found) {
+        note(actor, found);
+    }
 }
 
 /// Whether the object lives where no path leads: pipes, sockets, memory files.
@@ -284,40 +168,63 @@ pub(crate) fn placeless(dentry: Ptr) -> bool {
     field::<u64>(pointer(dentry, &g::O_DENTRY_SB), &g::O_SB_FLAGS) & SB_NOUSER != 0
 }
 
-/// Judges an abstract UNIX name of `len` bytes at the start of the tail.
+/// Judges an abstract UNIX name of this hash.
 #[inline(always)]
 pub(crate) fn abstract_socket(actor: &Actor, hash: u64, asked: u32) {
-    let Some(policy) = actor.policy else { return };
-    let key =
-        PlaceKey { hash, agent: actor.agent(), dev: 0, generation: actor.generation, space: SPACE_ABSTRACT };
-    by_key(actor, policy, &key, asked);
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe {
+        (&raw mut (*actor.scratch).question.hash).write_volatile(hash);
+        (&raw mut (*actor.scratch).question.asked).write_volatile(asked);
+    }
+    mark(actor, hash);
+    ask::ask::<{ ask::ABSTRACT }>(actor);
 }
 
-/// Judges something that has one key and no levels but the root.
+/// Judges a vsock peer.
 #[inline(always)]
-pub(crate) fn by_key(actor: &Actor, policy: &AgentPolicy, key: &PlaceKey, asked: u32) {
-    let mut slot = agent_monitor_ebpf::policy::slot::UNIX_CONNECT;
-    while slot < SLOTS {
-        if asked >> slot & 1 != 0 {
-            let mut found = 0;
-            if let Some(rule) = PLACES.get_ptr(key) {
-                // SAFETY: a map value.
-                found = unsafe { (*rule).slots[slot] };
-            }
-            note(actor, if found == 0 { policy.root[slot] } else { found });
+pub(crate) fn vsock(actor: &Actor, cid: u32, port: u32) {
+    let hash = u64::from(cid) << 32 | u64::from(port);
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe { (&raw mut (*actor.scratch).question.hash).write_volatile(hash) };
+    mark(actor, hash);
+    ask::ask::<{ ask::VSOCK }>(actor);
+}
+
+/// An address as the tables hold it: IPv4, in the first four bytes of records, as `::ffff:a.b.c.d`.
+#[inline(always)]
+fn mapped(v6: bool, addr: &[u8; 16]) -> [u8; 16] {
+    let mut to = *addr;
+    if !v6 {
+        let mut i = 0;
+        while i < 4 {
+            to[12 + i] = addr[i];
+            to[i] = 0;
+            to[4 + i] = 0;
+            i += 1;
         }
-        slot += 1;
+        to[8] = 0;
+        to[9] = 0;
+        to[10] = 0xff;
+        to[11] = 0xff;
     }
+    to
 }
 
 /// Judges an internet peer or own address: `addr` as records hold it (IPv4 in the first four bytes).
 #[inline(always)]
 pub(crate) fn inet(actor: &Actor, v6: bool, addr: &[u8; 16], port: u16, protocol: u16, action: u8) {
-    let Some(policy) = actor.policy else { return };
-    note(actor, inet_decision(policy, actor.agent(), actor.generation, v6, addr, port, protocol, action));
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe {
+        let q = &raw mut (*actor.scratch).question;
+        (*q).addr = mapped(v6, addr);
+        (*q).port = port;
+        (*q).protocol = protocol;
+        (*q).action = u32::from(action);
+    }
+    ask::ask::<{ ask::INET }>(actor);
 }
 
-/// The decision about an internet address.
+/// The decision of one scope about an internet address.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "inlined; a struct would be one more copy on a 512-byte stack")]
 pub(crate) fn inet_decision(
@@ -330,33 +237,20 @@ pub(crate) fn inet_decision(
     protocol: u16,
     action: u8,
 ) -> u32 {
-    let mut key = Key::new(NET_PREFIX + 128, NetKey { agent, generation, addr: *addr });
-    if !v6 {
-        let mut i = 0;
-        while i < 4 {
-            key.data.addr[12 + i] = addr[i];
-            key.data.addr[i] = 0;
-            key.data.addr[4 + i] = 0;
-            i += 1;
-        }
-        key.data.addr[8] = 0;
-        key.data.addr[9] = 0;
-        key.data.addr[10] = 0xff;
-        key.data.addr[11] = 0xff;
-    }
-    // Multipath TCP (262) is TCP to every rule.
-    let protocol = if protocol == 262 { 6 } else { protocol as u8 };
-    let mut found = 0;
-    if let Some(set) = NETS.get(&key) {
-        found = decide_net(set, action, protocol, port);
-    }
-    if found == 0 { policy.net } else { found }
+    ask::address(policy, agent, generation, mapped(v6, addr), port, protocol, action)
 }
 
 /// Whether a decision about an agent is carried out, and not only told.
 #[inline(always)]
 pub(crate) fn enforced(policy: &AgentPolicy, found: u32) -> bool {
-    policy.flags & POLICY_ENFORCE != 0 || rule_of(found) == RULE_SELF || rule_of(found) == RULE_MISSING
+    policy.flags & POLICY_ENFORCE != 0 || whatever_the_mode(found)
+}
+
+/// The monitor's own protection, an agent without a scope, and one that has ended.
+#[inline(always)]
+fn whatever_the_mode(found: u32) -> bool {
+    let rule = rule_of(found);
+    rule == RULE_SELF || rule == RULE_MISSING || rule == RULE_ENDED
 }
 
 /// Writes the decision into a record's head; whether the act is to be refused.
@@ -377,7 +271,7 @@ pub(crate) fn stamp(
         if rule_of(found) == RULE_SELF {
             (*head).flags |= FLAG_TAMPER;
         }
-        if policy.flags & POLICY_ENFORCE != 0 || rule_of(found) == RULE_SELF {
+        if policy.flags & POLICY_ENFORCE != 0 || whatever_the_mode(found) {
             (*head).flags |= FLAG_ENFORCED;
         }
         if refuse {
@@ -390,12 +284,22 @@ pub(crate) fn stamp(
 /// Ends the act: tells it with `tail` bytes of tail and says what the hook returns.
 #[inline(always)]
 pub(crate) fn settle(actor: &Actor, tail: u32) -> i32 {
-    if conclude(actor) {
-        send_urgent(actor, tail);
-        return -EACCES;
+    let refused = refusal(actor, tail);
+    if refused == 0 {
+        send(actor, tail);
     }
-    send(actor, tail);
-    0
+    refused
+}
+
+/// What the hook returns when the act may not go on now, which is told with `tail` bytes of tail; 0 when it may.
+#[inline(always)]
+pub(crate) fn refusal(actor: &Actor, tail: u32) -> i32 {
+    let refused = conclude(actor);
+    // SAFETY: scratch was checked for null when the actor was made.
+    if refused != 0 && unsafe { (&raw const (*actor.scratch).mute).read_volatile() } == 0 {
+        send_urgent(actor, tail);
+    }
+    refused
 }
 
 /// Ends an act that has happened already (level partial): what the scope says of it is told, and where that is `kill`
@@ -429,29 +333,84 @@ pub(crate) fn settle_late(actor: &Actor, tail: u32) {
 pub(crate) fn settle_quietly(actor: &Actor, tail: u32) -> i32 {
     // SAFETY: scratch was checked for null when the actor was made.
     let found = unsafe { (&raw const (*actor.scratch).decision).read_volatile() };
-    if found == 0 || permits(found) {
+    if (found == 0 || permits(found)) && lives(actor) {
         return 0;
     }
     settle(actor, tail)
 }
 
-/// Writes the decision into the record and carries out a kill; whether the act is to be refused.
+/// Whether the agent and its session are in force.
 #[inline(always)]
-pub(crate) fn conclude(actor: &Actor) -> bool {
-    let Some(policy) = actor.policy else { return false };
+fn lives(actor: &Actor) -> bool {
+    let Some(policy) = actor.policy else { return true };
     // SAFETY: scratch was checked for null when the actor was made.
-    let found = unsafe { (&raw const (*actor.scratch).decision).read_volatile() };
+    let (ended, time) = unsafe {
+        let s = &*actor.scratch;
+        ((&raw const s.session_ended).read_volatile(), s.rec.head.ktime)
+    };
+    // What a clock ends is a verdict of the scope; suspending and retiring are people's acts on the agent itself.
+    let over = ended != 0 || time >= policy.expires;
+    policy.life == LIFE_ACTIVE && !(over && policy.flags & POLICY_ENFORCE != 0)
+}
+
+/// Writes the decision into the record and carries it out: 0, or what the hook returns.
+#[inline(always)]
+pub(crate) fn conclude(actor: &Actor) -> i32 {
+    let Some(policy) = actor.policy else { return 0 };
+    let scratch = actor.scratch;
+    // SAFETY: scratch was checked for null when the actor was made.
+    let mut found = unsafe { (&raw const (*scratch).decision).read_volatile() };
+    if !lives(actor) {
+        // SAFETY: as above.
+        let kind = unsafe { (*scratch).rec.head.kind };
+        if policy.life == LIFE_SUSPENDED && hold::stop(kind) {
+            // It goes on where it stands when somebody resumes the agent.
+            // SAFETY: as above.
+            unsafe { (&raw mut (*scratch).mute).write_volatile(1) };
+            return -ERESTARTNOINTR;
+        }
+        found = stricter(decision(Verdict::Deny, RULE_ENDED), found);
+    }
     if found == 0 {
-        return false;
+        return 0;
     }
     // SAFETY: as above.
-    let head = unsafe { &raw mut (*actor.scratch).rec.head };
-    let refuse = stamp(head, policy, actor.generation, found, EACCES);
-    if refuse && kills(found) {
+    let head = unsafe { &raw mut (*scratch).rec.head };
+    if !stamp(head, policy, actor.generation, found, EACCES) {
+        return passed(scratch);
+    }
+    if kills(found) {
         // SAFETY: no pointers. It cannot fail for the running task; the act is refused either way.
         unsafe { bpf_send_signal(SIGKILL) };
     }
-    refuse
+    if holds(found) {
+        // SAFETY: as above.
+        if unsafe { (&raw const (*scratch).covered).read_volatile() } != 0 {
+            // SAFETY: as above.
+            unsafe { (*head).errno = 0 };
+            return 0;
+        }
+        return hold::hold(scratch, policy.flags & POLICY_HOLD_WAITS);
+    }
+    -EACCES
+}
+
+/// The act may go on; what it needs of grants is taken.
+#[inline(always)]
+fn passed(scratch: *mut super::scratch::Scratch) -> i32 {
+    // SAFETY: checked for null by the caller.
+    let (used, covered) = unsafe {
+        ((&raw const (*scratch).used).read_volatile(), (&raw const (*scratch).covered).read_volatile())
+    };
+    if used == 0 || covered != 0 || hold::spend(scratch) {
+        return 0;
+    }
+    // SAFETY: as above.
+    unsafe {
+        (*scratch).rec.head.verdict = Verdict::Deny as u8;
+        (*scratch).rec.head.errno = -EACCES;
+    }
+    -EACCES
 }
 
 /// The kind of an act that only its refusal makes known.

@@ -4,6 +4,7 @@ use agent_monitor_ebpf::{
     bind::{CgroupEntry, MatchEntry, MatchSet, NumKey, PathKey},
     config::Runtime,
     loss::{LossKey, LossValue, OVERFLOW_SLOTS},
+    people::{GrantLife, GrantList, SessionEntry, Ticket, TicketKey, UseKey},
     policy::{AgentKey, AgentPolicy, NetKey, NetSet, PathRule, PlaceKey},
     task::{BackfillEntry, ProcEntry, TaskTag},
 };
@@ -69,6 +70,30 @@ pub(crate) static PLACES: HashMap<PlaceKey, PathRule> = HashMap::with_max_entrie
 /// Rules about networks. Written by the daemon, as [`PLACES`].
 #[map]
 pub(crate) static NETS: LpmTrie<NetKey, NetSet> = LpmTrie::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+
+/// People's decisions about exactly one act. Written by the daemon. Full: the daemon is told, the act stays undecided.
+#[map]
+pub(crate) static TICKETS: HashMap<TicketKey, Ticket> = HashMap::with_max_entries(16384, BPF_F_NO_PREALLOC);
+
+/// Sessions by number. Written by the daemon. A session that is not in it has ended.
+#[map]
+pub(crate) static SESSIONS: HashMap<u64, SessionEntry> = HashMap::with_max_entries(16384, BPF_F_NO_PREALLOC);
+
+/// Grants of each agent. Written by the daemon, with the scopes.
+#[map]
+pub(crate) static GRANTED: HashMap<AgentKey, GrantList> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// How long grants last, by number. Written by the daemon.
+#[map]
+pub(crate) static GRANT_LIVES: HashMap<u64, GrantLife> = HashMap::with_max_entries(16384, BPF_F_NO_PREALLOC);
+
+/// Uses of counted grants that are left, one entry each: who removes it has it.
+#[map]
+pub(crate) static GRANT_USES: HashMap<UseKey, u32> = HashMap::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
+
+/// When the daemon last said that somebody can be asked, boot-time nanoseconds.
+#[map]
+pub(crate) static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Losses by agent, kind and reason. Full: counted in [`OVERFLOW`].
 #[map]

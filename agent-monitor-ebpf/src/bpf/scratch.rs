@@ -21,6 +21,36 @@ pub(crate) struct Record {
     pub(crate) tail: [u8; TAIL_MAX + TAIL_SLACK],
 }
 
+/// What is asked of a scope: of the agent's own, of its session's, of its grants. Numbers only, in memory: each scope is
+/// asked by the same code, whose stack is short.
+#[repr(C)]
+pub(crate) struct Question {
+    /// Address, IPv4 as `::ffff:a.b.c.d`.
+    pub(crate) addr: [u8; 16],
+    /// Hash of an abstract name, or cid and port of a vsock peer.
+    pub(crate) hash: u64,
+    /// Capabilities that would be gained.
+    pub(crate) caps: u64,
+    /// `s_dev` of the place.
+    pub(crate) dev: u32,
+    /// Components of the place.
+    pub(crate) depth: u32,
+    /// Where its name starts in the tail.
+    pub(crate) off: u32,
+    /// Bits of `ask`.
+    pub(crate) asked: u32,
+    /// 1 for a directory that is moved.
+    pub(crate) moved_dir: u32,
+    /// Number of a power.
+    pub(crate) power: u32,
+    /// Port.
+    pub(crate) port: u16,
+    /// `IPPROTO_*`.
+    pub(crate) protocol: u16,
+    /// A `NET_*` bit.
+    pub(crate) action: u32,
+}
+
 /// The memory. `rec` first: the verifier likes constant offsets from the start of the value.
 #[repr(C)]
 pub(crate) struct Scratch {
@@ -72,6 +102,45 @@ pub(crate) struct Scratch {
     pub(crate) tells: u32,
     /// 1 when the walk did not end at the root of the superblock.
     pub(crate) adrift: u32,
+    /// The question in progress.
+    pub(crate) question: Question,
+    /// Hash of the place that was judged last.
+    pub(crate) place_hash: u64,
+    /// What the act in progress is about beyond its body: hashes of its places.
+    pub(crate) digest: u64,
+    /// Digest of the act that the thread is held at, 0 when it is not.
+    pub(crate) held: u64,
+    /// When that was told last.
+    pub(crate) held_told: u64,
+    /// Inode whose truncation by the running `open` was permitted with the open itself.
+    pub(crate) open_passed: u64,
+    /// Digests of the tickets that let the files of the exec in progress pass.
+    pub(crate) exec_tickets: [u64; 2],
+    /// Hash of the arguments that the caller of the exec in progress gave, when people were asked; else 0.
+    pub(crate) args_hash: u64,
+    /// The same without the first argument.
+    pub(crate) args_rest: u64,
+    /// How many they were.
+    pub(crate) args_count: u32,
+    pub(crate) reserved3: u32,
+    /// Policy index of the session's own scope, 0 for none.
+    pub(crate) session_policy: u32,
+    /// 1 when the session has ended.
+    pub(crate) session_ended: u32,
+    /// Bit per entry of the agent's grants that the act in progress needs.
+    pub(crate) used: u32,
+    /// 1 when a person's decision or grant let the act in progress pass.
+    pub(crate) by_people: u32,
+    /// 1 when the act in progress is part of one that people let pass: no decision and no use is needed again.
+    pub(crate) covered: u32,
+    /// 1 when people let the creation by the running `open` pass.
+    pub(crate) create_passed: u32,
+    /// 1 when the refusal need not be told again.
+    pub(crate) mute: u32,
+    /// How often the thread was woken at `held` without a decision.
+    pub(crate) held_count: u32,
+    /// Inode of the program that people let run, while its exec is in progress.
+    pub(crate) exec_passed: u64,
 }
 
 /// Since 6.19 local storage comes from `kmalloc_nolock`, which has nothing larger than 8 KiB, the storage's own head

@@ -12,8 +12,8 @@ use aya_ebpf::{bindings::task_struct, helpers::generated::bpf_task_storage_get};
 use super::{
     emit::lose,
     globals as g,
-    maps::{POLICIES, PROCS, RUNTIME, SCRATCH, TASKS},
-    read::{current, field, ids, pointer},
+    maps::{POLICIES, PROCS, RUNTIME, SCRATCH, SESSIONS, TASKS},
+    read::{current, field, ids, now, pointer},
     scratch::Scratch,
 };
 
@@ -66,6 +66,17 @@ pub(crate) fn scratch_of(task: *mut task_struct) -> *mut Scratch {
     unsafe {
         bpf_task_storage_get((&raw const SCRATCH).cast_mut().cast(), task, core::ptr::null_mut(), CREATE)
             .cast()
+    }
+}
+
+/// Digest of the act that a task is held at, 0 for none.
+#[inline(always)]
+pub(crate) fn held_of(task: *mut task_struct) -> u64 {
+    // SAFETY: as in `tag_of`; checked for null.
+    unsafe {
+        let map = (&raw const SCRATCH).cast_mut().cast();
+        let scratch: *mut Scratch = bpf_task_storage_get(map, task, core::ptr::null_mut(), 0).cast();
+        if scratch.is_null() { 0 } else { (*scratch).held }
     }
 }
 
@@ -148,6 +159,29 @@ pub(crate) fn policy_of(agent: u32, generation: u32) -> Option<&'static AgentPol
     POLICIES.get_ptr(&key).map(|p| unsafe { &*p })
 }
 
+/// Notes what holds for the session of the actor. One that is not in the table has ended.
+#[inline(always)]
+fn enter_session(scratch: *mut Scratch) {
+    // SAFETY: checked for null by the caller.
+    let session = unsafe { (&raw const (*scratch).entry.tag.session).read_volatile() };
+    let (mut policy, mut ended) = (0, 0);
+    if session != 0 {
+        ended = 1;
+        if let Some(entry) = SESSIONS.get_ptr(&session) {
+            // SAFETY: a map value.
+            unsafe {
+                policy = (*entry).policy;
+                ended = u32::from((*entry).ended != 0 || (*entry).expires <= now());
+            }
+        }
+    }
+    // SAFETY: as above.
+    unsafe {
+        (&raw mut (*scratch).session_policy).write_volatile(policy);
+        (&raw mut (*scratch).session_ended).write_volatile(ended);
+    }
+}
+
 /// The actor of a hook that runs in the acting task. `Err` is what the hook returns when there is nothing to judge or
 /// tell, at the cost of one look-up; it refuses when a bound actor cannot be judged.
 #[inline(always)]
@@ -189,6 +223,12 @@ pub(crate) fn actor(kind: Kind) -> Result<Actor, i32> {
         copy_tag(&raw mut (*scratch).entry.tag, slot);
         (*scratch).tells = u32::from(tells);
         (*scratch).decision = 0;
+        (*scratch).digest = 0;
+        (*scratch).used = 0;
+        (*scratch).by_people = 0;
+        (*scratch).covered = 0;
+        (*scratch).mute = 0;
     }
+    enter_session(scratch);
     Ok(Actor { task, scratch, policy, generation })
 }

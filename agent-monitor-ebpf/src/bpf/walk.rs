@@ -240,6 +240,12 @@ pub(crate) fn text_hash_at(scratch: *mut Scratch, key: HashKey, len: u32) -> u64
     name_hash(scratch, key, 0, len)
 }
 
+/// Hash of the flat text of `len` bytes at `off` in the tail, a multiple of 8.
+#[inline(always)]
+pub(crate) fn text_hash(scratch: *mut Scratch, key: HashKey, off: u32, len: u32) -> u64 {
+    name_hash(scratch, key, off, len)
+}
+
 /// Hash of the `len` bytes at `from`, a map value of at least 64 bytes, as of one component.
 #[inline(always)]
 pub(crate) fn text_hash_of(from: *const u8, key: HashKey, len: u32) -> u64 {

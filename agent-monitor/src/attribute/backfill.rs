@@ -19,6 +19,8 @@ pub struct TaskInfo {
     pub tag: TaskTag,
     /// Its threads do not all have the same agent.
     pub mixed: bool,
+    /// A thread of it was held at an act that is not decided.
+    pub held: bool,
 }
 
 impl TaskInfo {
@@ -34,7 +36,9 @@ impl TaskInfo {
                 ppid: line.parent_tgid,
                 tag: line.tag,
                 mixed: false,
+                held: false,
             });
+            task.held |= line.held != 0;
             task.mixed |= task.tag.agent != line.tag.agent;
             if line.tid == line.tgid && line.tag.agent != 0 || task.tag.agent == 0 {
                 task.tag = line.tag;
@@ -78,10 +82,15 @@ pub fn bind(tasks: &[TaskInfo], roots: &BTreeMap<TaskKey, Root>, now: u64) -> Pl
     }
     let mut plan = Plan::new();
     for task in tasks {
-        let Some(tag) = wanted.get(&task.tgid).filter(|tag| !same(tag, &task.tag) || task.mixed) else {
+        let Some(mut tag) = wanted.get(&task.tgid).copied() else { continue };
+        if tag.agent == task.tag.agent && tag.session == 0 {
+            // A rule that fits again is no reason to leave the run.
+            tag.session = task.tag.session;
+        }
+        if same(&tag, &task.tag) && !task.mixed {
             continue;
-        };
-        plan.insert(task.tgid, BackfillEntry { start: task.start, tag: *tag, replace: 1, tagged: 0 });
+        }
+        plan.insert(task.tgid, BackfillEntry { start: task.start, tag, replace: 1, tagged: 0 });
     }
     plan
 }
@@ -168,7 +177,7 @@ mod tests {
 
     fn task(tgid: u32, ppid: u32, agent: u32, by: BoundBy) -> TaskInfo {
         let tag = TaskTag { agent, bound_by: if agent == 0 { 0 } else { by as u8 }, ..TaskTag::NONE };
-        TaskInfo { tgid, start: u64::from(tgid), ppid, tag, mixed: false }
+        TaskInfo { tgid, start: u64::from(tgid), ppid, tag, mixed: false, held: false }
     }
 
     fn root(agent: u32, nests: bool) -> Root {

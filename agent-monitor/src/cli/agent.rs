@@ -15,7 +15,9 @@ use clap::{Args, Subcommand};
 
 use super::exit::{FAILURE, Failure, UNREACHABLE, note};
 use super::learn::{self, LearnArgs};
+use super::lifecycle::{self, LifeArgs, RenewArgs, RetireArgs};
 use super::output::{Format, Out, OutputArgs, or_dash};
+use super::review::{self, ReviewArgs};
 use super::{Shared, block_on};
 
 #[derive(Debug, Subcommand)]
@@ -28,6 +30,16 @@ pub(crate) enum AgentCommand {
     List(ListArgs),
     /// Show one agent: its record and its live processes
     Show(ShowArgs),
+    /// Stop an agent's whole tree at once; nothing new of it goes ahead
+    Suspend(LifeArgs),
+    /// Let a suspended agent go on where it stood
+    Resume(LifeArgs),
+    /// End an agent for ever and take the steps of its off-boarding
+    Retire(RetireArgs),
+    /// Move an agent's end date
+    Renew(RenewArgs),
+    /// Compare what agents were given with what they used
+    Review(Box<ReviewArgs>),
     /// Propose a scope from what an agent was seen to do
     Learn(Box<LearnArgs>),
     /// Register what a sweep found; a running daemon binds its whole tree at once
@@ -75,6 +87,11 @@ pub(crate) fn run(command: &AgentCommand, shared: &Shared) -> anyhow::Result<Exi
         AgentCommand::Check(args) => check(args, shared),
         AgentCommand::List(args) => list(args, shared),
         AgentCommand::Show(args) => show(args, shared),
+        AgentCommand::Suspend(args) => lifecycle::suspend(args, shared),
+        AgentCommand::Resume(args) => lifecycle::resume(args, shared),
+        AgentCommand::Retire(args) => lifecycle::retire(args, shared),
+        AgentCommand::Renew(args) => lifecycle::renew(args, shared),
+        AgentCommand::Review(args) => review::run(args, shared, &at_rest(shared)?),
         AgentCommand::Learn(args) => learn::run(args, shared, &at_rest(shared)?),
         AgentCommand::Adopt(args) => super::adopt::run(args, shared),
         AgentCommand::Schema => schema(),
@@ -87,6 +104,9 @@ pub(super) fn now() -> jiff::Timestamp {
 
 fn register(args: &RegisterArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
     let settings = shared.settings()?;
+    if let Some(record) = check_file(&args.file, &LinuxFacts, now()).records.first() {
+        lifecycle::refuse_retired(record.id.as_str(), shared)?;
+    }
     let installed = match install(&args.file, &settings.registry, &LinuxFacts, now(), args.replace) {
         Ok(installed) => installed,
         Err(error @ (InstallError::Write { .. } | InstallError::Registry(_))) => return Err(error.into()),

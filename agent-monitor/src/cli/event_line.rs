@@ -81,7 +81,7 @@ fn kind_colour(kind: Kind) -> &'static str {
         Family::Network => "35",
         Family::Privilege | Family::Tamper => "31",
         Family::Gap | Family::Finding => "33",
-        Family::Agent | Family::Session | Family::Grant | Family::Approval => "0",
+        Family::Agent | Family::Session | Family::Grant | Family::Approval | Family::Log => "0",
     }
 }
 
@@ -99,7 +99,8 @@ fn process(event: &Event) -> String {
     format!("{}[{}]", clip(&escape(name), 24), process.tid.unwrap_or(process.pid))
 }
 
-fn object(event: &Event) -> String {
+/// What an event is about.
+pub(super) fn object(event: &Event) -> String {
     let text = match event.kind.family() {
         Family::Process => event.process.as_ref().map(|process| of_process(event.kind, process)),
         Family::File | Family::Tamper if event.file.is_some() => of_file(event),
@@ -111,7 +112,8 @@ fn object(event: &Event) -> String {
         | Family::Session
         | Family::Grant
         | Family::Approval
-        | Family::Finding => of_binding(event),
+        | Family::Finding
+        | Family::Log => of_binding(event),
     };
     let detail = event.detail.iter().flatten().filter(|(key, _)| *key != "agent");
     let mut text = text.unwrap_or_default();

@@ -1,17 +1,19 @@
 //! `events`: the record, filtered, once or as it grows.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_monitor::clock;
 use agent_monitor::control::client::{Client, Lines};
 use agent_monitor::model::{Event, Kind};
-use agent_monitor::record::FilterSpec;
+use agent_monitor::record::{Filter, FilterSpec};
 use agent_monitor::registry::diagnostic::escape;
 use clap::Args;
 
 use super::exit::{Failure, note};
 use super::output::{Format, Out, OutputArgs};
-use super::{Shared, block_on, event_line};
+use super::recorded::{self, View};
+use super::{Shared, block_on, event_line, place};
 
 /// Values of one option are alternatives; different options must all hold.
 #[derive(Debug, Args)]
@@ -49,6 +51,18 @@ pub(crate) struct EventsArgs {
     /// Before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     until: Option<String>,
+    /// Words anywhere in the event
+    #[arg(long, value_name = "WORDS")]
+    text: Vec<String>,
+    /// Ask the durable log, not the daemon: of this host's daemon, or a log, bundle or JSONL file
+    #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with = "follow")]
+    log: Option<Option<PathBuf>>,
+    /// Show the process tree with what each did (with --log)
+    #[arg(long, requires = "log", conflicts_with_all = ["timeline", "limit"])]
+    tree: bool,
+    /// Show counts over time and the moments that matter (with --log)
+    #[arg(long, requires = "log", conflicts_with = "limit")]
+    timeline: bool,
     /// Go on with what happens from now; with --since, first what happened
     #[arg(short = 'f', long)]
     follow: bool,
@@ -68,9 +82,39 @@ pub(crate) fn run(args: &EventsArgs, shared: &Shared) -> anyhow::Result<ExitCode
     }
     let spec = args.spec();
     // Mistakes are told without a daemon too.
-    spec.compile(clock::now())?;
+    let filter = spec.compile(clock::now())?;
+    if let Some(log) = &args.log {
+        return recorded(args, shared, log.as_deref(), &filter);
+    }
     let client = shared.client()?;
     let matched = block_on(read(args, &client, &path(args, &spec)))??;
+    Ok(if matched > 0 { ExitCode::from(args.exit_code) } else { ExitCode::SUCCESS })
+}
+
+fn recorded(
+    args: &EventsArgs,
+    shared: &Shared,
+    log: Option<&Path>,
+    filter: &Filter,
+) -> anyhow::Result<ExitCode> {
+    let from = log.map_or_else(|| place::log_or_own(None, shared), |path| Ok(path.to_owned()))?;
+    let view = match (args.tree, args.timeline) {
+        (true, _) => View::Tree,
+        (_, true) => View::Timeline,
+        _ => View::Rows,
+    };
+    let format = args.output.format;
+    let matched = if view == View::Rows {
+        let mut out = Out::new();
+        let mut sheet = Sheet { format, matched: 0, written: 0 };
+        sheet.begin(&mut out)?;
+        recorded::rows(&from, filter, args.limit, |line| sheet.row(&mut out, line))?;
+        sheet.end(&mut out)?;
+        out.flush()?;
+        sheet.matched
+    } else {
+        recorded::view(&from, filter, view, format)?
+    };
     Ok(if matched > 0 { ExitCode::from(args.exit_code) } else { ExitCode::SUCCESS })
 }
 
@@ -84,6 +128,7 @@ impl EventsArgs {
             path: self.path.clone(),
             peer: self.peer.clone(),
             pid: self.pid.clone(),
+            text: self.text.clone(),
             since: self.since.clone(),
             until: self.until.clone(),
             unattributed: self.unattributed,
@@ -157,7 +202,10 @@ impl Sheet {
         if let (true, Some(gap)) = (about_reader, event.as_ref().and_then(|event| event.gap.as_ref())) {
             note(&match kind {
                 Some(Kind::GapHistory) => {
-                    format!("note: {} older events are no longer held (up to {})", gap.count, gap.last)
+                    format!(
+                        "note: {} older events are no longer held in memory (up to {}); --log has them",
+                        gap.count, gap.last
+                    )
                 }
                 _ => format!("note: this reader was too slow and missed {} events", gap.count),
             });

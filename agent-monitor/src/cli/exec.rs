@@ -27,6 +27,9 @@ use super::{Shared, block_on};
 /// Rules that are not held, as far as they are sent to the daemon; all are printed.
 const TOLD_MAX: usize = 200;
 
+/// Bytes of a session's own scope: what a call of the daemon takes.
+const SCOPE_MAX: u64 = 48 << 10;
+
 #[derive(Debug, Args)]
 pub(crate) struct ExecArgs {
     /// The registered agent
@@ -35,6 +38,12 @@ pub(crate) struct ExecArgs {
     /// What this run is for
     #[arg(long, value_name = "TEXT")]
     task: Option<String>,
+    /// The run ends by itself after so long
+    #[arg(long, value_name = "TIME", value_parser = super::approval::span)]
+    ttl: Option<std::time::Duration>,
+    /// A file with a [scope]: the run may do what both this and the agent's scope permit
+    #[arg(long, value_name = "FILE")]
+    scope: Option<std::path::PathBuf>,
     /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -54,6 +63,8 @@ pub(crate) fn run(args: &ExecArgs, shared: &Shared) -> anyhow::Result<ExitCode> 
     let request = ExecRequest {
         agent: args.agent.clone(),
         task: args.task.clone(),
+        ttl_seconds: args.ttl.map(|ttl| ttl.as_secs()),
+        scope: args.scope.as_deref().map(read_scope).transpose()?,
         pid: Some(std::process::id()),
         not_held: confinement.not_held.iter().take(TOLD_MAX).cloned().collect(),
         landlock: confinement.plan.is_some(),
@@ -66,6 +77,16 @@ pub(crate) fn run(args: &ExecArgs, shared: &Shared) -> anyhow::Result<ExitCode> 
     // Also gives the command the default SIGPIPE back.
     let error = Command::new(program).args(rest).exec();
     Err(error).with_context(|| format!("cannot run {}", program.display()))
+}
+
+/// The text of a session's own scope; the daemon checks it.
+fn read_scope(path: &Path) -> anyhow::Result<String> {
+    let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if !metadata.is_file() || metadata.len() > SCOPE_MAX {
+        let message = format!("{} is no file of at most {SCOPE_MAX} bytes", path.display());
+        return Err(Failure::usage(message, "a file with [scope] and its rules").into());
+    }
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// How the command is confined where the kernel does not judge files.

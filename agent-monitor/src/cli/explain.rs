@@ -86,7 +86,7 @@ pub(crate) fn run(args: &ExplainArgs, shared: &Shared) -> anyhow::Result<ExitCod
     let mut agents = Agents::default();
     agents.register([(id.as_str(), Mode::Enforce)]);
     let own = own_places(shared)?;
-    let mut compiled = compile(std::slice::from_ref(record), &agents, &mut host, &own);
+    let mut compiled = compile(std::slice::from_ref(record), &[], &agents, &mut host, &own);
     let index = agents.index(id.as_str()).context("the agent has no number")?;
     let image = compiled.image.agents.remove(&index).context("the scope was not compiled")?;
     let mut names = |path: &str| {

@@ -71,7 +71,7 @@ fn compiled(record: &Record, mounts: MountTable) -> anyhow::Result<(ImageBook, V
     agents.register([(record.id.value.as_str(), Mode::Enforce)]);
     let mut hashes = Hashes::new();
     let host = &mut LiveResolve::new(&mounts, &mut hashes);
-    let mut compiled = compile(std::slice::from_ref(record), &agents, host, &Protected::default());
+    let mut compiled = compile(std::slice::from_ref(record), &[], &agents, host, &Protected::default());
     let index = agents.index(record.id.value.as_str()).context("the agent has no number")?;
     let image = compiled.image.agents.remove(&index).context("the scope was not compiled")?;
     Ok((ImageBook::new(image, mounts), compiled.notes))

@@ -9,9 +9,6 @@ use super::{Shared, absolute};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Where the daemon keeps its state [default: /var/lib/agent-monitor]
-    #[arg(long, env = "AGENT_MONITOR_STATE_DIR", value_name = "DIR", help_heading = "Places")]
-    state_dir: Option<PathBuf>,
     /// Where links and maps are pinned [default: /sys/fs/bpf/agent-monitor]
     #[arg(long, env = "AGENT_MONITOR_BPFFS", value_name = "DIR", help_heading = "Places")]
     bpffs: Option<PathBuf>,
@@ -80,7 +77,6 @@ impl RunArgs {
             (false, None) => None,
         };
         let layer = Layer {
-            state_dir: absolute(self.state_dir.as_deref())?,
             bpffs: absolute(self.bpffs.as_deref())?,
             socket_group: self.socket_group.clone(),
             unattributed: self.unattributed.map(|what| match what {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use agent_monitor::control::api::Status;
+use agent_monitor::log::recorder::LogStatus;
 use clap::Args;
 
 use super::output::{Format, Out, OutputArgs, bytes};
@@ -26,6 +27,18 @@ pub(crate) fn run(args: &StatusArgs, shared: &Shared) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
+fn log_line(log: &LogStatus) -> String {
+    let sealed = log.sealed_at.map_or_else(|| "not sealed yet".to_owned(), |time| format!("sealed {time}"));
+    let problem = log.problem.as_ref().map_or_else(String::new, |problem| format!("; {problem}"));
+    format!(
+        "{}, {} records, {sealed}, copies to {}, {} lost{problem}",
+        log.state,
+        log.records,
+        log.copies.as_str(),
+        log.lost
+    )
+}
+
 fn table(out: &mut Out, status: &Status) -> anyhow::Result<()> {
     let Status { daemon, record, totals, .. } = status;
     out.pairs([
@@ -47,6 +60,7 @@ fn table(out: &mut Out, status: &Status) -> anyhow::Result<()> {
         ),
         ("readers", record.subscribers.to_string()),
     ])?;
+    out.pairs(daemon.log.iter().map(|log| ("log", log_line(log))))?;
     out.pairs(daemon.degraded.iter().map(|lost| ("degraded", lost.clone())))?;
     out.pairs(daemon.refused.iter().map(|bad| ("refused", format!("{}: {}", bad.file, bad.reason))))?;
     out.line("")?;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Summary;
 use crate::health::doctor::Level;
+use crate::log::recorder::LogStatus;
 use crate::model::{Mode, Time};
 use crate::record::Extent;
 
@@ -46,6 +47,9 @@ pub struct DaemonStatus {
     pub refused: Vec<RefusedRecord>,
     /// Processes bound now.
     pub bound_processes: u64,
+    /// The durable log; absent where there is to be none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogStatus>,
 }
 
 /// A record that was not taken.
@@ -155,6 +159,12 @@ pub struct ExecRequest {
     /// What the run is for.
     #[serde(default)]
     pub task: Option<String>,
+    /// The run ends by itself after so many seconds.
+    #[serde(default)]
+    pub ttl_seconds: Option<u64>,
+    /// TOML with a `[scope]`: the run may do what both this and the agent's scope permit.
+    #[serde(default)]
+    pub scope: Option<String>,
     /// The caller's own pid as it sees it, for the log; the socket's credentials decide.
     #[serde(default)]
     pub pid: Option<u32>,

@@ -2,6 +2,8 @@
 //!
 //! It knows one agent, `bot`, and really remembers which process bound itself. It touches no kernel.
 
+mod people;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +11,9 @@ use super::api::{
     AgentDetail, AgentSummary, ApiError, DaemonStatus, ExecReply, ExecRequest, ProcessRow, Reloaded,
 };
 use super::{Daemon, Peer};
+
+pub use self::people::FakePeople;
+
 use crate::health::Health;
 use crate::health::doctor::{Ability, AbilityState, Check, FamilyReport, Level, Report};
 use crate::model::{BoundBy, Mode, SCHEMA_VERSION, Time};
@@ -21,6 +26,7 @@ pub struct FakeDaemon {
     health: Arc<Health>,
     bindings: Mutex<BTreeMap<u32, String>>,
     blind: Mutex<bool>,
+    people: Option<FakePeople>,
 }
 
 impl FakeDaemon {
@@ -32,12 +38,23 @@ impl FakeDaemon {
     pub fn new(limits: Limits) -> Arc<Self> {
         let health = Arc::new(Health::new(Time::EPOCH));
         let store = Arc::new(Store::new(limits, Arc::clone(&health)));
-        Arc::new(Self { store, health, bindings: Mutex::default(), blind: Mutex::default() })
+        Arc::new(Self {
+            store,
+            health,
+            bindings: Mutex::default(),
+            blind: Mutex::default(),
+            people: FakePeople::new().ok(),
+        })
     }
 
     /// Which agent each process bound itself to, by pid.
     pub fn bindings(&self) -> MutexGuard<'_, BTreeMap<u32, String>> {
         self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The side of it that asks people.
+    pub fn asks(&self) -> Option<&FakePeople> {
+        self.people.as_ref()
     }
 
     /// From now on it cannot tell who is bound, or it can again.
@@ -67,6 +84,7 @@ impl Daemon for FakeDaemon {
             agents: 1,
             refused: Vec::new(),
             bound_processes: 2,
+            log: None,
         }
     }
 
@@ -150,6 +168,10 @@ impl Daemon for FakeDaemon {
         }
         self.bindings().insert(peer.pid(), request.agent.clone());
         Ok(ExecReply { agent: request.agent.clone(), session: request.task.clone() })
+    }
+
+    fn people(&self) -> Option<&dyn super::people::PeopleDaemon> {
+        self.people.as_ref().map(|people| people as &dyn super::people::PeopleDaemon)
     }
 
     fn store(&self) -> &Arc<Store> {

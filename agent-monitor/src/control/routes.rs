@@ -52,6 +52,9 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/agents/{id}", get(agent))
         .route("/v1/events", get(events))
         .route("/v1/exec", post(exec))
+        .merge(super::people::routes())
+        .merge(super::runs::routes())
+        .merge(super::lives::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(shared.clone(), admit))
@@ -98,6 +101,14 @@ fn check(shared: &Shared, caller: &Result<Peer, Arc<super::peer::PeerError>>) ->
         Ok(None) => Ok(peer.clone()),
         Ok(Some(agent)) => {
             health.refused_peer("bound_to_agent");
+            let detail = crate::model::Detail::from_iter([
+                ("agent".to_owned(), agent.as_str().into()),
+                ("pid".to_owned(), peer.pid().into()),
+                ("uid".to_owned(), peer.uid().into()),
+            ]);
+            let kind = crate::model::Kind::TamperControl;
+            let event = crate::model::Event::new(crate::clock::now(), kind, crate::model::Source::Daemon);
+            shared.daemon.store().append(crate::model::Event { detail: Some(detail), ..event });
             let error = format!(
                 "process {} is bound to agent `{agent}`: agents may not call the control API",
                 peer.pid()
@@ -111,7 +122,9 @@ fn check(shared: &Shared, caller: &Result<Peer, Arc<super::peer::PeerError>>) ->
 }
 
 /// The daemon's answers may take locks and read files: not on the thread that serves everyone.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
     let failed = |error: tokio::task::JoinError| {
         tracing::error!(%error, "a control call failed");
         ApiError::new(500, "the daemon failed on this call", "see the daemon's log")
@@ -190,7 +203,7 @@ async fn no_route(uri: Uri) -> ApiError {
     ApiError::new(
         404,
         format!("no route {}", uri.path()),
-        "/v1/status, /v1/doctor, /v1/agents, /v1/events, /metrics",
+        "/v1/status, /v1/doctor, /v1/agents, /v1/events, /v1/approvals, /metrics",
     )
 }
 
@@ -198,7 +211,7 @@ async fn no_method(method: Method, uri: Uri) -> ApiError {
     ApiError::new(405, format!("{} takes no {method}", uri.path()), "GET to read, POST for reload and exec")
 }
 
-fn json(value: &impl Serialize) -> Result<Response, ApiError> {
+pub(super) fn json(value: &impl Serialize) -> Result<Response, ApiError> {
     let failed = |e: serde_json::Error| {
         ApiError::new(500, format!("cannot write the answer: {e}"), "see the daemon's log")
     };
@@ -206,7 +219,7 @@ fn json(value: &impl Serialize) -> Result<Response, ApiError> {
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
-fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, ApiError> {
     let body = body.map_err(|rejection| {
         let hint = format!("at most {BODY_LIMIT} bytes of JSON");
         ApiError::new(rejection.status().as_u16(), rejection.body_text(), hint)
@@ -233,7 +246,7 @@ fn pattern(path: &str) -> &'static str {
     ];
     FIXED.into_iter().find(|fixed| *fixed == path).unwrap_or(match path.strip_prefix("/v1/agents/") {
         Some(id) if !id.contains('/') => "/v1/agents/{id}",
-        _ => "other",
+        _ => super::people::pattern(path).unwrap_or("other"),
     })
 }
 

@@ -101,6 +101,8 @@ async fn a_bound_caller_is_refused_from_then_on() {
     let request = ExecRequest {
         agent: "bot".to_owned(),
         task: Some("t".to_owned()),
+        ttl_seconds: None,
+        scope: None,
         pid: None,
         not_held: Vec::new(),
         landlock: false,

@@ -21,6 +21,19 @@ pub const HEAD_BYTES: usize = 8 << 10;
 /// Bytes of the end that an event shows.
 pub const TAIL_BYTES: usize = 2 << 10;
 
+/// Arguments of an exec that was not let through, escaped: each NUL-terminated and padded with anything to a multiple of
+/// eight bytes.
+#[must_use]
+pub fn attempted(block: &[u8]) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = block;
+    while let Some(end) = rest.iter().position(|byte| *byte == 0) {
+        words.push(text::escape(rest.get(..end).unwrap_or_default()));
+        rest = rest.get((end / 8 + 1) * 8..).unwrap_or_default();
+    }
+    words
+}
+
 /// Chunks that wait for their exec.
 #[derive(Debug, Default)]
 pub struct Assembly {

@@ -127,8 +127,10 @@ impl Engine {
                 change: None,
             }
         });
+        let args = args::attempted(&exec.args);
         let event = self.action(head, host);
-        self.tell(Event { file, ..event }, out);
+        let detail = (!args.is_empty()).then(|| [("args".to_owned(), args.into())].into_iter().collect());
+        self.tell(Event { file, detail, ..event }, out);
     }
 
     /// Tells that the kernel bound the process at this very exec.

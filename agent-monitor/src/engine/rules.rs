@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use agent_monitor_ebpf::header::{FLAG_ENFORCED, FLAG_JUDGED, FLAG_TAMPER};
-use agent_monitor_ebpf::policy::{RULE_MISSING, RULE_SELF, RULE_UNKNOWN};
+use agent_monitor_ebpf::header::{FLAG_AGAIN, FLAG_ENFORCED, FLAG_HELD, FLAG_JUDGED, FLAG_TAMPER};
+use agent_monitor_ebpf::policy::{RULE_DECIDED, RULE_ENDED, RULE_MISSING, RULE_SELF, RULE_UNKNOWN};
 
 use crate::decode::{Head, RuleRef};
-use crate::model::{Kind, Mode};
+use crate::model::{Hold, Kind, Mode};
 
 /// Names of an agent's rules by their number, by agent index.
 pub type RuleNames = BTreeMap<u32, Vec<String>>;
@@ -43,6 +43,8 @@ impl RuleBook {
             RULE_UNKNOWN => return "scope.unknown".to_owned(),
             RULE_SELF => return "self-protection".to_owned(),
             RULE_MISSING => return "no scope in force".to_owned(),
+            RULE_ENDED => return "agent or session ended".to_owned(),
+            RULE_DECIDED => return "approval".to_owned(),
             _ => {}
         }
         let names = self.generations.iter().find(|(known, _)| *known == rule.generation);
@@ -61,6 +63,15 @@ pub(super) fn mode(head: &Head) -> Option<Mode> {
         return None;
     }
     Some(if head.flags & FLAG_ENFORCED == 0 { Mode::Observe } else { Mode::Enforce })
+}
+
+/// How an act that people decide about waits, or that they have decided.
+pub(super) fn hold(head: &Head) -> Option<Hold> {
+    (head.digest != 0).then(|| Hold {
+        digest: format!("{:016x}", head.digest),
+        held: head.flags & FLAG_HELD != 0,
+        again: head.flags & FLAG_AGAIN != 0,
+    })
 }
 
 /// The kind of an act that was aimed at the monitor.

@@ -25,6 +25,7 @@ impl Engine {
             errno: Errno::from_return(i64::from(head.errno)),
             mode: super::rules::mode(head).or(self.agents.mode(index)),
             rule: head.rule.map(|rule| self.rules.name(head.agent, rule)),
+            hold: super::rules::hold(head),
             agent,
             process: Some(process),
             ..Event::new(self.clock.wall(head.ktime), kind, source(head.source))
@@ -97,17 +98,23 @@ impl Engine {
         {
             return Some(Arc::clone(view));
         }
-        let view = Arc::new(agent(&self.agents, &binding));
+        let view = Arc::new(agent(&self.agents, &self.sessions, &binding));
         proc.agent_view = Some((binding, Arc::clone(&view)));
         Some(view)
     }
 }
 
 /// A binding in the words of the contract.
-pub(super) fn agent(agents: &identity::Agents, binding: &Binding) -> Agent {
+pub(super) fn agent(
+    agents: &identity::Agents,
+    sessions: &std::collections::BTreeMap<u64, Arc<str>>,
+    binding: &Binding,
+) -> Agent {
+    let known = |number| sessions.get(&number).map(|id| id.to_string());
+    let session = known(binding.session).unwrap_or_else(|| format!("{:016x}", binding.session));
     Agent {
         id: agents.name(binding.agent),
-        session: (binding.session != 0).then(|| format!("{:016x}", binding.session)),
+        session: (binding.session != 0).then_some(session),
         bound_by: identity::bound_by(binding.by),
         delegator: (binding.delegator != 0).then(|| agents.name(binding.delegator)),
         bound_delay_ms: binding.delay_ms,

@@ -15,6 +15,11 @@
 //! | `agent_monitor_record_{events,bytes}` | | held in memory |
 //! | `agent_monitor_record_last_seq` | | `seq` of the newest event |
 //! | `agent_monitor_record_evicted_total` | | events that made room |
+//! | `agent_monitor_log_writing` | | 1 while the durable log is written, 0 when the disk is full or it failed |
+//! | `agent_monitor_log_records` | | records in the durable log |
+//! | `agent_monitor_log_lost_total` | | events that could not be written to it |
+//! | `agent_monitor_log_waiting` | | events that wait to be written |
+//! | `agent_monitor_log_sealed_timestamp_seconds` | | time of the last checkpoint |
 //! | `agent_monitor_subscribers` | | followers now |
 //! | `agent_monitor_subscriber_missed_events_total` | | what slow followers missed |
 //! | `agent_monitor_control_requests_total` | `route`, `status` | calls of the control API |
@@ -71,6 +76,7 @@ impl Collector for Snapshot {
         self.encode_losses(to)?;
         self.encode_agents(to)?;
         self.encode_record(to)?;
+        self.encode_log(to)?;
         self.encode_control(to)
     }
 }
@@ -131,6 +137,17 @@ impl Snapshot {
         gauge(to, "subscribers", "Readers that follow the stream", vec![(Vec::new(), float(subscribers))])?;
         let missed = vec![(Vec::new(), self.counts.subscriber_missed)];
         counter(to, "subscriber_missed_events", "Events that slow readers missed", missed)
+    }
+
+    fn encode_log(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(log) = &self.counts.log else { return Ok(()) };
+        let one = |value: f64| vec![(Vec::new(), value)];
+        let writing = if log.state == "writing" { 1.0 } else { 0.0 };
+        gauge(to, "log_writing", "The durable log is written", one(writing))?;
+        gauge(to, "log_records", "Records in the durable log", one(float(log.records)))?;
+        gauge(to, "log_waiting", "Events that wait to be written", one(float(log.waiting)))?;
+        gauge(to, "log_sealed_timestamp_seconds", "Time of the last checkpoint", moment(log.sealed_at))?;
+        counter(to, "log_lost", "Events that could not be written to the log", vec![(Vec::new(), log.lost)])
     }
 
     fn encode_control(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

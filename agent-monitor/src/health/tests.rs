@@ -89,3 +89,14 @@ fn names_are_bounded() {
     assert!(counts.losses.len() <= MAX_NAMES + 1 && counts.rings.len() <= MAX_NAMES);
     assert!(counts.requests.len() <= MAX_NAMES * 4 + 1);
 }
+
+#[test]
+fn a_log_that_is_not_written_shows() {
+    let health = busy();
+    let status = LogStatus { state: "full".into(), lost: 3, ..Default::default() };
+    health.log(Some(status));
+    let text = metrics::render(&health, Extent::default()).unwrap();
+    for row in ["agent_monitor_log_writing 0.0\n", "agent_monitor_log_lost_total 3\n"] {
+        assert!(text.contains(row), "{text}");
+    }
+}

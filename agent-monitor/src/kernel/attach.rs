@@ -77,6 +77,7 @@ programs! {
     process_exit: Hook::TpBtf("sched_process_exit"), "process", Always, "";
     bprm_check: Hook::Lsm("bprm_check_security"), "process", Full, "";
     partial_exec: Hook::TpBtf("sched_process_exec"), "process", Partial, "programs are not judged";
+    exec_words: Hook::TpBtf("sched_process_exec"), "process", Full, "an approved program may get other arguments than were shown";
     process_exec: Hook::TpBtf("sched_process_exec"), "process", Always, "";
     cgroup_mkdir: Hook::TpBtf("cgroup_mkdir"), "process", Always, "cgroups made later are recognised by the daemon's scan only";
     cgroup_rmdir: Hook::TpBtf("cgroup_rmdir"), "process", Always, "";

@@ -33,8 +33,30 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ag
 
 /// Maps that are pinned: those that the programs and a later daemon share.
 const PINNED_MAPS: &[&str] = &[
-    "EVENTS", "PRIORITY", "RUNTIME", "PATHS", "TEXTS", "USERS", "NAMES", "CGROUPS", "PROCS", "BACKFILL",
-    "LOSSES", "OVERFLOW", "POLICIES", "PLACES", "NETS", "FLOWS", "TASKS", "SCRATCH",
+    "EVENTS",
+    "PRIORITY",
+    "RUNTIME",
+    "PATHS",
+    "TEXTS",
+    "USERS",
+    "NAMES",
+    "CGROUPS",
+    "PROCS",
+    "BACKFILL",
+    "LOSSES",
+    "OVERFLOW",
+    "POLICIES",
+    "PLACES",
+    "NETS",
+    "FLOWS",
+    "TASKS",
+    "SCRATCH",
+    "TICKETS",
+    "SESSIONS",
+    "GRANTED",
+    "GRANT_LIVES",
+    "GRANT_USES",
+    "HEARTBEAT",
 ];
 
 /// The loaded kernel side.
@@ -48,6 +70,8 @@ pub struct Kernel {
     /// Why BPF LSM is not used; `None` at level full.
     without_lsm: Option<String>,
     taken_over: bool,
+    /// How agents stand, for generations to come: `LIFE_*` and the end on the boot clock.
+    pub(super) lives: BTreeMap<u32, (u32, u64)>,
 }
 
 impl Kernel {
@@ -85,7 +109,9 @@ impl Kernel {
             lost_fields,
             without_lsm,
             taken_over,
+            lives: BTreeMap::new(),
         };
+        kernel.recall_lives()?;
         kernel.attach_all(&facts, &aya_btf)?;
         kernel.runtime.program_set = set;
         kernel.runtime.daemon_tgid = std::process::id();

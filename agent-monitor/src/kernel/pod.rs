@@ -4,6 +4,7 @@ use agent_monitor_ebpf::{
     bind::{CgroupEntry, MatchEntry, MatchSet, NumKey, PathKey},
     config::Runtime,
     loss::{LossKey, LossValue},
+    people::{GrantLife, GrantList, SessionEntry, Ticket, TicketKey, UseKey},
     policy::{AgentKey, AgentPolicy, NetKey, NetSet, PathRule, PlaceKey},
     task::{BackfillEntry, ProcEntry},
 };
@@ -26,6 +27,8 @@ plain!(
     AgentPolicy,
     BackfillEntry,
     CgroupEntry,
+    GrantLife,
+    GrantList,
     LossKey,
     LossValue,
     MatchEntry,
@@ -37,5 +40,9 @@ plain!(
     PathRule,
     PlaceKey,
     ProcEntry,
-    Runtime
+    Runtime,
+    SessionEntry,
+    Ticket,
+    TicketKey,
+    UseKey
 );

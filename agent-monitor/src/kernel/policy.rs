@@ -56,7 +56,13 @@ impl Kernel {
         let agents: Vec<(AgentKey, AgentPolicy)> = image
             .agents
             .iter()
-            .map(|(agent, scope)| (AgentKey { agent: *agent, generation }, scope.policy))
+            .map(|(agent, scope)| {
+                let mut policy = scope.policy;
+                if let Some((life, expires)) = self.lives.get(agent) {
+                    (policy.life, policy.expires) = (*life, *expires);
+                }
+                (AgentKey { agent: *agent, generation }, policy)
+            })
             .collect();
         let places: Vec<(PlaceKey, PathRule)> = image
             .agents
@@ -71,6 +77,7 @@ impl Kernel {
         self.insert("POLICIES", agents.clone())?;
         self.insert("PLACES", places.clone())?;
         self.write_nets(image, generation)?;
+        self.write_grants(image, generation)?;
         self.read_back("POLICIES", &agents)?;
         self.read_back("PLACES", &places)
     }
@@ -126,6 +133,7 @@ impl Kernel {
 
     /// Removes the scopes of generations that `stale` picks.
     pub(super) fn forget_policy(&mut self, stale: impl Fn(u32) -> bool) -> Result<(), KernelError> {
+        self.forget_grants(&stale)?;
         remove(&mut self.table::<AgentKey, AgentPolicy>("POLICIES")?, |k| stale(k.generation))?;
         remove(&mut self.table::<PlaceKey, PathRule>("PLACES")?, |k| stale(k.generation))?;
         let mut nets = self.nets()?;

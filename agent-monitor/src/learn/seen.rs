@@ -86,7 +86,7 @@ pub struct Activity {
 impl Activity {
     /// Takes in one event of the agent.
     pub fn take(&mut self, event: &Event, declared: &Declared) {
-        if matches!(event.kind.family(), Family::Gap | Family::Tamper | Family::Agent) {
+        if matches!(event.kind.family(), Family::Gap | Family::Tamper | Family::Agent | Family::Log) {
             return;
         }
         self.events += 1;

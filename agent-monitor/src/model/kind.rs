@@ -30,11 +30,13 @@ pub enum Family {
     Finding,
     /// Something that could not be seen.
     Gap,
+    /// What was done to the log itself.
+    Log,
 }
 
 impl Family {
     /// All families, in the order of the contract.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Process,
         Self::File,
         Self::Network,
@@ -46,6 +48,7 @@ impl Family {
         Self::Approval,
         Self::Finding,
         Self::Gap,
+        Self::Log,
     ];
 
     /// The contract name.
@@ -63,6 +66,7 @@ impl Family {
             Self::Approval => "approval",
             Self::Finding => "finding",
             Self::Gap => "gap",
+            Self::Log => "log",
         }
     }
 }
@@ -161,16 +165,27 @@ kinds! {
     AgentResumed Agent "agent.resumed" "An agent goes on.";
     AgentRetired Agent "agent.retired" "An agent was retired.";
     AgentExpired Agent "agent.expired" "An agent's end date has come.";
+    AgentRenewed Agent "agent.renewed" "An agent's end date was moved.";
+    AgentOffboarded Agent "agent.offboarded" "A step of the off-boarding was taken; `detail` is the evidence.";
+    AgentReviewed Agent "agent.reviewed" "A person reviewed what the agent has and what it uses.";
+    AgentReviewDue Agent "agent.review_due" "A review of the agent is due.";
     SessionStarted Session "session.started" "A session began.";
     SessionEnded Session "session.ended" "A session ended.";
+    GrantProposed Grant "grant.proposed" "A grant waits for a second person.";
     GrantAdded Grant "grant.added" "A grant was given.";
     GrantUsed Grant "grant.used" "A grant was used.";
     GrantRevoked Grant "grant.revoked" "A grant was taken back.";
-    GrantExpired Grant "grant.expired" "A grant ran out.";
+    GrantExpired Grant "grant.expired" "A grant ran out of time or uses.";
+    GrantRefused Grant "grant.refused" "Someone tried to give a grant and may not.";
     ApprovalRequested Approval "approval.requested" "An action waits for a person.";
+    ApprovalVoted Approval "approval.voted" "A person said yes; more people are asked.";
     ApprovalApproved Approval "approval.approved" "A person said yes.";
     ApprovalDenied Approval "approval.denied" "A person said no.";
     ApprovalExpired Approval "approval.expired" "Nobody answered in time.";
+    ApprovalGone Approval "approval.gone" "The process that waited has ended.";
+    ApprovalRefused Approval "approval.refused" "Someone tried to decide and may not.";
+    ApprovalFlood Approval "approval.flood" "Too many different requests: further ones are denied at once.";
+    ApprovalFailed Approval "approval.failed" "A decision could not be carried out; what waits was refused or asked again.";
     FindingViolation Finding "finding.violation" "A scope was left.";
     FindingShadow Finding "finding.shadow_agent" "An agent without a record runs.";
     FindingTamper Finding "finding.tamper" "The monitor or its record was interfered with.";
@@ -185,6 +200,16 @@ kinds! {
     GapDaemon Gap "gap.daemon" "The daemon was not running.";
     GapSubscriber Gap "gap.subscriber" "This reader was too slow and missed events.";
     GapHistory Gap "gap.history" "The query reaches back before the oldest event still held.";
+    GapLog Gap "gap.log" "Events could not be written to the log.";
+    LogOpened Log "log.opened" "The log was opened; `detail` says how the last writer ended and what was lost.";
+    LogHost Log "log.host" "What this host is and can do, when the daemon started.";
+    LogPolicy Log "log.policy" "A record as it came into force, as text.";
+    LogClosed Log "log.closed" "The log was closed in good order.";
+    LogRetained Log "log.retained" "Old records were removed by the retention rule; `detail` says which.";
+    LogKey Log "log.key" "The signing key was changed.";
+    LogClock Log "log.clock" "The wall clock was set back.";
+    LogHeld Log "log.held" "Records were put under legal hold.";
+    LogReleased Log "log.released" "A legal hold was lifted.";
 }
 
 impl fmt::Display for Kind {

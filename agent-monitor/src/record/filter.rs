@@ -33,6 +33,8 @@ pub struct FilterSpec {
     pub peer: Vec<String>,
     /// Process or thread ids.
     pub pid: Vec<String>,
+    /// Words anywhere in the event, upper and lower case alike.
+    pub text: Vec<String>,
     /// Not before: RFC 3339 or relative (`2h`).
     pub since: Option<String>,
     /// Before: RFC 3339 or relative.
@@ -59,7 +61,7 @@ impl FilterSpec {
     /// # Errors
     /// When there is no such field, or it cannot be given twice.
     pub fn set(&mut self, field: &str, value: &str) -> Result<(), FilterError> {
-        let known = "agent, session, kind, verdict, path, peer, pid, since, until, unattributed";
+        let known = "agent, session, kind, verdict, path, peer, pid, text, since, until, unattributed";
         let list = match field {
             "agent" => &mut self.agent,
             "session" => &mut self.session,
@@ -68,6 +70,7 @@ impl FilterSpec {
             "path" => &mut self.path,
             "peer" => &mut self.peer,
             "pid" => &mut self.pid,
+            "text" => &mut self.text,
             "since" => return once("since", &mut self.since, value),
             "until" => return once("until", &mut self.until, value),
             "unattributed" => {
@@ -100,6 +103,7 @@ impl FilterSpec {
             ("path", &self.path),
             ("peer", &self.peer),
             ("pid", &self.pid),
+            ("text", &self.text),
         ];
         lists
             .into_iter()
@@ -123,6 +127,7 @@ impl FilterSpec {
             paths: each(&self.path, PathPattern::parse)?,
             peers: each(&self.peer, Peer::parse)?,
             pids: each(&self.pid, pid)?,
+            texts: self.text.iter().map(|text| text.to_lowercase()).collect(),
             since: self.since.as_deref().map(|text| when::parse("since", text, now)).transpose()?,
             until: self.until.as_deref().map(|text| when::parse("until", text, now)).transpose()?,
         };
@@ -161,7 +166,7 @@ fn kind_pattern(text: &str) -> Result<KindPattern, FilterError> {
             field: "kind",
             problem: unknown.to_string(),
             hint: "a kind (file.open), or a family: process, file, network, privilege, tamper, agent, session, \
-                   grant, approval, finding, gap",
+                   grant, approval, finding, gap, log",
         },
     )
 }
@@ -193,6 +198,8 @@ pub struct Filter {
     paths: Vec<PathPattern>,
     peers: Vec<Peer>,
     pids: Vec<u32>,
+    /// In lower case.
+    texts: Vec<String>,
     since: Option<Time>,
     until: Option<Time>,
 }
@@ -217,6 +224,17 @@ impl Filter {
             })
             && one_of(&self.paths, |pattern| paths_of(event).any(|path| pattern.matches(path)))
             && one_of(&self.peers, |peer| event.network.as_ref().is_some_and(|n| peer.matches(n)))
+            && (self.texts.is_empty() || event.to_line().is_ok_and(|line| self.may_match(line.as_bytes())))
+    }
+
+    /// Whether the line of an event may match, by its text alone: quicker than reading it.
+    #[must_use]
+    pub fn may_match(&self, line: &[u8]) -> bool {
+        if self.texts.is_empty() {
+            return true;
+        }
+        let line = String::from_utf8_lossy(line).to_lowercase();
+        self.texts.iter().any(|text| line.contains(text))
     }
 
     /// Not before.
@@ -229,6 +247,12 @@ impl Filter {
     #[must_use]
     pub fn until(&self) -> Option<Time> {
         self.until
+    }
+
+    /// The agents outside of which nothing matches; empty where that cannot be said.
+    #[must_use]
+    pub fn only_agents(&self) -> &[String] {
+        if self.unattributed { &[] } else { &self.agents }
     }
 
     fn matches_who(&self, event: &Event) -> bool {

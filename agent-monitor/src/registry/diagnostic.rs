@@ -67,6 +67,8 @@ pub enum Code {
     NotUtf8,
     /// An allowing name pattern opens a hole in a forbidden subtree.
     OverriddenDeny,
+    /// The agent is retired; its id is never used again.
+    Retired,
     /// The rule changes nothing, because a wider one already says the same.
     RedundantRule,
     /// The agent, or its own user, could approve what it asks for.
@@ -254,6 +256,7 @@ impl Code {
             Self::NotUtf8 => "not-utf8",
             Self::OverriddenDeny => "overridden-deny",
             Self::RedundantRule => "redundant-rule",
+            Self::Retired => "retired",
             Self::SelfApproval => "self-approval",
             Self::ShadowedRule => "shadowed-rule",
             Self::Syntax => "syntax",

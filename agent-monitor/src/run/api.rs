@@ -6,6 +6,7 @@ use std::sync::Arc;
 use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, ProcEntry, TAG_LAUNCH, TaskTag};
 
 use super::core::{Core, Live, lock};
+use super::port::LifeState;
 use super::reload::{mode, refused};
 use crate::attribute::backfill::Plan;
 use crate::attribute::boot::same_start;
@@ -47,6 +48,7 @@ impl Daemon for Core {
             agents,
             refused: refused_records,
             bound_processes: self.bound().len() as u64,
+            log: self.log_status(),
         }
     }
 
@@ -57,26 +59,29 @@ impl Daemon for Core {
     fn agents(&self) -> Vec<AgentSummary> {
         let bound = self.bound();
         let book = lock(&self.book);
+        let index = |record: &Record| book.agents.index(record.id.as_str());
         let count = |id: &str| {
             let index = book.agents.index(id);
             bound.iter().filter(|(_, entry)| Some(entry.tag.agent) == index).count() as u64
         };
-        book.loaded
+        let mut all: Vec<AgentSummary> = book
+            .loaded
             .records
             .iter()
-            .map(|record| self.summary_of(record, count(record.id.value.as_str())))
-            .collect()
+            .chain(&book.dead)
+            .map(|record| self.summary_of(record, index(record), count(record.id.value.as_str())))
+            .collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
     }
 
     fn agent(&self, id: &str) -> Option<AgentDetail> {
-        let (record, index) = {
-            let book = lock(&self.book);
-            (book.loaded.get(id)?.clone(), book.agents.index(id)?)
-        };
+        let (record, index) = self.record_of(id);
+        let (record, index) = (record?, index?);
         let tree = self.tree_of(index);
         Some(AgentDetail {
             schema_version: SCHEMA_VERSION,
-            summary: self.summary_of(&record, tree.len() as u64),
+            summary: self.summary_of(&record, Some(index), tree.len() as u64),
             record: serde_json::to_value(&record).unwrap_or_default(),
             scope: if record.scope.declared { scope_to_toml(&record.scope) } else { String::new() },
             tree,
@@ -95,10 +100,40 @@ impl Daemon for Core {
             let registered = book.loaded.get(&request.agent).is_some();
             book.agents.index(&request.agent).filter(|_| registered)
         };
-        let agent = index.ok_or_else(|| ApiError::no_agent(&request.agent))?;
-        let key = self.launch(peer, agent)?;
-        let binding =
-            Binding { agent, delegator: 0, by: BoundBy::Launch, session: 0, delay_ms: None, known_from: 0 };
+        let agent = index.ok_or_else(|| match self.is_retired(&request.agent) {
+            true => {
+                let error = format!("agent {} is retired: nothing of it ever starts again", request.agent);
+                ApiError::new(409, error, "register a new agent with another id")
+            }
+            false => ApiError::no_agent(&request.agent),
+        })?;
+        let state = self.life_of(agent);
+        if state != LifeState::Active {
+            let error = format!(
+                "agent {} is {}: nothing of it starts",
+                request.agent,
+                crate::people::life::word(state)
+            );
+            return Err(ApiError::new(409, error, "agent-monitor agent review ID says by whom and why"));
+        }
+        let key = self.key_of(peer)?;
+        let session = match self.has_people() {
+            true => Some(self.launch_session(peer, (&request.agent, agent), key, request)?),
+            false => None,
+        };
+        let number = session.as_ref().map_or(0, |session| session.number);
+        if let Err(error) = self.launch(peer, key, agent, number) {
+            session.iter().for_each(|session| self.abandon_session(session));
+            return Err(error);
+        }
+        let binding = Binding {
+            agent,
+            delegator: 0,
+            by: BoundBy::Launch,
+            session: number,
+            delay_ms: None,
+            known_from: 0,
+        };
         let mut out = Output::default();
         let mut live = lock(&self.live);
         let Live { engine, host } = &mut *live;
@@ -107,7 +142,19 @@ impl Daemon for Core {
             note_launch(event, request);
         }
         self.append(&mut out);
-        Ok(ExecReply { agent: request.agent.clone(), session: None })
+        Ok(ExecReply { agent: request.agent.clone(), session: session.map(|session| session.id) })
+    }
+
+    fn people(&self) -> Option<&dyn crate::control::people::PeopleDaemon> {
+        Some(self)
+    }
+
+    fn runs(&self) -> Option<&dyn crate::control::people::RunsDaemon> {
+        Some(self)
+    }
+
+    fn lives(&self) -> Option<&dyn crate::control::people::LivesDaemon> {
+        Some(self)
     }
 
     fn store(&self) -> &Arc<Store> {
@@ -142,39 +189,46 @@ impl Core {
         bound.map_err(|error| tracing::warn!(%error, "cannot list the bound processes")).unwrap_or_default()
     }
 
-    /// Binds the caller for a launch: its next exec keeps the identity whatever it runs.
-    fn launch(&self, peer: &Peer, agent: u32) -> Result<TaskKey, ApiError> {
-        let failed = |error: String| {
-            ApiError::new(500, format!("cannot bind pid {}: {error}", peer.pid()), "agent-monitor doctor")
-        };
-        let mut port = lock(&self.port);
-        let tasks = port.backfill(&Plan::new()).map_err(|error| failed(error.to_string()))?;
+    /// The process that calls.
+    fn key_of(&self, peer: &Peer) -> Result<TaskKey, ApiError> {
+        let tasks = lock(&self.port).backfill(&Plan::new());
+        let tasks = tasks.map_err(|error| not_bound(peer, &error.to_string()))?;
         let task = tasks.iter().find(|task| task.tgid == peer.pid());
         let task = task.filter(|task| same_start(task.start, peer.start_ticks()) && peer.is_alive());
-        let task = *task.ok_or_else(|| failed("it has ended".to_owned()))?;
+        Ok(task.ok_or_else(|| not_bound(peer, "it has ended"))?.key())
+    }
+
+    /// Binds the caller for a launch: its next exec keeps the identity whatever it runs.
+    fn launch(&self, peer: &Peer, key: TaskKey, agent: u32, session: u64) -> Result<(), ApiError> {
         let tag = TaskTag {
             agent,
+            session,
             since: self.clock.boot_nanos(),
             bound_by: BoundBy::Launch as u8,
             root_by: BoundBy::Launch as u8,
             flags: TAG_LAUNCH,
             ..TaskTag::NONE
         };
-        let entry = BackfillEntry { start: task.start, tag, replace: 1, tagged: 0 };
-        let tasks =
-            port.backfill(&Plan::from([(task.tgid, entry)])).map_err(|error| failed(error.to_string()))?;
-        let bound = tasks.iter().any(|now| now.key() == task.key() && now.tag.agent == agent && !now.mixed);
-        if bound { Ok(task.key()) } else { Err(failed("the kernel did not take the binding".to_owned())) }
+        let entry = BackfillEntry { start: key.start, tag, replace: 1, tagged: 0 };
+        let tasks = lock(&self.port).backfill(&Plan::from([(key.tgid, entry)]));
+        let tasks = tasks.map_err(|error| not_bound(peer, &error.to_string()))?;
+        let bound = tasks.iter().any(|now| now.key() == key && now.tag.agent == agent && !now.mixed);
+        if bound { Ok(()) } else { Err(not_bound(peer, "the kernel did not take the binding")) }
     }
 
-    fn summary_of(&self, record: &Record, processes: u64) -> AgentSummary {
-        let expired = record.is_expired(self.clock.now().timestamp());
+    fn summary_of(&self, record: &Record, index: Option<u32>, processes: u64) -> AgentSummary {
+        let state = match index.map(|index| self.life_of(index)) {
+            Some(LifeState::Active) | None if record.is_expired(self.clock.now().timestamp()) => {
+                LifeState::Expired
+            }
+            state => state.unwrap_or(LifeState::Active),
+        };
         AgentSummary {
             id: record.id.value.as_str().to_owned(),
             owner: record.owner.value.clone(),
             purpose: record.purpose.value.clone(),
             mode: mode(record),
-            state: if expired { "expired" } else { "active" }.to_owned(),
+            state: crate::people::life::word(state).to_owned(),
             expires: Some(Time::from(record.expires.value)),
             file: Some(record.file().display().to_string()),
             processes: Some(processes),
@@ -214,6 +268,10 @@ impl Core {
         }
         in_tree_order(rows)
     }
+}
+
+fn not_bound(peer: &Peer, why: &str) -> ApiError {
+    ApiError::new(500, format!("cannot bind pid {}: {why}", peer.pid()), "agent-monitor doctor")
 }
 
 /// Children after their parent, with their depth.

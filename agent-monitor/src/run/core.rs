@@ -1,6 +1,6 @@
 //! The running daemon: engine, kernel side and registry behind their locks, and what moves between them.
 //!
-//! Locks are taken in this order and never the other way: `book` (registry), `live` (engine), `port` (kernel side).
+//! Locks are taken in this order and never the other way: `people`, `book` (registry), `live` (engine), `port` (kernel side).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, TaskTag};
 
 use super::host::{Hashes, LiveHost};
+use super::people::{InForce, Inbox, Side};
 use super::port::{Port, PortError, RingReader};
 use super::state::{LastSeen, State, boot_id, kept};
 use crate::attribute::backfill::{self, Plan, Root};
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::engine::{BindOutcome, BindRequest, Engine, Output, gaps};
 use crate::health::Health;
 use crate::health::doctor::Report;
+use crate::log::recorder::LogStatus;
 use crate::model::{Event, Kind, Time};
 use crate::record::Store;
 use crate::registry::Loaded;
@@ -41,6 +43,8 @@ pub(super) struct Live {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     pub(super) loaded: Loaded,
+    /// Agents that are over, retired or expired: recognised, and allowed nothing.
+    pub(super) dead: Vec<crate::registry::Record>,
     pub(super) agents: Agents,
     pub(super) compiled: Compiled,
     /// Scopes in force.
@@ -66,7 +70,27 @@ pub struct Core {
     pub(super) shadows: Mutex<Watch>,
     /// Execs whose scripts are to be looked into.
     pub(super) scripts: super::shadow::Scripts,
-    stop: (Mutex<bool>, Condvar),
+    /// Why there is no log, where there should be one.
+    pub(super) log_failed: Mutex<Option<LogStatus>>,
+    /// Taken before the other locks.
+    pub(super) people: Mutex<Option<Side>>,
+    pub(super) inbox: Inbox,
+    /// Taken after all other locks.
+    pub(super) in_force: Mutex<InForce>,
+    stop: Arc<Stop>,
+}
+
+/// Whether the daemon is to end, with a bell.
+#[derive(Debug, Default)]
+pub(super) struct Stop(Mutex<bool>, Condvar);
+
+impl Stop {
+    /// Waits for the given time, or until the daemon is to end. Whether it is.
+    pub(super) fn wait(&self, time: Duration) -> bool {
+        let guard = lock(&self.0);
+        let waited = self.1.wait_timeout_while(guard, time, |stop| !*stop);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
 }
 
 impl std::fmt::Debug for Core {
@@ -104,7 +128,11 @@ impl Core {
             port: Mutex::new(port),
             shadows: Mutex::new(super::shadow::watch(&config)),
             scripts: super::shadow::Scripts::default(),
-            stop: (Mutex::new(false), Condvar::new()),
+            people: Mutex::new(None),
+            inbox: Inbox::default(),
+            in_force: Mutex::default(),
+            stop: Arc::default(),
+            log_failed: Mutex::default(),
             config,
         }
     }
@@ -135,9 +163,11 @@ impl Core {
 
     /// Waits for the given time, or until the daemon is to end. Whether it is.
     pub fn wait(&self, time: Duration) -> bool {
-        let guard = lock(&self.stop.0);
-        let waited = self.stop.1.wait_timeout_while(guard, time, |stop| !*stop);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        self.stop.wait(time)
+    }
+
+    pub(super) fn stopper(&self) -> Arc<Stop> {
+        Arc::clone(&self.stop)
     }
 
     /// How long a record may wait in a ring: recognition in user space should not.
@@ -160,7 +190,10 @@ impl Core {
             }
         });
         // Under the lock, so that the order of the record is the order of the engine.
-        self.append(&mut out);
+        for event in out.events.drain(..) {
+            let event = self.store.append(event);
+            self.inbox.hear(&live.engine, &event);
+        }
         count
     }
 
@@ -223,6 +256,7 @@ impl Core {
             let mut port = lock(&self.port);
             (port.losses(), port.overflow(), port.procs())
         };
+        self.health.log(self.log_status());
         let now = self.clock.boot_nanos();
         let (losses, overflow) = match (losses, overflow) {
             (Ok(losses), Ok(overflow)) => (losses, overflow),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use agent_monitor_ebpf::loss::{LossKey, LossValue};
 use agent_monitor_ebpf::task::{ProcEntry, TaskTag};
 
-use super::port::{Port, PortError, RingReader};
+use super::port::{GrantUse, Life, Port, PortError, RingReader, SessionEntry, Ticket, Whom};
 use crate::attribute::MatchImage;
 use crate::attribute::backfill::{Plan, TaskInfo};
 use crate::health::doctor::{Level, Report};
@@ -26,6 +26,11 @@ pub(crate) struct Inner {
     pub(crate) detached: bool,
     pub(crate) left: bool,
     pub(crate) backfills: usize,
+    pub(crate) tickets: Vec<Ticket>,
+    pub(crate) sessions: BTreeMap<u64, SessionEntry>,
+    pub(crate) lives: BTreeMap<u32, Life>,
+    pub(crate) grants: BTreeMap<u64, GrantUse>,
+    pub(crate) heartbeat: u64,
 }
 
 /// The fake.
@@ -42,7 +47,7 @@ impl FakeKernel {
     }
 
     pub(crate) fn task(&self, tgid: u32, start: u64, ppid: u32, tag: TaskTag) {
-        self.inner().tasks.insert(tgid, TaskInfo { tgid, start, ppid, tag, mixed: false });
+        self.inner().tasks.insert(tgid, TaskInfo { tgid, start, ppid, tag, mixed: false, held: false });
     }
 
     fn ready(&self) -> Result<MutexGuard<'_, Inner>, PortError> {
@@ -104,6 +109,42 @@ impl Port for FakeKernel {
 
     fn overflow(&mut self) -> Result<u64, PortError> {
         Ok(self.ready()?.overflow)
+    }
+
+    fn put_ticket(&mut self, ticket: &Ticket) -> Result<(), PortError> {
+        self.drop_ticket(ticket.agent, ticket.digest, ticket.whom)?;
+        self.ready()?.tickets.push(*ticket);
+        Ok(())
+    }
+
+    fn drop_ticket(&mut self, agent: u32, digest: u64, whom: Whom) -> Result<(), PortError> {
+        let same = |ticket: &Ticket| (ticket.agent, ticket.digest, ticket.whom) == (agent, digest, whom);
+        self.ready()?.tickets.retain(|ticket| !same(ticket));
+        Ok(())
+    }
+
+    fn put_session(&mut self, session: &SessionEntry) -> Result<(), PortError> {
+        self.ready()?.sessions.insert(session.id, *session);
+        Ok(())
+    }
+
+    fn put_life(&mut self, life: &Life) -> Result<(), PortError> {
+        self.ready()?.lives.insert(life.agent, *life);
+        Ok(())
+    }
+
+    fn put_grant(&mut self, grant: &GrantUse) -> Result<(), PortError> {
+        self.ready()?.grants.insert(grant.id, *grant);
+        Ok(())
+    }
+
+    fn grant_uses(&mut self) -> Result<Vec<(u64, u32)>, PortError> {
+        Ok(self.ready()?.grants.values().map(|grant| (grant.id, grant.uses)).collect())
+    }
+
+    fn heartbeat(&mut self, boot_nanos: u64) -> Result<(), PortError> {
+        self.ready()?.heartbeat = boot_nanos;
+        Ok(())
     }
 
     fn take_reader(&mut self) -> Result<Box<dyn RingReader>, PortError> {

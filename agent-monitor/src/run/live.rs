@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use agent_monitor_ebpf::config::{UNATTRIBUTED_ALL, UNATTRIBUTED_EXEC, UNATTRIBUTED_NONE};
 use agent_monitor_ebpf::loss::{LossKey, LossValue};
+use agent_monitor_ebpf::people;
 use agent_monitor_ebpf::task::ProcEntry;
 
-use super::port::{Port, PortError, RingReader};
+use super::port::{GrantUse, Life, LifeState, Port, PortError, RingReader, SessionEntry, Ticket, Whom};
 use super::report;
 use crate::attribute::MatchImage;
 use crate::attribute::backfill::{Plan, TaskInfo};
@@ -113,6 +114,52 @@ impl Port for Live {
         Ok(self.kernel()?.overflow()?)
     }
 
+    fn put_ticket(&mut self, ticket: &Ticket) -> Result<(), PortError> {
+        let value = people::Ticket {
+            expires: ticket.expires,
+            pass: u32::from(ticket.pass),
+            // The kernel counts to one; more often is until the time is over.
+            once: u32::from(ticket.uses == 1),
+        };
+        Ok(self.kernel()?.put_ticket(ticket_key(ticket.agent, ticket.digest, ticket.whom), value)?)
+    }
+
+    fn drop_ticket(&mut self, agent: u32, digest: u64, whom: Whom) -> Result<(), PortError> {
+        Ok(self.kernel()?.drop_ticket(&ticket_key(agent, digest, whom))?)
+    }
+
+    fn put_session(&mut self, session: &SessionEntry) -> Result<(), PortError> {
+        let entry = people::SessionEntry {
+            expires: session.expires,
+            ended: u32::from(session.ended),
+            policy: session.policy,
+        };
+        Ok(self.kernel()?.put_session(session.id, entry)?)
+    }
+
+    fn put_life(&mut self, life: &Life) -> Result<(), PortError> {
+        let state = match life.state {
+            LifeState::Active => people::LIFE_ACTIVE,
+            LifeState::Suspended => people::LIFE_SUSPENDED,
+            LifeState::Retired | LifeState::Expired => people::LIFE_RETIRED,
+        };
+        Ok(self.kernel()?.put_life(life.agent, state, life.expires)?)
+    }
+
+    fn put_grant(&mut self, grant: &GrantUse) -> Result<(), PortError> {
+        Ok(self.kernel()?.put_grant(grant.id, grant.expires, grant.uses)?)
+    }
+
+    fn grant_uses(&mut self) -> Result<Vec<(u64, u32)>, PortError> {
+        Ok(self.kernel()?.grant_uses()?)
+    }
+
+    fn heartbeat(&mut self, boot_nanos: u64) -> Result<(), PortError> {
+        let kernel = self.kernel()?;
+        kernel.sweep_tickets(boot_nanos)?;
+        Ok(kernel.heartbeat(boot_nanos)?)
+    }
+
     fn take_reader(&mut self) -> Result<Box<dyn RingReader>, PortError> {
         Ok(Box::new(Reader(self.kernel()?.take_rings()?)))
     }
@@ -124,6 +171,16 @@ impl Port for Live {
     fn detach(&mut self) -> Result<(), PortError> {
         Ok(self.kernel.take().map_or(Ok(()), Kernel::detach)?)
     }
+}
+
+/// The key of a decision in the kernel's table.
+fn ticket_key(agent: u32, digest: u64, whom: Whom) -> people::TicketKey {
+    let (whom, tgid) = match whom {
+        Whom::Task(key) => (key.start, key.tgid),
+        Whom::Session(session) => (session, 0),
+        Whom::Agent => (0, 0),
+    };
+    people::TicketKey { digest, whom, tgid, agent }
 }
 
 /// The rings as the daemon's reader thread wants them.

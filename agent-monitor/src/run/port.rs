@@ -5,8 +5,8 @@ use std::time::Duration;
 use agent_monitor_ebpf::loss::{LossKey, LossValue};
 use agent_monitor_ebpf::task::ProcEntry;
 
-use crate::attribute::MatchImage;
 use crate::attribute::backfill::{Plan, TaskInfo};
+use crate::attribute::{MatchImage, TaskKey};
 use crate::health::doctor::Report;
 use crate::scope::image::PolicyImage;
 
@@ -14,6 +14,84 @@ use crate::scope::image::PolicyImage;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PortError(pub String);
+
+/// What the kernel does with one exact action when it is judged next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    /// Number of the agent.
+    pub agent: u32,
+    /// Digest of the exact action.
+    pub digest: u64,
+    /// Whose action.
+    pub whom: Whom,
+    /// It goes ahead; otherwise it fails with `EACCES`.
+    pub pass: bool,
+    /// Boot-time nanoseconds at which it is void.
+    pub expires: u64,
+    /// Actions it counts for; `u32::MAX` does not count.
+    pub uses: u32,
+}
+
+/// Whose action a [`Ticket`] is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Whom {
+    /// This process.
+    Task(TaskKey),
+    /// Every process of this session.
+    Session(u64),
+    /// Every process of the agent.
+    Agent,
+}
+
+/// A session as the kernel has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionEntry {
+    /// Its number, never 0.
+    pub id: u64,
+    /// Number of the agent.
+    pub agent: u32,
+    /// Boot-time nanoseconds of its end; `u64::MAX` for none.
+    pub expires: u64,
+    /// It has ended: nothing of it goes ahead any more.
+    pub ended: bool,
+    /// Number of its own scope among the compiled ones, 0 for none.
+    pub policy: u32,
+}
+
+/// Whether an agent may act at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LifeState {
+    /// Within its scope.
+    Active,
+    /// Stopped; goes on when it is resumed.
+    Suspended,
+    /// Never again.
+    Retired,
+    /// Its end date has come.
+    Expired,
+}
+
+/// Life of an agent as the kernel has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Number of the agent.
+    pub agent: u32,
+    /// State.
+    pub state: LifeState,
+    /// Boot-time nanoseconds at which it expires by itself; `u64::MAX` for never.
+    pub expires: u64,
+}
+
+/// What is left of a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantUse {
+    /// Its number.
+    pub id: u64,
+    /// Boot-time nanoseconds of its end; 0 takes it back at once.
+    pub expires: u64,
+    /// Uses left; `u32::MAX` does not count.
+    pub uses: u32,
+}
 
 /// The loaded kernel side. All calls come under one lock; the reader of the rings is apart.
 pub trait Port: Send {
@@ -65,6 +143,68 @@ pub trait Port: Send {
     /// # Errors
     /// When it cannot be read.
     fn overflow(&mut self) -> Result<u64, PortError>;
+
+    /// Puts a ticket in, over one for the same agent, digest and whom.
+    ///
+    /// # Errors
+    /// When the table is full or the kernel refuses.
+    fn put_ticket(&mut self, ticket: &Ticket) -> Result<(), PortError> {
+        let _ = ticket;
+        Ok(())
+    }
+
+    /// Takes a ticket away; none there is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn drop_ticket(&mut self, agent: u32, digest: u64, whom: Whom) -> Result<(), PortError> {
+        let _ = (agent, digest, whom);
+        Ok(())
+    }
+
+    /// Puts a session in, or changes it.
+    ///
+    /// # Errors
+    /// When the table is full or the kernel refuses.
+    fn put_session(&mut self, session: &SessionEntry) -> Result<(), PortError> {
+        let _ = session;
+        Ok(())
+    }
+
+    /// Says whether an agent may act.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn put_life(&mut self, life: &Life) -> Result<(), PortError> {
+        let _ = life;
+        Ok(())
+    }
+
+    /// Puts a grant in, or changes it.
+    ///
+    /// # Errors
+    /// When the table is full or the kernel refuses.
+    fn put_grant(&mut self, grant: &GrantUse) -> Result<(), PortError> {
+        let _ = grant;
+        Ok(())
+    }
+
+    /// Uses left of the grants that the kernel has, by number.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    fn grant_uses(&mut self) -> Result<Vec<(u64, u32)>, PortError> {
+        Ok(Vec::new())
+    }
+
+    /// Somebody can approve: called at least once a second, with boot-time nanoseconds.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn heartbeat(&mut self, boot_nanos: u64) -> Result<(), PortError> {
+        let _ = boot_nanos;
+        Ok(())
+    }
 
     /// The reader of the rings; once.
     ///

@@ -17,11 +17,15 @@ use crate::attribute::{Agents, Compiled, TaskKey, argv};
 use crate::control::api::{RefusedRecord, Reloaded};
 use crate::engine::{Host as _, Output, args, gaps};
 use crate::model::{Kind, Mode, Source};
-use crate::registry::{LinuxFacts, LoadError, Loaded, Record, Refused, load_dir};
+use crate::registry::{Code, Diagnostic, LinuxFacts, LoadError, Loaded, Record, Refused, Severity, load_dir};
 use crate::scope::{self, compile::Protected, hold, image::PolicyImage};
 
 /// Runs of the iterator for one back-fill.
 const ROUNDS: usize = 8;
+
+/// Entries of a process in `/proc` that show its memory or environment, themselves or for a thread.
+const MEMORY: [&str; 10] =
+    ["auxv", "environ", "map_files", "maps", "mem", "numa_maps", "pagemap", "smaps", "smaps_rollup", "task"];
 
 /// Processes that were bound, with their bindings.
 type Bound = Vec<(TaskKey, Binding)>;
@@ -70,14 +74,22 @@ impl Core {
                 return Err(error.into());
             }
         };
+        let (loaded, dead) = self.without_the_dead(loaded);
+        let in_force: Vec<Record> = loaded.records.iter().chain(&dead).cloned().collect();
         let mut agents = book.agents.clone();
-        agents.register(loaded.records.iter().map(|record| (record.id.value.as_str(), mode(record))));
+        agents.register(in_force.iter().map(|record| (record.id.value.as_str(), mode(record))));
         // Numbers are on disk before any binding carries them.
         if let Err(error) = self.state.keep_agents(&agents.stored()) {
             tracing::warn!(%error, "numbers of agents are not kept; they may change at the next start");
         }
         lock(&self.live).host.forget();
-        let (compiled, policy) = self.compile(&loaded.records, &agents, &mut book);
+        let (compiled, policy) = self.compile(&in_force, &agents, &mut book);
+        // Nobody's program runs a moment under a record that is over.
+        let told = self.put_lives(lock(&self.port).as_mut(), in_force.iter(), &agents);
+        if let Err(error) = told {
+            self.health.reload_refused();
+            return Err(error.into());
+        }
         if let Err(error) = self.put_in_force(&book, &agents, &compiled, &policy) {
             self.health.reload_refused();
             return Err(error.into());
@@ -85,7 +97,7 @@ impl Core {
         let changes = changes(&book.loaded, &loaded);
         let first = book.loaded.records.is_empty() && book.compiled == Compiled::default();
         let before = std::mem::replace(&mut book.loaded, loaded);
-        (book.agents, book.compiled, book.policy) = (agents, compiled, policy);
+        (book.agents, book.compiled, book.policy, book.dead) = (agents, compiled, policy, dead);
         self.health.registry(book.loaded.records.len() as u64, book.loaded.refused.len() as u64);
         self.tell_changes(&book.loaded, &before, &changes, first);
         Ok(changes)
@@ -95,7 +107,8 @@ impl Core {
     /// it differs.
     pub fn refresh(&self) {
         let mut book = lock(&self.book);
-        let (records, agents) = (book.loaded.records.clone(), book.agents.clone());
+        let records: Vec<Record> = book.loaded.records.iter().chain(&book.dead).cloned().collect();
+        let agents = book.agents.clone();
         let (compiled, policy) = self.compile(&records, &agents, &mut book);
         if compiled == book.compiled && policy == book.policy {
             return;
@@ -143,6 +156,42 @@ impl Core {
         Ok(loaded)
     }
 
+    /// Sets aside the agents that are over. Their programs are still recognised as theirs, and may do nothing: a record
+    /// that is only left out would set them free.
+    fn without_the_dead(&self, mut loaded: Loaded) -> (Loaded, Vec<Record>) {
+        let now = self.moment();
+        let mut dead: Vec<Record> = Vec::new();
+        let expired = loaded.refused.iter().filter(|refused| refused.is_only_expired());
+        dead.extend(expired.filter_map(|refused| refused.record.as_deref().cloned()));
+        let records = std::mem::take(&mut loaded.records);
+        for record in records {
+            let id = record.id.as_str();
+            let (code, problem, hint) = if self.is_retired(id) {
+                let hint = "a retired id is never used again: give the agent another id, or remove the file";
+                (Code::Retired, format!("agent `{id}` is retired"), hint)
+            } else if self.is_over(&record, now) {
+                let hint = "the clock was set back; agent-monitor agent renew moves the end date";
+                (Code::Expired, format!("agent `{id}` expired at {}", record.expires.value), hint)
+            } else {
+                loaded.records.push(record);
+                continue;
+            };
+            let at = record.id.at;
+            let problem = Diagnostic::new(&record.source, Severity::Error, code, at, problem).hint(hint);
+            let (path, boxed) = (record.file().to_path_buf(), Some(Box::new(record.clone())));
+            loaded.refused.push(Refused { path, record: boxed, diagnostics: vec![problem] });
+            dead.push(record);
+        }
+        // A good record with the same id is the agent's now.
+        dead.retain(|record| loaded.records.iter().all(|good| good.id.value != record.id.value));
+        for record in &mut dead {
+            record.mode.value = crate::registry::Mode::Enforce;
+            let nothing = scope::Verdict::Deny;
+            record.scope = scope::Scope { declared: true, default: nothing, ..scope::Scope::default() };
+        }
+        (loaded, dead)
+    }
+
     fn compile(&self, records: &[Record], agents: &Agents, book: &mut Book) -> (Compiled, PolicyImage) {
         let mounts = lock(&self.live).engine.mounts().clone();
         let compiled = compile(records, agents, &mut LiveResolve::new(&mounts, &mut book.hashes));
@@ -151,6 +200,7 @@ impl Core {
         }
         let scopes = scope::compile::compile(
             records,
+            &self.extras(),
             agents,
             &mut LiveResolve::new(&mounts, &mut book.hashes),
             &self.own_places(),
@@ -167,9 +217,12 @@ impl Core {
         let bytes = |path: &std::path::Path| path.as_os_str().as_encoded_bytes().to_vec();
         let mut written =
             vec![bytes(&self.config.registry), format!("/proc/{}", std::process::id()).into_bytes()];
-        written.extend(self.config.socket.parent().map(bytes));
+        written.push(bytes(&self.config.socket));
         written.extend(std::env::current_exe().ok().as_deref().map(bytes));
-        Protected { written, closed: vec![bytes(&self.config.state_dir), bytes(&self.config.bpffs)] }
+        let mut closed = vec![bytes(&self.config.state_dir), bytes(&self.config.bpffs)];
+        // What the check for tracing guards, except that since 6.13 CAP_PERFMON is enough (kernel/fork.c `may_access_mm`).
+        closed.extend(MEMORY.iter().map(|name| format!("/proc/{}/{name}", std::process::id()).into_bytes()));
+        Protected { written, closed }
     }
 
     /// Engine first, so that every name is known when the first record carries its number.
@@ -217,6 +270,12 @@ impl Core {
                 self.store.append(self.about(kind, &[("agent", id), ("file", &file(id))]));
             }
         }
+        if first {
+            self.note_records(loaded, loaded.records.iter().map(|record| record.id.value.as_str()));
+        } else {
+            let ids = changes.added.iter().chain(&changes.changed);
+            self.note_records(loaded, ids.map(String::as_str));
+        }
         for refused in &changes.refused {
             let fields = [("file", refused.file.as_str()), ("reason", refused.reason.as_str())];
             self.store.append(self.about(Kind::AgentRefused, &fields));
@@ -245,6 +304,7 @@ impl Core {
         engine.freed(gone.iter().map(|(tgid, entry)| TaskKey { tgid: *tgid, start: entry.start }));
         engine.seed(&seeds, &tasks);
         engine.backfilled(&bound, Source::Backfill, self.clock.boot_nanos(), host, &mut out);
+        out.events.iter().for_each(|event| self.inbox.hear(&live.engine, event));
         self.append(&mut out);
         Ok(())
     }

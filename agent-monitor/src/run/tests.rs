@@ -17,10 +17,10 @@ use crate::decode::encode::{dentry, head, record, text};
 use crate::model::{Event, Kind};
 use crate::record::Filter;
 
-struct Bench {
-    dir: tempfile::TempDir,
-    kernel: FakeKernel,
-    core: Core,
+pub(super) struct Bench {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) kernel: FakeKernel,
+    pub(super) core: Core,
 }
 
 fn config(dir: &std::path::Path) -> Config {
@@ -42,7 +42,7 @@ fn write_record(dir: &std::path::Path, id: &str, found: &str) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
 }
 
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let agents = dir.path().join("agents.d");
     fs::create_dir(&agents).unwrap();
@@ -54,11 +54,11 @@ fn bench() -> Bench {
 }
 
 impl Bench {
-    fn record(&self, id: &str, found: &str) {
+    pub(super) fn record(&self, id: &str, found: &str) {
         write_record(self.dir.path(), id, found);
     }
 
-    fn index(&self, id: &str) -> u32 {
+    pub(super) fn index(&self, id: &str) -> u32 {
         core::lock(&self.core.book).agents.index(id).unwrap()
     }
 
@@ -67,11 +67,11 @@ impl Bench {
         page.events.iter().map(|event| (**event).clone()).collect()
     }
 
-    fn kinds(&self) -> Vec<Kind> {
+    pub(super) fn kinds(&self) -> Vec<Kind> {
         self.events().iter().map(|event| event.kind).collect()
     }
 
-    fn feed(&self, record: Vec<u8>) {
+    pub(super) fn feed(&self, record: Vec<u8>) {
         self.kernel.feed(record);
         let mut reader = self.kernel.clone();
         while self.core.read(&mut reader) > 0 {}

@@ -68,6 +68,22 @@ pub(super) fn poll(core: Arc<Core>) -> io::Result<JoinHandle<()>> {
     })
 }
 
+/// Asks people, and carries out what they say; looks at what time brings.
+pub(super) fn people(core: Arc<Core>) -> io::Result<JoinHandle<()>> {
+    Builder::new().name("people".to_owned()).spawn(move || {
+        let mut last = std::time::Instant::now();
+        core.people_tick();
+        while !core.wait(Duration::ZERO) {
+            core.inbox.wait(super::people::TICK);
+            core.people_round();
+            if last.elapsed() >= super::people::TICK {
+                core.people_tick();
+                last = std::time::Instant::now();
+            }
+        }
+    })
+}
+
 /// Follows the mount table: the kernel marks mountinfo when it changes.
 pub(super) fn mounts(core: Arc<Core>) -> io::Result<JoinHandle<()>> {
     let file = std::fs::File::open("/proc/self/mountinfo")?;

@@ -9,10 +9,11 @@ mod place;
 
 use std::collections::BTreeMap;
 
+use agent_monitor_ebpf::people::{GRANTS, GrantEntry, LIFE_ACTIVE};
 use agent_monitor_ebpf::policy::{
-    AgentPolicy, CAPS, EXTENSIONS, POLICY_ABSTRACT, POLICY_ENFORCE, POLICY_EXACT, POLICY_MAY_BPF,
-    POLICY_NAME, POLICY_NET, POLICY_VSOCK, POWERS, PathRule, RULE_DEFAULT, RULE_UNKNOWN, SLOTS, decision,
-    power, slot, stricter,
+    AgentPolicy, CAPS, EXTENSIONS, POLICY_ABSTRACT, POLICY_ENFORCE, POLICY_EXACT, POLICY_HOLD_WAITS,
+    POLICY_MAY_BPF, POLICY_NAME, POLICY_NET, POLICY_VSOCK, POWERS, PathRule, RULE_DEFAULT, RULE_UNKNOWN,
+    SLOTS, decision, power, slot, stricter,
 };
 
 use self::net::Nets;
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::attribute::Agents;
 use crate::attribute::mounts::Location;
+use crate::registry::record::OnDaemonLoss;
 use crate::registry::{Mode, Record};
 
 /// What the compilation asks the host.
@@ -67,6 +69,7 @@ pub struct Compiled {
 #[must_use]
 pub fn compile(
     records: &[Record],
+    extras: &[Extra],
     agents: &Agents,
     host: &mut dyn Places,
     protected: &Protected,
@@ -80,22 +83,67 @@ pub fn compile(
     for record in records {
         let id = record.id.value.as_str();
         let Some(agent) = agents.index(id) else { continue };
-        let mut compiler = Compiler {
-            id,
-            host: &mut *host,
-            notes: &mut compiled.notes,
-            tree: Tree::new(&mounts, &own),
-            nets: Nets::default(),
-            names: BTreeMap::new(),
-            rules: Vec::new(),
-            privilege: [0; POWERS],
-            caps: [0; CAPS],
-        };
+        let mut compiler =
+            Compiler::new(id, &mut *host, &mut compiled.notes, Tree::new(&mounts, &own), Vec::new());
         compiler.scope(&record.scope);
-        let image = compiler.finish(&record.scope, record.mode.value == Mode::Enforce);
+        let mut image = compiler.finish(&record.scope, record.mode.value == Mode::Enforce);
+        if record.on_daemon_loss == OnDaemonLoss::Wait {
+            image.policy.flags |= POLICY_HOLD_WAITS;
+        }
         compiled.image.agents.insert(agent, image);
     }
+    for extra in extras {
+        let Some(agent) = agents.index(&extra.agent) else { continue };
+        // Rules of sessions and grants are numbered after the agent's own: an event names them by the agent.
+        let names = compiled.image.agents.get(&agent).map(|image| image.rules.clone()).unwrap_or_default();
+        let tree = Tree::new(&mounts, &own);
+        let mut compiler = Compiler::new(&extra.agent, &mut *host, &mut compiled.notes, tree, names);
+        compiler.prefix.clone_from(&extra.label);
+        compiler.scope(&extra.scope);
+        let mut image = compiler.finish(&extra.scope, true);
+        if let Some(own) = compiled.image.agents.get_mut(&agent) {
+            own.rules = std::mem::take(&mut image.rules);
+        }
+        compiled.image.agents.insert(extra.index, image);
+        if let Some(grant) = &extra.grant {
+            let list = compiled.image.grants.entry(agent).or_default();
+            if list.len() < GRANTS {
+                let (id, session) = (grant.id, grant.session);
+                list.push(GrantEntry { id, session, policy: extra.index, reserved: 0 });
+            } else {
+                compiled.notes.push(format!(
+                    "{}: more than {GRANTS} grants at a time; {} is not in force",
+                    extra.agent, extra.label
+                ));
+            }
+        }
+    }
     compiled
+}
+
+/// A scope beside those of the records: a session's own, which narrows the agent's, or what a grant permits, which
+/// widens it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Extra {
+    /// The agent.
+    pub agent: String,
+    /// Index in the policy tables, from [`super::image::SESSION_INDEX`] or [`super::image::GRANT_INDEX`] on.
+    pub index: u32,
+    /// How its rules are named in events: `session`, `grant 7`.
+    pub label: String,
+    /// What it says.
+    pub scope: Scope,
+    /// Set for a grant.
+    pub grant: Option<GrantOf>,
+}
+
+/// Which grant a scope belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantOf {
+    /// Its number, from 1.
+    pub id: u64,
+    /// The one session that it is for, 0 for all.
+    pub session: u64,
 }
 
 /// The scope of an agent that has no record any more.
@@ -111,7 +159,8 @@ fn nobody() -> AgentImage {
             caps: [allow; CAPS],
             extensions: [0; EXTENSIONS],
             flags: 0,
-            reserved: 0,
+            life: LIFE_ACTIVE,
+            expires: u64::MAX,
         },
         places: BTreeMap::new(),
         nets: BTreeMap::new(),
@@ -214,11 +263,37 @@ struct Compiler<'a> {
     rules: Vec<String>,
     privilege: [u32; POWERS],
     caps: [u32; CAPS],
+    /// What stands before the names of the rules; empty for the agent's own.
+    prefix: String,
+    /// Number of the default.
+    default_rule: u16,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    fn new(
+        id: &'a str,
+        host: &'a mut dyn Places,
+        notes: &'a mut Vec<String>,
+        tree: Tree<'a>,
+        rules: Vec<String>,
+    ) -> Self {
+        Self {
+            id,
+            host,
+            notes,
+            tree,
+            nets: Nets::default(),
+            names: BTreeMap::new(),
+            rules,
+            privilege: [0; POWERS],
+            caps: [0; CAPS],
+            prefix: String::new(),
+            default_rule: RULE_DEFAULT,
+        }
+    }
+
     fn scope(&mut self, scope: &Scope) {
-        self.rules.push("scope.default".to_owned());
+        self.default_rule = self.number("scope.default", "");
         self.add(scope, "", false);
         for name in &scope.base {
             if let Some(set) = base::set(&name.value) {
@@ -253,7 +328,8 @@ impl Compiler<'_> {
     fn number(&mut self, name: &str, set: &str) -> u16 {
         let number = u16::try_from(self.rules.len()).unwrap_or(u16::MAX);
         let rest = name.strip_prefix("scope.").unwrap_or(name);
-        self.rules.push(if set.is_empty() { name.to_owned() } else { format!("base.{set}.{rest}") });
+        let name = if set.is_empty() { name.to_owned() } else { format!("base.{set}.{rest}") };
+        self.rules.push(if self.prefix.is_empty() { name } else { format!("{} {name}", self.prefix) });
         number
     }
 
@@ -393,7 +469,7 @@ impl Compiler<'_> {
     }
 
     fn finish(mut self, scope: &Scope, enforce: bool) -> AgentImage {
-        let default = decision(raw(scope.default), RULE_DEFAULT);
+        let default = decision(raw(scope.default), self.default_rule);
         let or = |value: u32, other: u32| if value == 0 { other } else { value };
         let privilege = self.privilege.map(|found| or(found, default));
         let any_capability = privilege.get(power::CAPABILITY).copied().unwrap_or(default);
@@ -407,7 +483,8 @@ impl Compiler<'_> {
             caps: self.caps.map(|found| or(found, any_capability)),
             extensions: self.extensions(),
             flags: if enforce && scope.declared { POLICY_ENFORCE } else { 0 },
-            reserved: 0,
+            life: LIFE_ACTIVE,
+            expires: u64::MAX,
         };
         if self
             .privilege

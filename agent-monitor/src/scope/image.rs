@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use agent_monitor_ebpf::people::GrantEntry;
 use agent_monitor_ebpf::policy::{AgentPolicy, NetRule, PathRule};
 
 use crate::attribute::mounts::Location;
@@ -12,9 +13,17 @@ use crate::attribute::mounts::Location;
 /// The scopes of all agents, by agent index.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PolicyImage {
-    /// One entry per agent that is registered, and per agent that is gone but may still have processes.
+    /// One entry per agent that is registered, and per agent that is gone but may still have processes; then one per
+    /// session with a scope of its own ([`SESSION_INDEX`]) and per grant ([`GRANT_INDEX`]).
     pub agents: BTreeMap<u32, AgentImage>,
+    /// Grants by agent, in the order they are asked; at most [`agent_monitor_ebpf::people::GRANTS`] each.
+    pub grants: BTreeMap<u32, Vec<GrantEntry>>,
 }
+
+/// Policy indices from here on are sessions': this plus the number of the session's row.
+pub const SESSION_INDEX: u32 = 0x8000_0000;
+/// Policy indices from here on are grants': this plus the number of the grant.
+pub const GRANT_INDEX: u32 = 0xc000_0000;
 
 /// The scope of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]

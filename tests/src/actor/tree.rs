@@ -8,6 +8,8 @@ use std::os::fd::AsRawFd;
 pub(crate) const ACTS: &[Act] = &[
     Act::new("fork", "ACT…", fork),
     Act::new("thread", "ACT…", thread),
+    Act::new("threads", "COUNT ACT…", threads),
+    Act::new("fork-storm", "COUNT", fork_storm),
     Act::new("setsid", "ACT…", setsid),
     Act::new("daemonise", "ACT…", daemonise),
     Act::new("prctl-name", "NAME ACT…", prctl_name),
@@ -33,6 +35,42 @@ fn thread(args: &[String]) -> Outcome {
     let args = args.to_vec();
     let performed = std::thread::spawn(move || then(&args).is_ok()).join();
     Ok(vec![("performed", performed.is_ok_and(|ok| ok).to_string())])
+}
+
+/// Performs the rest in so many threads at the same moment.
+fn threads(args: &[String]) -> Outcome {
+    let count = number(args, 0)?;
+    let rest = after(args, 1).to_vec();
+    let gate = std::sync::Arc::new(std::sync::Barrier::new(count as usize));
+    let started: Vec<_> = (0..count)
+        .map(|_| {
+            let (rest, gate) = (rest.clone(), std::sync::Arc::clone(&gate));
+            std::thread::spawn(move || {
+                gate.wait();
+                then(&rest).is_ok()
+            })
+        })
+        .collect();
+    let performed = started.into_iter().filter_map(|thread| thread.join().ok()).filter(|ok| *ok).count();
+    Ok(vec![("performed", performed.to_string())])
+}
+
+/// Makes so many children one after the other, each of which makes one of its own and ends.
+fn fork_storm(args: &[String]) -> Outcome {
+    let count = number(args, 0)?;
+    for _ in 0..count {
+        match sys::fork()? {
+            Forked::Child => {
+                let inner = sys::fork();
+                if let Ok(Forked::Parent { child }) = inner {
+                    drop(reap(child));
+                }
+                sys::exit_now(0)
+            }
+            Forked::Parent { child } => drop(reap(child)?),
+        }
+    }
+    Ok(vec![("forks", count.to_string())])
 }
 
 fn setsid(args: &[String]) -> Outcome {

@@ -39,9 +39,35 @@ pub fn describe(output: &Output) -> String {
 
 /// `GET path` over the control socket: status and body.
 pub fn get(socket: &Path, path: &str) -> std::io::Result<(u16, String)> {
+    request(socket, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+}
+
+/// `POST path` with a JSON body over the control socket: status and body.
+pub fn post(socket: &Path, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    let length = body.len();
+    request(
+        socket,
+        &format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        ),
+    )
+}
+
+/// The same as another user without any group: the daemon sees the credentials of the thread that connects.
+pub fn post_as(uid: u32, socket: &Path, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    let (socket, path, body) = (socket.to_owned(), path.to_owned(), body.to_owned());
+    let thread = std::thread::spawn(move || {
+        crate::sys::become_user(uid)?;
+        post(&socket, &path, &body)
+    });
+    thread.join().unwrap()
+}
+
+fn request(socket: &Path, text: &str) -> std::io::Result<(u16, String)> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    stream.write_all(text.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer).into_owned();

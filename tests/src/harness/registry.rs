@@ -65,12 +65,22 @@ pub struct Record {
     matches: Vec<Match>,
     enforce: bool,
     degrade: bool,
+    on_daemon_loss: String,
+    approver: Option<String>,
     scope: String,
 }
 
 impl Record {
     pub fn new(id: &str) -> Self {
-        Self { id: id.to_owned(), matches: Vec::new(), enforce: false, degrade: false, scope: String::new() }
+        Self {
+            id: id.to_owned(),
+            matches: Vec::new(),
+            enforce: false,
+            degrade: false,
+            on_daemon_loss: "deny".to_owned(),
+            approver: None,
+            scope: String::new(),
+        }
     }
 
     pub fn on(mut self, rule: Match) -> Self {
@@ -90,6 +100,18 @@ impl Record {
         self
     }
 
+    /// Who may approve what is held.
+    pub fn approver(mut self, who: &str) -> Self {
+        self.approver = Some(who.to_owned());
+        self
+    }
+
+    /// What becomes of held actions when the daemon is gone: `deny` or `wait`.
+    pub fn on_daemon_loss(mut self, what: &str) -> Self {
+        what.clone_into(&mut self.on_daemon_loss);
+        self
+    }
+
     pub fn enforce(mut self) -> Self {
         self.enforce = true;
         self
@@ -105,6 +127,12 @@ impl Record {
         // What is tested at level partial too must not be refused there.
         if self.degrade || self.enforce {
             text.push_str("degrade = \"allow\"\n");
+        }
+        if let Some(who) = &self.approver {
+            writeln!(text, "approvers = [{}]", quote(who)).unwrap();
+        }
+        if self.on_daemon_loss != "deny" {
+            writeln!(text, "on_daemon_loss = {}", quote(&self.on_daemon_loss)).unwrap();
         }
         for rule in &self.matches {
             write!(text, "\n[[match]]\n{}\n", rule.lines.join("\n")).unwrap();

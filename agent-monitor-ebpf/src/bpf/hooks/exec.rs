@@ -1,7 +1,7 @@
 //! exec: the script of a shebang program, recognition before the new image's first instruction, and the exec record.
 
 use agent_monitor_ebpf::{
-    HEADER_LEN, Header, Kind, Source,
+    HEADER_LEN, Header, Kind, Source, Verdict,
     bind::{AS_EXE, AS_SCRIPT, CgroupEntry},
     config::{RUN_ARGV_RULES, RUN_CGROUP_RULES, RUN_PATH_RULES, RUN_USER_RULES, Runtime, UNATTRIBUTED_EXEC},
     event::{
@@ -11,26 +11,30 @@ use agent_monitor_ebpf::{
     header::{FLAG_ARGS_CHUNKED, FLAG_ARGS_FAILED, FLAG_ARGS_LOST, FLAG_ARGS_TRUNCATED},
     loss::LossReason,
     path::{HashKey, TEXT_MAX},
-    policy::{ask, stricter},
+    people::LIFE_ACTIVE,
+    policy::{POLICY_ENFORCE, RULE_DECIDED, ask, decision, stricter},
     task::TAG_LAUNCH,
 };
 use aya_ebpf::{
     bindings::task_struct,
-    helpers::generated::{bpf_loop, bpf_probe_read_kernel_str, bpf_probe_read_user},
+    helpers::generated::{bpf_loop, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_send_signal},
     macros::{btf_tracepoint, lsm},
     programs::{BtfTracePointContext, LsmContext},
 };
 
-use super::file::{acting, hash_key};
+use super::{
+    argv::attempted,
+    file::{acting, hash_key},
+};
 use crate::bpf::{
-    emit::{begin, body, lose, send_checked, send_urgent, wake_flags, zero},
+    emit::{begin, body, lose, send_checked, wake_flags, zero},
     globals as g,
-    judge::{EACCES, conclude, place},
+    judge::{SIGKILL, hold, place, refusal},
     maps::{EVENTS, PROCS},
     read::{Ptr, current, dentry_id, field, ids, leader_start, now, pointer, uid_gid},
     recognise::{Facts, Place, by_cgroup, by_place, by_text, by_user, cgroup_entry, condition_bits},
     scratch::{SCRIPT_STASH, Scratch, tail_at},
-    tag::{Actor, clear_tag, copy_tag, note_ids, runtime, scratch_of, set_tag, tag_of, telling},
+    tag::{Actor, clear_tag, copy_tag, note_ids, policy_of, runtime, scratch_of, set_tag, tag_of, telling},
     walk::{fold, kernel_text, text_hash_at, walk},
 };
 
@@ -72,20 +76,30 @@ fn judge_exec(bprm: Ptr) -> i32 {
     let (filename, end) = kernel_text(actor.scratch, walked.end, pointer(bprm, &g::O_BPRM_FILENAME));
     // SAFETY: as above.
     unsafe { (*b).filename = filename };
-    let refused = conclude(&actor);
+    if first {
+        // SAFETY: as above.
+        unsafe {
+            (*actor.scratch).exec_tickets = [0; 2];
+            (*actor.scratch).args_hash = 0;
+            (*actor.scratch).exec_passed = 0;
+        }
+    }
+    let end = attempted(&actor, end);
+    let refused = refusal(&actor, end);
     // SAFETY: as above.
     unsafe {
         let s = actor.scratch;
+        if (*s).by_people != 0 {
+            // What people let pass does not count against the files that follow.
+            (*s).exec_decision = decision(Verdict::Allow, RULE_DECIDED);
+            (*s).exec_passed = ino;
+        }
         (*s).exec_verdict = u32::from((*s).rec.head.verdict);
         (*s).exec_rule = (*s).rec.head.rule;
         (*s).exec_flags = u32::from((*s).rec.head.flags);
     }
     // In mode `observe` the exec goes ahead and its own record says what was decided.
-    if refused {
-        send_urgent(&actor, end);
-        return -EACCES;
-    }
-    0
+    refused
 }
 
 /// Does nothing: the daemon loads it to learn whether this kernel takes LSM programs.
@@ -158,6 +172,9 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
     }
     // SAFETY: checked for null.
     unsafe { (*scratch).tells = u32::from(telling(runtime)) };
+    if agent != 0 {
+        hold::exec_done(scratch, agent, ids().0, leader_start(task));
+    }
     let actor = Actor { task, scratch, policy: None, generation: 0 };
     if blind {
         plain(&actor, runtime, cgroup_entry(runtime), uid_gid().0);
@@ -205,11 +222,24 @@ fn bind(actor: &Actor) {
             lose(found, Kind::Exec as u16, LossReason::TagFailed);
             return;
         }
+        refuse_ended(found);
         (*s).entry.start = leader_start(actor.task);
         let tgid = ids().0;
         if PROCS.insert(&tgid, &(*s).entry, 0).is_err() {
             lose(found, Kind::Exec as u16, LossReason::ProcsFull);
         }
+    }
+}
+
+/// Nothing new starts under an identity that is suspended, retired or over: it ends before its first instruction.
+#[inline(always)]
+fn refuse_ended(agent: u32) {
+    let Some(runtime) = runtime() else { return };
+    let Some(policy) = policy_of(agent, runtime.generation) else { return };
+    let over = policy.flags & POLICY_ENFORCE != 0 && now() >= policy.expires;
+    if policy.life != LIFE_ACTIVE || over {
+        // SAFETY: no pointers. It cannot fail for the running task.
+        unsafe { bpf_send_signal(SIGKILL) };
     }
 }
 

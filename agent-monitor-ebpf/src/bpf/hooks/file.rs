@@ -8,6 +8,7 @@ use agent_monitor_ebpf::{
         FILE_CREATED, FILE_RECEIVED, FileBody, file_op,
     },
     path::HashKey,
+    people::{executes, opens},
     policy::ask,
 };
 use aya_ebpf::{
@@ -17,7 +18,7 @@ use aya_ebpf::{
 use crate::bpf::{
     emit::{begin, body, send},
     globals as g,
-    judge::{place, settle, settle_late, settle_quietly},
+    judge::{also_held, place, place_late, settle, settle_late, settle_quietly},
     read::{Ptr, dentry_id, field, pointer, value},
     tag::{Actor, runtime},
     walk::{Walked, kernel_text, walk},
@@ -41,6 +42,7 @@ const FMODE_EXEC: u32 = 0x20;
 /// `FMODE_CREATED`, include/linux/fs.h, since 4.19.
 const FMODE_CREATED: u32 = 0x10_0000;
 const O_APPEND: u32 = 0o2000;
+const O_TRUNC: u32 = 0o1000;
 const O_PATH: u32 = 0o10_000_000;
 const PROT_EXEC: u64 = 4;
 /// `VM_EXEC`, include/linux/mm.h.
@@ -79,10 +81,15 @@ fn nested(task: *mut task_struct) -> bool {
     if pointer(t, &g::O_TASK_CRED) == pointer(t, &g::O_TASK_REAL_CRED) {
         return false;
     }
-    // SAFETY: the running task; the helper gives its saved registers.
-    let regs = unsafe { bpf_task_pt_regs(task) } as Ptr;
     let worker = field::<u32>(t, &g::O_TASK_FLAGS) & PF_IO_WORKER != 0;
-    !worker && field::<u64>(regs, &g::O_REGS_ORIG_AX) != IO_URING_ENTER
+    !worker && syscall(task) != IO_URING_ENTER
+}
+
+/// Number of the running system call.
+#[inline(always)]
+fn syscall(task: *mut task_struct) -> u64 {
+    // SAFETY: the running task; the helper gives its saved registers.
+    field(unsafe { bpf_task_pt_regs(task) } as Ptr, &g::O_REGS_ORIG_AX)
 }
 
 /// Writes the first path of a file record; the walk.
@@ -235,9 +242,11 @@ pub(crate) fn tell_open(actor: &Actor, file: Ptr, source: Source) {
 pub(crate) fn tell_opened(actor: &Actor, file: Ptr, source: Source) {
     begin(actor, Kind::FileOpen, source);
     let mode: u32 = field(file, &g::O_FILE_MODE);
-    let end = judged_path(actor, pointer(file, &g::O_FILE_DENTRY), asked_of(mode));
+    let dentry = pointer(file, &g::O_FILE_DENTRY);
+    let walked = walk_first(actor, dentry);
+    place_late(actor, dentry, &walked, asked_of(mode));
     describe_open(actor, file);
-    settle_late(actor, end);
+    settle_late(actor, walked.end);
 }
 
 /// What an open file of this mode may do. In one register, so that the verifier follows one path.
@@ -262,8 +271,22 @@ fn file_open(ctx: LsmContext) -> i32 {
         return 0;
     }
     let mode: u32 = field(file, &g::O_FILE_MODE);
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe {
+        let s = actor.scratch;
+        (*s).covered = u32::from(mode & FMODE_CREATED != 0) & (*s).create_passed;
+        (*s).create_passed = 0;
+    }
     let end = fill_open(&actor, file, asked_of(mode));
-    settle(&actor, end)
+    let refused = settle(&actor, end);
+    // SAFETY: as above.
+    unsafe {
+        let s = actor.scratch;
+        let truncates = refused == 0 && (*s).by_people != 0 && flags & O_TRUNC != 0;
+        let ino = dentry_id(pointer(file, &g::O_FILE_DENTRY)).1;
+        (*s).open_passed = if truncates { ino } else { 0 };
+    }
+    refused
 }
 
 /// `file_receive(file)`: fs/file.c, a descriptor that another process sends or that is taken from it. Told when refused:
@@ -310,10 +333,29 @@ fn ioctl(file: Ptr, cmd: u32) -> i32 {
     settle(&actor, end)
 }
 
-/// `inode_create(dir, dentry, mode)`: fs/namei.c.
+/// `inode_create(dir, dentry, mode)`: fs/namei.c. Where an `open` creates, a person who must be asked about the writing is
+/// asked now: afterwards the file would be there, and the call run again would be another one.
 #[lsm(hook = "inode_create")]
 fn inode_create(ctx: LsmContext) -> i32 {
-    act(Kind::FileCreate, ctx.arg(1), file_op::REGULAR, ACCESS_CREATE, ask::CREATE)
+    let actor = acting!(Kind::FileCreate);
+    if nested(actor.task) {
+        return 0;
+    }
+    begin(&actor, Kind::FileCreate, Source::Lsm);
+    let end = judged_path(&actor, ctx.arg(1), ask::CREATE);
+    if opens(syscall(actor.task)) {
+        also_held(&actor, ask::WRITE);
+    }
+    let b: *mut FileBody = body(actor.scratch);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe {
+        (*b).op = file_op::REGULAR;
+        (*b).access = ACCESS_CREATE;
+    }
+    let refused = settle(&actor, end);
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe { (*actor.scratch).create_passed = u32::from(refused == 0 && (*actor.scratch).by_people != 0) };
+    refused
 }
 
 /// `inode_mkdir(dir, dentry, mode)`: fs/namei.c.
@@ -416,6 +458,15 @@ fn setattr(dentry: Ptr, attr: Ptr) -> i32 {
     if nested(actor.task) {
         return 0;
     }
+    if valid & ATTR_SIZE != 0 && opens(syscall(actor.task)) {
+        // Part of an open that people let pass.
+        // SAFETY: scratch was checked for null when the actor was made.
+        unsafe {
+            let s = actor.scratch;
+            (*s).covered = u32::from((*s).open_passed != 0 && (*s).open_passed == dentry_id(dentry).1);
+            (*s).open_passed = 0;
+        }
+    }
     begin(&actor, kind, Source::Lsm);
     let end = judged_path(&actor, dentry, ask::WRITE);
     let b: *mut FileBody = body(actor.scratch);
@@ -475,6 +526,15 @@ fn mmap_file(ctx: LsmContext) -> i32 {
     let actor = acting!(Kind::FileMmapExec);
     if nested(actor.task) {
         return 0;
+    }
+    if executes(syscall(actor.task)) {
+        // The kernel maps the program that people let run.
+        // SAFETY: scratch was checked for null when the actor was made.
+        unsafe {
+            let passed = (*actor.scratch).exec_passed;
+            let ino = dentry_id(pointer(file, &g::O_FILE_DENTRY)).1;
+            (*actor.scratch).covered = u32::from(passed != 0 && passed == ino);
+        }
     }
     map_exec(&actor, file)
 }

@@ -5,6 +5,7 @@ use agent_monitor_ebpf::{
     Kind, Source,
     event::{PrivBody, priv_op},
     loss::LossReason,
+    people::{ERESTARTNOINTR, LIFE_ACTIVE},
     policy::power,
     task::BoundBy,
 };
@@ -14,14 +15,14 @@ use aya_ebpf::{
 
 use super::{
     file::acting,
-    privilege::{gained, is_daemon, refuse_numbers, start, target},
+    privilege::{is_daemon, refuse_numbers, start, target},
 };
 use crate::bpf::{
     emit::lose,
     globals as g,
     judge::{self, settle_quietly},
     read::{Ptr, current, field, ids, pointer},
-    tag::{set_tag, tag_of},
+    tag::{policy_of, runtime, set_tag, tag_of},
 };
 
 /// `CLONE_NEW*` of all namespaces but the user namespace, include/uapi/linux/sched.h.
@@ -29,6 +30,7 @@ const CLONE_NAMESPACES: u64 =
     0x80 | 0x2_0000 | 0x200_0000 | 0x400_0000 | 0x800_0000 | 0x2000_0000 | 0x4000_0000;
 const CAP_SYS_ADMIN: u32 = 21;
 const ENOMEM: i32 = 12;
+const EAGAIN: i32 = 11;
 
 /// `task_alloc(task, clone_flags)`: kernel/fork.c `copy_process`. The child gets its binding here, where failing means
 /// that there is no child.
@@ -43,6 +45,10 @@ fn task_alloc(ctx: LsmContext) -> i32 {
     }
     // SAFETY: checked for null.
     let mut tag = unsafe { *slot };
+    if suspended(tag.agent) {
+        // As `copy_process` itself does for a pending signal: the call is run again when the parent goes on.
+        return if judge::hold::stop_fork() { -ERESTARTNOINTR } else { -EAGAIN };
+    }
     tag.bound_by = BoundBy::Inherited as u8;
     if !set_tag(child, &tag) {
         lose(tag.agent, Kind::Fork as u16, LossReason::TagFailed);
@@ -57,6 +63,14 @@ fn task_alloc(ctx: LsmContext) -> i32 {
         [flags & CLONE_NAMESPACES, 0, 0, 0],
         power::NAMESPACE,
     )
+}
+
+/// Whether an agent may start nothing: it is suspended or has ended.
+#[inline(always)]
+fn suspended(agent: u32) -> bool {
+    runtime()
+        .and_then(|runtime| policy_of(agent, runtime.generation))
+        .is_some_and(|policy| policy.life != LIFE_ACTIVE)
 }
 
 /// `userns_create(cred)`: kernel/user_namespace.c, since 6.1.
@@ -115,7 +129,7 @@ fn bprm_creds(ctx: LsmContext) -> i32 {
     if uid != old_uid || gid != old_gid {
         judge::power(&actor, power::SETUID);
     }
-    gained(&actor, more);
+    judge::gained(&actor, more);
     settle_quietly(&actor, 0)
 }
 

@@ -10,7 +10,7 @@ use agent_monitor_ebpf::{
     event::{NET_FASTOPEN, NetBody, Piece, priv_op},
     fields::ABSENT,
     loss::LossReason,
-    policy::{NET_BIND, NET_CONNECT, NET_LISTEN, POLICY_VSOCK, PlaceKey, SPACE_VSOCK, ask, power, slot},
+    policy::{NET_BIND, NET_CONNECT, NET_LISTEN, ask, power},
     task::TaskTag,
 };
 use aya_ebpf::{helpers::generated::bpf_sk_storage_get, macros::lsm, programs::LsmContext};
@@ -19,10 +19,10 @@ use self::unix::{unix_name, unix_text};
 use super::file::acting;
 use super::privilege::start;
 use crate::bpf::{
-    emit::{begin, body, lose, send, send_urgent},
+    emit::{begin, body, lose, send},
     globals as g,
     judge::{self, settle},
-    maps::{FLOWS, Flow, PLACES},
+    maps::{FLOWS, Flow},
     read::{Ptr, cgroup_id, field, ids, leader_start, now, pointer, uid_gid, value},
     tag::{Actor, actor},
 };
@@ -210,9 +210,9 @@ fn socket_connect(ctx: LsmContext) -> i32 {
     }
     let peer = inet_peer(address, family);
     fill_inet(&actor, Kind::NetConnect, sk, family, peer, NET_CONNECT, 0);
-    if judge::conclude(&actor) {
-        send_urgent(&actor, 0);
-        return -judge::EACCES;
+    let refused = judge::refusal(&actor, 0);
+    if refused != 0 {
+        return refused;
     }
     let flow = flow_of(sk, &actor);
     if !flow.is_null() {
@@ -234,7 +234,6 @@ fn socket_connect(ctx: LsmContext) -> i32 {
 /// unknown.
 #[inline(always)]
 fn other_peer(actor: &Actor, family: u16, address: Ptr) {
-    let Some(policy) = actor.policy else { return };
     if family == AF_NETLINK {
         return;
     }
@@ -242,30 +241,8 @@ fn other_peer(actor: &Actor, family: u16, address: Ptr) {
         judge::unknown(actor);
         return;
     }
-    let mut found = 0;
-    if policy.flags & POLICY_VSOCK != 0 {
-        // `struct sockaddr_vm`, include/uapi/linux/vm_sockets.h: port at 4, cid at 8.
-        let (port, cid): (u32, u32) = (value(address.wrapping_add(4)), value(address.wrapping_add(8)));
-        let any = PlaceKey {
-            hash: u64::from(cid) << 32 | u64::from(u32::MAX),
-            agent: actor.agent(),
-            dev: 0,
-            generation: actor.generation,
-            space: SPACE_VSOCK,
-        };
-        let one = PlaceKey { hash: u64::from(cid) << 32 | u64::from(port), ..any };
-        if let Some(rule) = PLACES.get_ptr(&one) {
-            // SAFETY: a map value.
-            found = unsafe { (*rule).slots[slot::UNIX_CONNECT] };
-        }
-        if found == 0
-            && let Some(rule) = PLACES.get_ptr(&any)
-        {
-            // SAFETY: as above.
-            found = unsafe { (*rule).slots[slot::UNIX_CONNECT] };
-        }
-    }
-    judge::note(actor, if found == 0 { policy.net } else { found });
+    // `struct sockaddr_vm`, include/uapi/linux/vm_sockets.h: port at 4, cid at 8.
+    judge::vsock(actor, value(address.wrapping_add(8)), value(address.wrapping_add(4)));
 }
 
 /// Remembers the peer last told of; true when it is another one.
@@ -328,9 +305,9 @@ fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let fast = field::<u32>(msg, &g::O_MSG_FLAGS) & MSG_FASTOPEN != 0;
     let how = if fast { NET_FASTOPEN } else { 0 };
     fill_inet(&actor, Kind::NetSend, sk, family, peer, NET_CONNECT, how);
-    if judge::conclude(&actor) {
-        send_urgent(&actor, 0);
-        return -judge::EACCES;
+    let refused = judge::refusal(&actor, 0);
+    if refused != 0 {
+        return refused;
     }
     let flow = flow_of(sk, &actor);
     if !flow.is_null() && !note_peer(flow, family, &peer) {

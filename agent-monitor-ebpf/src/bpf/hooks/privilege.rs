@@ -4,12 +4,12 @@ use agent_monitor_ebpf::{
     Kind, Source,
     event::{PIECE_TRUNCATED, Piece, PrivBody, priv_op},
     loss::LossReason,
-    policy::{CAPS, POLICY_MAY_BPF, power, stricter},
+    policy::{POLICY_MAY_BPF, power},
     task::TaskTag,
 };
 use aya_ebpf::{
     bindings::task_struct,
-    helpers::generated::{bpf_loop, bpf_probe_read_kernel_str, bpf_task_pt_regs},
+    helpers::generated::{bpf_probe_read_kernel_str, bpf_task_pt_regs},
     macros::{lsm, tracepoint},
     programs::{LsmContext, TracePointContext},
 };
@@ -22,7 +22,7 @@ use crate::bpf::{
     read::{Ptr, current, field, ids, leader_start, now, pointer, value},
     recognise::by_user,
     scratch::tail_at,
-    tag::{Actor, actor, enter_proc, note_ids, policy_of, runtime, set_tag, tag_of, telling},
+    tag::{Actor, actor, enter_proc, note_ids, runtime, set_tag, tag_of, telling},
     walk::walk,
 };
 
@@ -186,45 +186,8 @@ fn capset(ctx: LsmContext) -> i32 {
     let b = start(&actor, Kind::PrivCapability, priv_op::CAPSET, Source::Lsm);
     // SAFETY: the body belongs to the record under construction.
     unsafe { (*b).args = args };
-    gained(&actor, (args[2] & !args[0]) | (args[3] & !args[1]));
+    judge::gained(&actor, (args[2] & !args[0]) | (args[3] & !args[1]));
     settle(&actor, 0)
-}
-
-/// What the steps over capabilities carry.
-#[repr(C)]
-struct Gained {
-    caps: u64,
-    worst: u32,
-    agent: u32,
-    generation: u32,
-    reserved: u32,
-}
-
-unsafe extern "C" fn gained_step(i: u64, gained: *mut Gained) -> i64 {
-    // SAFETY: the context is on the caller's stack.
-    let c = unsafe { &mut *gained };
-    let at = i as usize;
-    if at < CAPS
-        && c.caps >> (i & 63) & 1 != 0
-        && let Some(policy) = policy_of(c.agent, c.generation)
-    {
-        c.worst = stricter(c.worst, policy.caps[at]);
-    }
-    0
-}
-
-/// Judges capabilities that the act would add.
-#[inline(always)]
-pub(super) fn gained(actor: &Actor, caps: u64) {
-    if actor.policy.is_none() || caps == 0 {
-        return;
-    }
-    let mut c = Gained { caps, worst: 0, agent: actor.agent(), generation: actor.generation, reserved: 0 };
-    // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
-    unsafe {
-        bpf_loop(CAPS as u32, gained_step as *const () as *mut _, (&raw mut c).cast(), 0);
-    }
-    judge::note(actor, c.worst);
 }
 
 /// Whether a process is the daemon.

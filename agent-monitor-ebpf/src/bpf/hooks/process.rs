@@ -161,5 +161,6 @@ pub(crate) fn foreign_head(task: *mut task_struct, tag: &TaskTag, kind: Kind, cg
         errno: 0,
         euid: field(cred, &g::O_CRED_EUID),
         rule: 0,
+        digest: 0,
     }
 }

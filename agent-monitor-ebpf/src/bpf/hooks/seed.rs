@@ -7,7 +7,7 @@ use crate::bpf::{
     globals as g,
     maps::BACKFILL,
     read::{field, leader_start, pointer},
-    tag::{enter_proc, note_ids, set_tag, tag_of},
+    tag::{enter_proc, held_of, note_ids, set_tag, tag_of},
 };
 
 /// `struct bpf_iter__task`, kernel/bpf/task_iter.c.
@@ -45,6 +45,7 @@ extern "C" fn seed_tasks(ctx: *mut IterTask) -> i32 {
     let line = TaskLine {
         start,
         parent_start: leader_start(parent.cast()),
+        held: held_of(task),
         tag: if slot.is_null() {
             TaskTag::NONE
         } else {

@@ -35,7 +35,7 @@ pub(crate) fn book(text: &str) -> ImageBook {
     let mut agents = Agents::default();
     agents.register([(record.id.value.as_str(), Mode::Enforce)]);
     let mounts = MountTable::parse(MOUNTS);
-    let compiled = compile(&[record], &agents, &mut Plain(&mounts), &Protected::default());
+    let compiled = compile(&[record], &[], &agents, &mut Plain(&mounts), &Protected::default());
     let image = compiled.image.agents.into_values().next().unwrap();
     ImageBook::new(image, mounts)
 }

@@ -138,7 +138,7 @@ fn compiled(scope: &Scope, mounts: &MountTable) -> ImageBook {
     record.scope = scope.clone();
     let mut agents = Agents::default();
     agents.register([(record.id.value.as_str(), crate::model::Mode::Enforce)]);
-    let compiled = compile(&[record], &agents, &mut Host { mounts, links: &[] }, &Protected::default());
+    let compiled = compile(&[record], &[], &agents, &mut Host { mounts, links: &[] }, &Protected::default());
     ImageBook::new(compiled.image.agents.into_values().next().unwrap(), mounts.clone())
 }
 

@@ -54,7 +54,7 @@ fn with(text: &str, links: &[(&str, &str)], own: &Protected) -> (ImageBook, Vec<
     let mut agents = Agents::default();
     agents.register([(record.id.value.as_str(), crate::model::Mode::Enforce)]);
     let mounts = MountTable::parse(MOUNTS);
-    let compiled = compile(&[record], &agents, &mut Host { mounts: &mounts, links }, own);
+    let compiled = compile(&[record], &[], &agents, &mut Host { mounts: &mounts, links }, own);
     let image = compiled.image.agents.into_values().next().unwrap();
     (ImageBook::new(image, mounts), compiled.notes)
 }
@@ -105,7 +105,7 @@ fn a_mount_of_a_directory_takes_no_rules_from_around_that_directory() {
     let record = parsed.record.unwrap();
     agents.register([(record.id.value.as_str(), crate::model::Mode::Enforce)]);
     let host = &mut Host { mounts: &mounts, links: &[] };
-    let compiled = compile(&[record], &agents, host, &Protected::default());
+    let compiled = compile(&[record], &[], &agents, host, &Protected::default());
     let mut book = ImageBook::new(compiled.image.agents.into_values().next().unwrap(), mounts);
     assert_eq!(rule(&mut book, "/pool/x", ask::READ), "scope.file[0]");
     assert_eq!(rule(&mut book, "/home/joe", ask::READ), "scope.default");
@@ -234,7 +234,7 @@ fn an_agent_without_a_record_is_free() {
     agents.register([]);
     let mounts = MountTable::parse(MOUNTS);
     let host = &mut Host { mounts: &mounts, links: &[] };
-    let image = compile(&[], &agents, host, &Protected::default()).image;
+    let image = compile(&[], &[], &agents, host, &Protected::default()).image;
     let scope = image.agents.get(&agents.index("gone").unwrap()).unwrap();
     assert_eq!(scope.policy.flags & POLICY_ENFORCE, 0);
     assert!(agent_monitor_ebpf::policy::permits(scope.policy.unknown));
@@ -250,6 +250,7 @@ fn the_same_record_gives_the_same_image() {
     let once = || {
         compile(
             std::slice::from_ref(&record),
+            &[],
             &agents,
             &mut Host { mounts: &mounts, links: &[] },
             &Protected::default(),

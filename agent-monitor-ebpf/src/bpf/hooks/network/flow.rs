@@ -42,6 +42,7 @@ fn flow_head(flow: &Flow, source: Source) -> Header {
         errno: 0,
         euid: flow.euid,
         rule: 0,
+        digest: 0,
     }
 }
 

@@ -1,11 +1,12 @@
 //! Internet sockets at level partial: cgroup hooks of the root cgroup. They run in the acting task and see `io_uring` too.
 
 use agent_monitor_ebpf::{
-    Header, Kind, Source,
+    Header, Kind, Source, Verdict,
     config::{RUN_POLICY, Runtime, UNATTRIBUTED_ALL},
     event::NetBody,
     loss::LossReason,
-    policy::{NET_BIND, NET_CONNECT},
+    people::LIFE_ACTIVE,
+    policy::{NET_BIND, NET_CONNECT, POLICY_ENFORCE, RULE_ENDED, RULE_MISSING, decision, holds, stricter},
     task::TaskTag,
 };
 use aya_ebpf::{
@@ -17,8 +18,8 @@ use super::{NO_BODY, Peer, note_peer, own, put4};
 use crate::bpf::{
     emit::{lose, send_small},
     globals as g,
-    judge::{inet_decision, missing, stamp},
-    maps::{FLOWS, Flow, PROCS},
+    judge::{hold::asked, inet_decision, missing, stamp},
+    maps::{FLOWS, Flow, PROCS, SESSIONS},
     read::{cgroup_id, current, field, ids, leader_start, now, pointer, uid_gid},
     tag::{policy_of, runtime, telling},
 };
@@ -53,6 +54,7 @@ fn cgroup_head(kind: Kind, tgid: u32, tid: u32, tag: &TaskTag) -> Header {
         errno: 0,
         euid: field(cred, &g::O_CRED_EUID),
         rule: 0,
+        digest: 0,
     }
 }
 
@@ -147,8 +149,27 @@ fn refused(runtime: &Runtime, head: &mut Header, b: &NetBody, v6: bool) -> bool 
     };
     let (addr, port, action) =
         if bind { (&b.local, b.local_port, NET_BIND) } else { (&b.remote, b.remote_port, NET_CONNECT) };
-    let found = inet_decision(policy, head.agent, runtime.generation, v6, addr, port, b.protocol, action);
-    stamp(head, policy, runtime.generation, found, EPERM)
+    let generation = runtime.generation;
+    let mut found = inet_decision(policy, head.agent, generation, v6, addr, port, b.protocol, action);
+    let mut over = policy.life != LIFE_ACTIVE;
+    if head.session != 0 {
+        let entry = SESSIONS.get_ptr(&head.session);
+        // SAFETY: a map value.
+        let (own, ended) = entry
+            .map_or((0, true), |e| unsafe { ((*e).policy, (*e).ended != 0 || (*e).expires <= head.ktime) });
+        over |= ended && policy.flags & POLICY_ENFORCE != 0;
+        if own != 0 {
+            let narrow = policy_of(own, generation).map_or(decision(Verdict::Deny, RULE_MISSING), |policy| {
+                inet_decision(policy, own, generation, v6, addr, port, b.protocol, action)
+            });
+            found = stricter(found, narrow);
+        }
+    }
+    if over || (head.ktime >= policy.expires && policy.flags & POLICY_ENFORCE != 0) {
+        found = stricter(decision(Verdict::Deny, RULE_ENDED), found);
+    }
+    let refused = stamp(head, policy, generation, found, EPERM);
+    if refused && holds(found) { !asked(head, b) } else { refused }
 }
 
 /// `cgroup/connect4`.

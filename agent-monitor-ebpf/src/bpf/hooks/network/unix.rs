@@ -13,7 +13,7 @@ use super::{
     describe, flow_of, sock_of,
 };
 use crate::bpf::{
-    emit::{begin, body, send, send_urgent},
+    emit::{begin, body, send},
     globals as g,
     judge::{self, settle},
     read::{Ptr, field, pointer, value},
@@ -133,9 +133,9 @@ fn unix_may_send(ctx: LsmContext) -> i32 {
     let sk = sock_of(socket);
     let peer_sk = pointer(other, &g::O_SOCKET_SK);
     let end = act_unix(&actor, Kind::NetSend, peer_sk);
-    if judge::conclude(&actor) {
-        send_urgent(&actor, end);
-        return -judge::EACCES;
+    let refused = judge::refusal(&actor, end);
+    if refused != 0 {
+        return refused;
     }
     let flow = flow_of(sk, &actor);
     if !flow.is_null() {

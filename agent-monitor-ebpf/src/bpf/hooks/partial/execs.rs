@@ -12,7 +12,7 @@ use crate::bpf::{
     emit::begin,
     globals as g,
     hooks::file::hash_key,
-    judge::{SIGKILL, enforced, place},
+    judge::{SIGKILL, enforced, place_late},
     read::{Ptr, pointer},
     tag::actor,
     walk::walk,
@@ -27,7 +27,7 @@ fn partial_exec(ctx: BtfTracePointContext) -> i32 {
     begin(&actor, Kind::Exec, Source::TpBtf);
     let dentry = pointer(pointer(bprm, &g::O_BPRM_FILE), &g::O_FILE_DENTRY);
     let walked = walk(actor.scratch, hash_key(), dentry, 0);
-    place(&actor, dentry, &walked, 0, ask::EXEC, false);
+    place_late(&actor, dentry, &walked, ask::EXEC);
     // SAFETY: scratch was checked for null when the actor was made.
     let found = unsafe { (&raw const (*actor.scratch).decision).read_volatile() };
     let stops = kills(found) && enforced(policy, found);

@@ -1,0 +1,285 @@
+//! One question, asked of every scope that counts: the agent's own, then the session's, which can only narrow it, then
+//! the agent's grants, any of which can widen it.
+
+use agent_monitor_ebpf::{
+    Verdict,
+    decide::decide_net,
+    people::{GRANTS, GrantEntry},
+    policy::{
+        AgentKey, AgentPolicy, CAPS, NET_PREFIX, NetKey, POLICY_VSOCK, POWERS, PlaceKey, RULE_MISSING,
+        RULE_SELF, SLOTS, SPACE_ABSTRACT, SPACE_VSOCK, decision, permits, rule_of, slot, stricter,
+    },
+};
+use aya_ebpf::{helpers::generated::bpf_loop, maps::lpm_trie::Key};
+
+use super::{note, place};
+use crate::bpf::{
+    maps::{GRANT_LIVES, GRANTED, NETS, PLACES},
+    read::now,
+    scratch::{Scratch, opaque},
+    tag::{Actor, policy_of, runtime},
+};
+
+/// Kinds of questions; each has its fields in [`crate::bpf::scratch::Question`].
+pub(super) const PLACE: u32 = 1;
+/// A peer or own address.
+pub(super) const INET: u32 = 2;
+/// An abstract UNIX name.
+pub(super) const ABSTRACT: u32 = 3;
+/// A vsock peer.
+pub(super) const VSOCK: u32 = 4;
+/// A power.
+pub(super) const POWER: u32 = 5;
+/// Capabilities that are gained.
+pub(super) const GAINED: u32 = 6;
+/// Something that cannot be judged. No grant permits it.
+pub(super) const UNKNOWN: u32 = 7;
+
+/// The word of the scope of one index.
+#[inline(always)]
+fn answer<const KIND: u32>(scratch: *mut Scratch, policy: *const AgentPolicy, agent: u32) -> u32 {
+    // SAFETY: the caller checked it for null; entries are never changed while their generation is in force.
+    let policy = unsafe { &*policy };
+    match KIND {
+        PLACE => place::answer(scratch, policy, agent),
+        INET => inet(scratch, policy, agent),
+        ABSTRACT => abstract_name(scratch, policy, agent),
+        VSOCK => vsock(scratch, policy, agent),
+        POWER => power(scratch, policy),
+        GAINED => gained(scratch, agent),
+        _ => policy.unknown,
+    }
+}
+
+#[inline(always)]
+fn generation() -> u32 {
+    runtime().map_or(0, |runtime| runtime.generation)
+}
+
+/// The decision about an internet address, IPv4 as `::ffff:a.b.c.d`.
+#[inline(always)]
+pub(super) fn address(
+    policy: &AgentPolicy,
+    agent: u32,
+    generation: u32,
+    addr: [u8; 16],
+    port: u16,
+    protocol: u16,
+    action: u8,
+) -> u32 {
+    let key = Key::new(NET_PREFIX + 128, NetKey { agent, generation, addr });
+    // Multipath TCP (262) is TCP to every rule.
+    let protocol = if protocol == 262 { 6 } else { protocol as u8 };
+    let mut found = 0;
+    if let Some(set) = NETS.get(&key) {
+        found = decide_net(set, action, protocol, port);
+    }
+    if found == 0 { policy.net } else { found }
+}
+
+#[inline(always)]
+fn inet(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) -> u32 {
+    // SAFETY: a map value.
+    let (addr, port, protocol, action) = unsafe {
+        let q = &(*scratch).question;
+        (q.addr, q.port, q.protocol, q.action as u8)
+    };
+    address(policy, agent, generation(), addr, port, protocol, action)
+}
+
+#[inline(always)]
+fn abstract_name(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) -> u32 {
+    // SAFETY: a map value.
+    let (hash, asked) = unsafe { ((*scratch).question.hash, (*scratch).question.asked) };
+    let key = PlaceKey { hash, agent, dev: 0, generation: generation(), space: SPACE_ABSTRACT };
+    let mut worst = 0;
+    let mut slot = slot::UNIX_CONNECT;
+    while slot < SLOTS {
+        if asked >> slot & 1 != 0 {
+            let mut found = 0;
+            if let Some(rule) = PLACES.get_ptr(&key) {
+                // SAFETY: a map value.
+                found = unsafe { (*rule).slots[slot] };
+            }
+            worst = stricter(worst, if found == 0 { policy.root[slot] } else { found });
+        }
+        slot += 1;
+    }
+    worst
+}
+
+#[inline(always)]
+fn vsock(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) -> u32 {
+    if policy.flags & POLICY_VSOCK == 0 {
+        return policy.net;
+    }
+    // SAFETY: a map value.
+    let hash = unsafe { (*scratch).question.hash };
+    let one = PlaceKey { hash, agent, dev: 0, generation: generation(), space: SPACE_VSOCK };
+    let any = PlaceKey { hash: hash | u64::from(u32::MAX), ..one };
+    let mut found = 0;
+    if let Some(rule) = PLACES.get_ptr(&one) {
+        // SAFETY: a map value.
+        found = unsafe { (*rule).slots[slot::UNIX_CONNECT] };
+    }
+    if found == 0
+        && let Some(rule) = PLACES.get_ptr(&any)
+    {
+        // SAFETY: as above.
+        found = unsafe { (*rule).slots[slot::UNIX_CONNECT] };
+    }
+    if found == 0 { policy.net } else { found }
+}
+
+#[inline(always)]
+fn power(scratch: *mut Scratch, policy: &AgentPolicy) -> u32 {
+    // SAFETY: a map value.
+    let at = opaque(u64::from(unsafe { (*scratch).question.power }));
+    if at >= POWERS as u64 {
+        return policy.unknown;
+    }
+    // SAFETY: bounded above.
+    unsafe { (&raw const policy.privilege).cast::<u32>().add(at as usize).read_volatile() }
+}
+
+/// What the steps over capabilities carry.
+#[repr(C)]
+struct Gained {
+    caps: u64,
+    worst: u32,
+    agent: u32,
+    generation: u32,
+    reserved: u32,
+}
+
+unsafe extern "C" fn gained_step(i: u64, gained: *mut Gained) -> i64 {
+    // SAFETY: the context is on the caller's stack.
+    let c = unsafe { &mut *gained };
+    let at = i as usize;
+    if at < CAPS
+        && c.caps >> (i & 63) & 1 != 0
+        && let Some(policy) = policy_of(c.agent, c.generation)
+    {
+        c.worst = stricter(c.worst, policy.caps[at]);
+    }
+    0
+}
+
+#[inline(always)]
+fn gained(scratch: *mut Scratch, agent: u32) -> u32 {
+    // SAFETY: a map value.
+    let caps = unsafe { (*scratch).question.caps };
+    let mut c = Gained { caps, worst: 0, agent, generation: generation(), reserved: 0 };
+    // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
+    unsafe {
+        bpf_loop(CAPS as u32, gained_step as *const () as *mut _, (&raw mut c).cast(), 0);
+    }
+    c.worst
+}
+
+/// What the steps over the scopes that count carry.
+#[repr(C)]
+struct Asking {
+    scratch: *mut Scratch,
+    session: u64,
+    agent: u32,
+    /// Policy index of the session's own scope, 0 for none.
+    narrower: u32,
+    generation: u32,
+    found: u32,
+}
+
+/// The agent's own scope, the session's, then the grants: one step each, so that the verifier follows the look-ups once.
+unsafe extern "C" fn scope_step<const KIND: u32>(i: u64, asking: *mut Asking) -> i64 {
+    // SAFETY: the context is on the caller's stack.
+    let a = unsafe { &mut *asking };
+    let at = opaque(i);
+    let index = match at {
+        0 => a.agent,
+        1 if a.narrower == 0 => return 0,
+        1 => a.narrower,
+        // A grant opens what the scopes close, never the monitor's own places nor what cannot be judged.
+        _ if KIND == UNKNOWN || permits(a.found) || rule_of(a.found) == RULE_SELF => return 1,
+        _ => match granted(a, at - 2) {
+            Some(0) => return 0,
+            Some(index) => index,
+            None => return 1,
+        },
+    };
+    let mut word = decision(Verdict::Deny, RULE_MISSING);
+    if let Some(policy) = policy_of(index, a.generation) {
+        word = answer::<KIND>(a.scratch, policy, index);
+    }
+    if at < 2 {
+        a.found = stricter(a.found, word);
+    } else if permits(word) && word != 0 {
+        a.found = word;
+        // SAFETY: a map value.
+        unsafe { (*a.scratch).used |= 1 << ((at - 2) & 31) };
+    }
+    0
+}
+
+/// Policy index of the grant at a place in the agent's list: 0 when it does not count now, `None` behind the last.
+#[inline(always)]
+fn granted(a: &Asking, at: u64) -> Option<u32> {
+    let at = opaque(at);
+    if at >= GRANTS as u64 {
+        return None;
+    }
+    let list = GRANTED.get_ptr(&AgentKey { agent: a.agent, generation: a.generation })?;
+    // SAFETY: bounded above.
+    let entry = unsafe { (&raw const (*list).entries).cast::<GrantEntry>().add(at as usize) };
+    // SAFETY: as above.
+    let (id, session, policy) = unsafe { ((*entry).id, (*entry).session, (*entry).policy) };
+    if id == 0 {
+        return None;
+    }
+    // SAFETY: a map value.
+    let lasts = GRANT_LIVES.get_ptr(&id).is_some_and(|life| unsafe { (*life).expires } > now());
+    Some(if lasts && (session == 0 || session == a.session) { policy } else { 0 })
+}
+
+/// What all scopes together say.
+#[inline(never)]
+pub(super) fn find<const KIND: u32>(scratch: *mut Scratch, generation: u32) -> u32 {
+    // SAFETY: checked for null by the caller.
+    let mut a = unsafe {
+        Asking {
+            scratch,
+            session: (*scratch).entry.tag.session,
+            agent: (*scratch).entry.tag.agent,
+            narrower: (*scratch).session_policy,
+            generation,
+            found: 0,
+        }
+    };
+    // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
+    unsafe {
+        bpf_loop(GRANTS as u32 + 2, scope_step::<KIND> as *const () as *mut _, (&raw mut a).cast(), 0);
+    }
+    a.found
+}
+
+/// What the agent's own scope alone says: for level partial, whose programs have no room on the stack for more.
+#[inline(never)]
+fn own<const KIND: u32>(scratch: *mut Scratch, policy: *const AgentPolicy, agent: u32) -> u32 {
+    // SAFETY: the caller checked it for null; entries are never changed while their generation is in force.
+    answer::<KIND>(scratch, unsafe { &*policy }, agent)
+}
+
+/// Asks the agent's own scope alone.
+#[inline(always)]
+pub(super) fn ask_own<const KIND: u32>(actor: &Actor) {
+    if let Some(policy) = actor.policy {
+        note(actor, own::<KIND>(actor.scratch, policy, actor.agent()));
+    }
+}
+
+/// Asks, and adds what was found to the act's decision.
+#[inline(always)]
+pub(super) fn ask<const KIND: u32>(actor: &Actor) {
+    if actor.policy.is_some() {
+        note(actor, find::<KIND>(actor.scratch, actor.generation));
+    }
+}

@@ -1,0 +1,340 @@
+//! Making a bundle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
+use serde::Serialize;
+
+use super::manifest::{self, Manifest, Sealed};
+use super::{BundleError, collect, custody, proof};
+use crate::export::html::Report;
+use crate::export::{Because, Selected, Selection, Setting, select, setting};
+use crate::log::LogError;
+use crate::log::note::{self, Checkpoint, PublicKey, SecretKey};
+use crate::log::reader;
+use crate::log::segment::{self, Line};
+use crate::model::{Event, Family, Gap, Kind, Time};
+
+/// Gaps that the manifest names one by one.
+const GAPS_MAX: usize = 1000;
+/// Paths that are looked at.
+const PATHS_MAX: usize = 10_000;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The log.
+    pub log: &'a Path,
+    /// Which records.
+    pub selection: Selection,
+    /// The same in words, for the manifest.
+    pub words: BTreeMap<String, String>,
+    /// Copies of files, and how large.
+    pub collect: Option<collect::Limits>,
+    /// Agents whose records are to be in it even without an event.
+    pub agents: Vec<String>,
+    /// Keys that seal the log, oldest first.
+    pub keys: &'a [PublicKey],
+    /// Their hand-overs.
+    pub rotations: &'a [String],
+    /// The key that signs the manifest; `None` leaves it unsigned.
+    pub sign: Option<&'a SecretKey>,
+    /// Who makes it.
+    pub by: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// Name, version and hash of this program.
+    pub tool: BTreeMap<String, String>,
+    /// When.
+    pub now: Time,
+    /// State of the clock now.
+    pub clock: String,
+}
+
+/// What was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Made {
+    /// Records that were asked for.
+    pub asked: u64,
+    /// All records in it.
+    pub records: u64,
+    /// Gaps declared.
+    pub gaps: u64,
+    /// What is missing, and why.
+    pub missing: Vec<String>,
+}
+
+/// The last checkpoint of a log, as a note.
+fn last_checkpoint(dir: &Path, keys: &[PublicKey]) -> Result<(String, Checkpoint), BundleError> {
+    for segment in segment::list(dir)?.into_iter().rev() {
+        let mut last = None;
+        let each = &mut |line: &Line<'_>| {
+            if let Line::Checkpoint(note) = line
+                && let Ok((text, _)) = note::open(note, keys)
+                && let Ok(checkpoint) = Checkpoint::parse(text)
+            {
+                last = Some((note.clone(), checkpoint));
+            }
+            std::ops::ControlFlow::Continue(())
+        };
+        reader::of_one(&segment, each).map_err(LogError::on("read", &segment.path))?;
+        if let Some(found) = last {
+            return Ok(found);
+        }
+    }
+    let message =
+        "the log has no checkpoint of a key that is trusted here: there is nothing to prove records with";
+    Err(BundleError::Cannot(message.to_owned()))
+}
+
+struct Gathered {
+    out: PathBuf,
+    records: BufWriter<File>,
+    findings: BufWriter<File>,
+    approvals: BufWriter<File>,
+    gaps_file: BufWriter<File>,
+    numbers: Vec<u64>,
+    because: BTreeMap<String, u64>,
+    times: Option<(Time, Time)>,
+    gaps: Vec<Gap>,
+    more_gaps: u64,
+    programs: BTreeSet<String>,
+    touched: BTreeSet<String>,
+    agents: BTreeSet<String>,
+    report: Report,
+}
+
+impl Gathered {
+    fn new(out: &Path) -> Result<Self, BundleError> {
+        let make = |name: &str| {
+            let path = out.join(name);
+            File::create_new(&path).map(BufWriter::new).map_err(BundleError::on("make", &path))
+        };
+        Ok(Self {
+            records: make("records.jsonl")?,
+            findings: make("findings.jsonl")?,
+            approvals: make("approvals.jsonl")?,
+            gaps_file: make("gaps.jsonl")?,
+            out: out.to_owned(),
+            numbers: Vec::new(),
+            because: BTreeMap::new(),
+            times: None,
+            gaps: Vec::new(),
+            more_gaps: 0,
+            programs: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            agents: BTreeSet::new(),
+            report: Report::default(),
+        })
+    }
+
+    fn take(&mut self, record: &Selected<'_>) -> Result<(), BundleError> {
+        let Selected { number, json, event, because } = record;
+        let word = match because {
+            Because::Asked => "asked",
+            Because::Frame => "frame",
+            Because::Context => "context",
+        };
+        let out = self.out.clone();
+        let wrote = |result: std::io::Result<()>| result.map_err(BundleError::on("write to", &out));
+        wrote(write!(self.records, "{{\"number\":{number},\"because\":\"{word}\",\"record\":"))?;
+        wrote(self.records.write_all(json).and_then(|()| self.records.write_all(b"}\n")))?;
+        let line = [json, b"\n".as_slice()].concat();
+        match event.kind.family() {
+            Family::Finding | Family::Tamper => wrote(self.findings.write_all(&line))?,
+            Family::Approval | Family::Grant => wrote(self.approvals.write_all(&line))?,
+            Family::Gap => wrote(self.gaps_file.write_all(&line))?,
+            _ => {}
+        }
+        self.numbers.push(*number);
+        *self.because.entry(word.to_owned()).or_default() += 1;
+        if *because == Because::Asked {
+            let (first, last) = self.times.unwrap_or((event.time, event.time));
+            self.times = Some((first.min(event.time), last.max(event.time)));
+            self.note_paths(event);
+        }
+        if let Some(gap) = &event.gap {
+            if self.gaps.len() < GAPS_MAX {
+                self.gaps.push(gap.clone());
+            } else {
+                self.more_gaps += 1;
+            }
+        }
+        self.report.take(*number, event, *because);
+        Ok(())
+    }
+
+    fn note_paths(&mut self, event: &Event) {
+        self.agents.extend(event.agent.as_ref().map(|agent| agent.id.clone()));
+        if let Some(process) = &event.process
+            && self.programs.len() < PATHS_MAX
+        {
+            self.programs.extend(process.exe.clone());
+            self.programs.extend(process.script.clone());
+        }
+        if event.kind.family() == Family::File
+            && event.kind != Kind::FileMmapExec
+            && self.touched.len() < PATHS_MAX
+            && let Some(file) = &event.file
+        {
+            self.touched.extend(file.new_path.clone().or_else(|| file.path.clone()));
+        }
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
+        let path = self.out.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(BundleError::on("make", parent))?;
+        }
+        fs::write(&path, bytes).map_err(BundleError::on("write", &path))
+    }
+
+    fn put_json(&self, name: &str, value: &impl Serialize) -> Result<(), BundleError> {
+        let bytes = serde_json::to_vec_pretty(value);
+        let bytes = bytes.map_err(|error| BundleError::on("write", &self.out.join(name))(error.into()))?;
+        self.put(name, &bytes)
+    }
+}
+
+/// Makes the bundle in `out`, an empty directory.
+///
+/// # Errors
+/// When the log cannot be read, nothing matches, or a file cannot be written.
+pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
+    let (checkpoint_note, checkpoint) = last_checkpoint(asked.log, asked.keys)?;
+    let selection = Selection { end: Some(checkpoint.size), ..asked.selection.clone() };
+    let mut all = Gathered::new(out)?;
+    let read = select(asked.log, &selection, |record| all.take(record))?;
+    if !all.because.contains_key("asked") {
+        let message = "no sealed record matches; the newest are sealed within one checkpoint's interval";
+        return Err(BundleError::Cannot(message.to_owned()));
+    }
+    let mut missing = read.damaged;
+    if all.more_gaps > 0 {
+        missing.push(format!("{} more gaps are in gaps.jsonl only", all.more_gaps));
+    }
+    for file in [&mut all.records, &mut all.findings, &mut all.approvals, &mut all.gaps_file] {
+        file.flush().map_err(BundleError::on("write to", out))?;
+    }
+    all.put_json("proof.json", &proof::make(asked.log, checkpoint.size, &all.numbers)?)?;
+    all.put("checkpoint.txt", checkpoint_note.as_bytes())?;
+    let keys: String = asked.keys.iter().map(|key| format!("{key}\n")).collect();
+    all.put("keys.txt", keys.as_bytes())?;
+    let rotations: String = asked.rotations.iter().map(|note| BASE64.encode(note) + "\n").collect();
+    all.put("rotations.txt", rotations.as_bytes())?;
+    let after = all.times.map(|(_, last)| Time::from_unix_nanos(last.unix_nanos() + 1));
+    let setting = setting(asked.log, all.times.map(|(first, _)| first), after)?;
+    if setting.host.is_none() {
+        missing.push("the log does not say what the host was at that time".to_owned());
+    }
+    policies(&all, asked, &setting, &mut missing)?;
+    files(&all, asked, &mut missing)?;
+    let rows = all
+        .report
+        .tree
+        .rows()
+        .into_iter()
+        .map(|(depth, node)| serde_json::json!({"depth": depth, "process": node}));
+    all.put_json("tree.json", &rows.collect::<Vec<_>>())?;
+    let steps =
+        all.report.timeline.steps().map(|(time, step)| serde_json::json!({"time": time, "step": step}));
+    let timeline = serde_json::json!({
+        "step_nanos": i64::try_from(all.report.timeline.width()).unwrap_or(i64::MAX),
+        "steps": steps.collect::<Vec<_>>(), "moments": all.report.timeline.moments
+    });
+    all.put_json("timeline.json", &timeline)?;
+    let host = setting.host.as_ref().map(|(_, host)| host.clone()).unwrap_or_default();
+    all.put_json("host.json", &host)?;
+    all.report.frame(&setting, asked.words.clone(), asked.now, Some((&checkpoint.origin, checkpoint.number)));
+    all.put("report.html", all.report.render().as_bytes())?;
+    let signer = asked.keys.last().map(ToString::to_string).unwrap_or_default();
+    let manifest = Manifest {
+        version: manifest::VERSION,
+        made: asked.now,
+        by: asked.by.clone(),
+        command: asked.command.clone(),
+        tool: asked.tool.clone(),
+        log: Sealed {
+            origin: checkpoint.origin.clone(),
+            size: checkpoint.size,
+            checkpoint: checkpoint.number,
+            key: signer,
+        },
+        selection: asked.words.clone(),
+        records: all.because.clone(),
+        times: all.times,
+        host,
+        clock: asked.clock.clone(),
+        gaps: all.gaps.clone(),
+        missing: missing.clone(),
+        files: manifest::entries(out).map_err(BundleError::on("list", out))?,
+    };
+    seal(&all, &manifest, asked)?;
+    let count = |word: &str| all.because.get(word).copied().unwrap_or(0);
+    Ok(Made {
+        asked: count("asked"),
+        records: all.numbers.len() as u64,
+        gaps: all.gaps.len() as u64 + all.more_gaps,
+        missing,
+    })
+}
+
+fn seal(all: &Gathered, manifest: &Manifest, asked: &Asked<'_>) -> Result<(), BundleError> {
+    let bytes = serde_json::to_vec_pretty(manifest);
+    let bytes = bytes.map_err(|error| BundleError::on("write", &all.out)(error.into()))?;
+    all.put(manifest::FILE, &bytes)?;
+    if let Some(key) = asked.sign {
+        all.put(manifest::SIGNATURE, manifest::sign(key, &bytes).as_bytes())?;
+    }
+    let sums: String =
+        manifest.files.iter().map(|file| format!("{}  {}\n", file.sha256, file.path)).collect();
+    all.put(manifest::SUMS, sums.as_bytes())?;
+    custody::add(&all.out, asked.now, &asked.by, "made", "the bundle was made from the log")?;
+    Ok(())
+}
+
+/// The records of agents in force, with their history.
+fn policies(
+    all: &Gathered,
+    asked: &Asked<'_>,
+    setting: &Setting,
+    missing: &mut Vec<String>,
+) -> Result<(), BundleError> {
+    let agents: BTreeSet<&String> = all.agents.iter().chain(&asked.agents).collect();
+    for agent in agents {
+        let plain = agent.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        let Some(history) = setting.policies.get(agent).filter(|_| plain) else {
+            missing.push(format!("the record of agent {agent} is not in the log"));
+            continue;
+        };
+        all.put_json(&format!("agents/{agent}.history.json"), history)?;
+        let before = all.times.map(|(first, _)| first);
+        let in_force = history.iter().rfind(|(_, time, _)| before.is_none_or(|first| *time <= first));
+        if let Some(text) =
+            in_force.or_else(|| history.first()).and_then(|(.., value)| value["record"].as_str())
+        {
+            all.put(&format!("agents/{agent}.toml"), text.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// Programs that ran and files that were touched, as they are now.
+fn files(all: &Gathered, asked: &Asked<'_>, missing: &mut Vec<String>) -> Result<(), BundleError> {
+    let programs = collect::programs(&all.programs);
+    let copies = match asked.collect {
+        Some(limits) => collect::copies(&all.touched, &all.out.join("collected"), limits),
+        None => Vec::new(),
+    };
+    for (set, what) in [(&all.programs, "programs"), (&all.touched, "touched files")] {
+        if set.len() >= PATHS_MAX {
+            missing.push(format!("there were more than {PATHS_MAX} {what}; the rest was not looked at"));
+        }
+    }
+    let value = serde_json::json!({"looked_at": asked.now, "programs": programs, "collected": copies});
+    all.put_json("files.json", &value)
+}

@@ -1,0 +1,208 @@
+//! Every kind of event against the schemas of both versions, and mutants that must be refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jsonschema::Validator;
+
+use super::*;
+use crate::export::Because;
+use crate::model::{
+    Access, AddressFamily, Agent, Ancestor, BoundBy, Errno, File, Gap, Kind, Network, Privilege, Process,
+    Source, Target, Time,
+};
+
+fn validators(version: Version) -> BTreeMap<u64, Validator> {
+    let path = format!("{}/tests/data/ocsf/{}.json", env!("CARGO_MANIFEST_DIR"), version.as_str());
+    let all: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let classes = all["classes"].as_object().unwrap().iter();
+    let validator = |(uid, class): (&String, &Value)| {
+        let mut schema = class.clone();
+        schema["$defs"] = all["$defs"].clone();
+        (uid.parse().unwrap(), jsonschema::validator_for(&schema).unwrap())
+    };
+    classes.map(validator).collect()
+}
+
+fn shared(version: Version) -> Shared {
+    Shared {
+        version,
+        host: "h".into(),
+        machine_id: "0123".into(),
+        os: "Debian".into(),
+        kernel: "6.12".into(),
+        origin: "agent-monitor/h/1".into(),
+        key: "abcd0123".into(),
+        renamed: false,
+    }
+}
+
+/// An event with everything that its kind can have.
+pub(crate) fn full(kind: Kind) -> Event {
+    let time = Time::from_unix_nanos(1_700_000_000_123_456_789);
+    let mut event = Event::new(time, kind, Source::Lsm);
+    event.verdict = Some(Verdict::Deny);
+    event.mode = Some(Mode::Enforce);
+    event.errno = Errno::from_return(-13);
+    event.rule = Some("scope.file[2]".into());
+    event.labels = vec!["pii".into()];
+    event.technique = vec!["T1003.008".into(), "AML.T0090".into(), "T1685".into()];
+    event.agent = Some(Arc::new(Agent {
+        id: "bot".into(),
+        session: Some("s1".into()),
+        bound_by: BoundBy::Exe,
+        delegator: Some("planner".into()),
+        bound_delay_ms: Some(3),
+    }));
+    let ancestor = |pid| Ancestor { pid, exe: Some("/usr/bin/node".into()), start_time: Some(time) };
+    event.process = Some(Arc::new(Process {
+        pid: 7,
+        tid: Some(8),
+        start_time: Some(time),
+        ppid: Some(6),
+        exe: Some("/bin/cat".into()),
+        args: vec!["cat".into(), "<script>alert(1)</script>\n".into()],
+        cwd: Some("/srv".into()),
+        uid: Some(1000),
+        user: Some("bot".into()),
+        container: Some("abc".into()),
+        ancestry: vec![ancestor(6), ancestor(1)],
+        exit_code: (kind == Kind::ProcessExit).then_some(3),
+        ..Process::default()
+    }));
+    add_object(kind, time, &mut event);
+    event
+}
+
+/// What the event is about, by its family.
+fn add_object(kind: Kind, time: Time, event: &mut Event) {
+    let target = Target { pid: 9, start_time: Some(time), exe: Some("/sbin/init".into()), agent: None };
+    let mut detail = Map::new();
+    match kind.family() {
+        crate::model::Family::File => {
+            event.file = Some(File {
+                path: Some("/etc/shadow".into()),
+                access: vec![Access::Read],
+                dev: Some("254:0".into()),
+                inode: Some(3),
+                new_path: Some("/tmp/x".into()),
+                change: Some("mode=0644".into()),
+                ..File::default()
+            });
+        }
+        crate::model::Family::Network => {
+            event.network = Some(Network {
+                family: AddressFamily::Ipv4,
+                protocol: Some("tcp".into()),
+                local: "10.0.0.5:40000".parse().ok(),
+                remote: "192.0.2.1:443".parse().ok(),
+                port: Some(443),
+                name: Some("example.com".into()),
+                bytes_sent: Some(10),
+                bytes_received: Some(20),
+                duration_ms: Some(5),
+                query: Some("example.com".into()),
+                answers: vec!["192.0.2.1".parse().unwrap()],
+                ..Network::default()
+            });
+        }
+        crate::model::Family::Privilege | crate::model::Family::Tamper => {
+            event.privilege = Some(Privilege {
+                target: Some(target),
+                signal: Some("SIGKILL".into()),
+                object: Some("/dev/sda1".into()),
+                mount_point: Some("/mnt".into()),
+                new_uid: Some(0),
+                ..Privilege::default()
+            });
+        }
+        crate::model::Family::Gap => {
+            event.gap = Some(Gap {
+                reason: "ring_full".into(),
+                kind: None,
+                agent: None,
+                count: 3,
+                first: time,
+                last: time,
+            });
+        }
+        _ => drop(detail.insert("id".into(), "f-1".into())),
+    }
+    event.detail = (!detail.is_empty()).then_some(detail);
+}
+
+fn bare(kind: Kind) -> Event {
+    Event::new(Time::EPOCH, kind, Source::Daemon)
+}
+
+pub(crate) fn object_of(event: &Event, version: Version) -> Value {
+    let json = event.to_line().unwrap();
+    let record = Selected { number: 42, json: json.as_bytes(), event, because: Because::Asked };
+    map(&record, &shared(version))
+}
+
+#[test]
+fn every_kind_holds_before_the_schema_of_both_versions() {
+    for version in [Version::V1_8, Version::V1_9] {
+        let validators = validators(version);
+        for kind in Kind::ALL {
+            for event in [full(*kind), bare(*kind)] {
+                let object = object_of(&event, version);
+                let validator = &validators[&object["class_uid"].as_u64().unwrap()];
+                let errors: Vec<String> =
+                    validator.iter_errors(&object).map(|e| format!("{}: {e}", e.instance_path())).collect();
+                assert!(errors.is_empty(), "{kind} {version:?}: {errors:#?}\n{object:#}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_agent_and_the_seal_have_their_places() {
+    let new = object_of(&full(Kind::FileOpen), Version::V1_9);
+    assert_eq!(new["ai_agent"]["instance_uid"], "s1");
+    assert_eq!(new["attestation_list"][0]["uid"], "agent-monitor/h/1#42");
+    assert_eq!(
+        (&new["action_id"], &new["disposition_id"], &new["status_code"]),
+        (&2.into(), &2.into(), &"EACCES".into())
+    );
+    assert_eq!(new["attacks"][0]["sub_technique"]["uid"], "T1003.008");
+    assert_eq!(new["attacks"][0]["version"], "19");
+    let old = object_of(&full(Kind::FileOpen), Version::V1_8);
+    assert!(old.get("ai_agent").is_none() && old["unmapped"]["ai_agent"]["uid"] == "bot");
+    assert!(old["unmapped"]["attestation_list"][0]["fingerprint"]["value"].as_str().unwrap().len() == 64);
+}
+
+#[test]
+fn mutants_are_refused() {
+    let validators = validators(Version::V1_9);
+    let mut refused = 0;
+    for kind in Kind::ALL {
+        let object = object_of(&full(*kind), Version::V1_9);
+        let validator = &validators[&object["class_uid"].as_u64().unwrap()];
+        let mut mutants = Vec::new();
+        for key in ["metadata", "time", "class_uid", "type_uid", "severity_id", "activity_id"] {
+            let mut without = object.clone();
+            without.as_object_mut().unwrap().remove(key);
+            mutants.push(without);
+        }
+        for (key, value) in [
+            ("time", json!("now")),
+            ("severity_id", json!(77)),
+            ("activity_id", json!(55)),
+            ("actr", json!({})),
+        ] {
+            let mut changed = object.clone();
+            changed[key] = value;
+            mutants.push(changed);
+        }
+        let mut product = object.clone();
+        product["metadata"]["product"] = json!({});
+        mutants.push(product);
+        for mutant in mutants {
+            assert!(!validator.is_valid(&mutant), "{kind}: {mutant:#}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 500);
+}

@@ -1,0 +1,113 @@
+//! Times that must hold across clock changes and reboots: the boot clock within a boot, what was left across one.
+
+use std::time::Duration;
+
+use crate::model::Time;
+
+/// This moment, on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Wall clock.
+    pub wall: Time,
+    /// Nanoseconds since boot, suspend included.
+    pub boot: u64,
+}
+
+/// The end of something. Within a boot only the boot clock counts, so that setting the wall clock changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    /// Nanoseconds since boot.
+    pub boot: u64,
+    /// What the wall clock was to show then, when the end was set.
+    pub wall: Time,
+}
+
+/// Nanoseconds of a duration, at most all there are.
+#[must_use]
+pub fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn later(time: Time, by: u64) -> Time {
+    Time::from_unix_nanos(time.unix_nanos().saturating_add(i128::from(by)))
+}
+
+impl Deadline {
+    /// The end of a span that begins now.
+    #[must_use]
+    pub fn after(now: Now, span: Duration) -> Self {
+        let span = nanos(span);
+        Self { boot: now.boot.saturating_add(span), wall: later(now.wall, span) }
+    }
+
+    /// Whether it has come.
+    #[must_use]
+    pub fn over(self, now: Now) -> bool {
+        now.boot >= self.boot
+    }
+
+    /// What is left.
+    #[must_use]
+    pub fn left(self, now: Now) -> Duration {
+        Duration::from_nanos(self.boot.saturating_sub(now.boot))
+    }
+
+    /// The same end in another boot. `seen` is when the daemon was last alive in the old one.
+    ///
+    /// Never later than either clock allows: what was left when last seen, less what the wall clock says has passed since
+    /// (at least the time since boot), and no more than the wall clock leaves. A wall clock that went backwards over the
+    /// reboot proves nothing, and the end has come.
+    #[must_use]
+    pub fn rebased(self, seen: Now, now: Now) -> Self {
+        let passed = now.wall.unix_nanos() - seen.wall.unix_nanos();
+        let by_wall = self.wall.unix_nanos() - now.wall.unix_nanos();
+        let left = match u64::try_from(passed) {
+            Ok(passed) => {
+                let by_boot = self.boot.saturating_sub(seen.boot).saturating_sub(passed.max(now.boot));
+                by_boot.min(u64::try_from(by_wall.max(0)).unwrap_or(u64::MAX))
+            }
+            Err(_backwards) => 0,
+        };
+        Self { boot: now.boot.saturating_add(left), wall: later(now.wall, left) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn at(wall: u64, boot: u64) -> Now {
+        Now { wall: Time::from_unix_nanos(i128::from(wall * SECOND)), boot: boot * SECOND }
+    }
+
+    #[test]
+    fn a_reboot_shortens_and_a_clock_that_went_back_ends() {
+        let end = Deadline::after(at(1000, 100), Duration::from_secs(600));
+        // Seen 60 s later; the new boot is 120 s after that and 20 s old.
+        let rebased = end.rebased(at(1060, 160), at(1180, 20));
+        assert_eq!(rebased.left(at(1180, 20)), Duration::from_secs(420));
+        assert!(end.rebased(at(1060, 160), at(1059, 20)).over(at(1059, 20)));
+        // The wall clock says that hardly any time has passed; the new boot alone is longer.
+        let rebased = end.rebased(at(1060, 160), at(1061, 500));
+        assert_eq!(rebased.left(at(1061, 500)), Duration::from_secs(40));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_becomes_wider(
+            wall in 0u64..1 << 32, boot in 0u64..1 << 20, span in 0u64..1 << 20,
+            seen in 0u64..1 << 20, step in 0u64..1 << 21, fresh in 0u64..1 << 20,
+        ) {
+            let end = Deadline::after(at(wall, boot), Duration::from_secs(span));
+            let last = at(wall + seen, boot + seen);
+            let now = Now { wall: Time::from_unix_nanos(i128::from((wall + step) * SECOND)), boot: fresh * SECOND };
+            let left = end.rebased(last, now).left(now);
+            prop_assert!(left <= end.left(last));
+            prop_assert!(left <= Duration::from_secs(span));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Approvals over the control API.
+
+use std::time::Duration;
+
+use crate::control::people::PeopleDaemon;
+use crate::control::{ApiError, Peer};
+use crate::model::SCHEMA_VERSION;
+use crate::people::api::{ApprovalDetail, ApprovalList, ApproveRequest, DecisionReply, DenyRequest};
+use crate::people::approvals::decide::Say;
+use crate::people::approvals::view::means;
+use crate::people::approvals::{Answer, DecideError, Form, Stored};
+use crate::people::{Done, StoreError};
+use crate::record::FilterSpec;
+use crate::run::core::{Core, lock};
+use crate::run::people::Side;
+use crate::run::people::runs_api::plain;
+
+/// Recent actions that a person is shown.
+const RECENT: usize = 12;
+
+/// The state of people's decisions cannot be used now.
+pub(in crate::run) fn unusable(error: &StoreError) -> ApiError {
+    ApiError::new(
+        503,
+        error.to_string(),
+        "nothing was changed; see the daemon's log and `agent-monitor status`",
+    )
+}
+
+fn not_open() -> ApiError {
+    ApiError::new(503, "this daemon keeps no state of people's decisions", "see the daemon's log")
+}
+
+fn refused(error: &DecideError) -> ApiError {
+    let (status, hint) = match error {
+        DecideError::Unknown(_) => (404, "agent-monitor approval list"),
+        DecideError::Over { .. } => (409, "agent-monitor approval list --all shows what became of it"),
+        DecideError::NotAllowed(_) => (403, "the record's `approvers` decide; agent-monitor agent show ID"),
+        DecideError::Twice(_) => (409, "ask one of the other approvers"),
+        DecideError::Differs { .. } => (409, "agent-monitor approval show ID"),
+        DecideError::NoSession => (409, "--once, or --for 10m"),
+        DecideError::Span => (400, "--for 10m"),
+        DecideError::Digest { .. } => (409, "agent-monitor approval show ID"),
+        DecideError::Store(error) => return unusable(error),
+    };
+    ApiError::new(status, error.to_string(), hint)
+}
+
+/// The form of a request's body.
+fn form(request: &ApproveRequest) -> Result<Form, ApiError> {
+    let bad = |error: String| ApiError::new(400, error, r#"{"form":"for","seconds":600}"#);
+    match (request.form.as_deref().unwrap_or("once"), request.seconds) {
+        ("once", None) => Ok(Form::Once),
+        ("session", None) => Ok(Form::Session),
+        ("for", Some(seconds)) => Ok(Form::For(Duration::from_secs(seconds))),
+        ("for", None) => Err(bad("form `for` needs seconds".to_owned())),
+        ("once" | "session", Some(_)) => Err(bad("seconds go with form `for` only".to_owned())),
+        (other, _) => Err(bad(format!("form `{other}` is none of once, for, session"))),
+    }
+}
+
+/// What a person says.
+struct Given<'a> {
+    answer: Answer,
+    why: Option<&'a str>,
+    digest: Option<&'a str>,
+    suspend: bool,
+}
+
+impl Core {
+    /// Runs `work` over the people side.
+    pub(in crate::run) fn with_people<T>(
+        &self,
+        work: impl FnOnce(&mut Side) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        let mut guard = lock(&self.people);
+        work(guard.as_mut().ok_or_else(not_open)?)
+    }
+
+    fn answer(&self, peer: &Peer, id: i64, given: Given<'_>) -> Result<DecisionReply, ApiError> {
+        let Given { answer, why, digest, suspend } = given;
+        plain("why", why.unwrap_or_default())?;
+        self.with_people(|side| {
+            let now = self.moment();
+            let found = side.people.approval(id).map_err(|error| unusable(&error))?;
+            let found = found.ok_or_else(|| refused(&DecideError::Unknown(id)))?;
+            let approvers = self.approvers_of(&found.agent);
+            let person = side.directory.person(peer.uid());
+            let mut done = Done::default();
+            let say = Say { person: &person, answer, why, digest };
+            let result = side.people.decide(id, say, &approvers, side.directory.as_ref(), now, &mut done);
+            if suspend && result.is_ok() {
+                // First the agent, so that nothing of it runs between the two.
+                let why = why.unwrap_or("with a denial");
+                if let Err(error) = self.suspend_by(side, &found.agent, &person, why) {
+                    self.perform(side, done, now);
+                    return Err(error);
+                }
+            }
+            self.perform(side, done, now);
+            let decision = result.map_err(|error| refused(&error))?;
+            let view = side.people.view(found, &approvers, now).map_err(|error| unusable(&error))?;
+            let means = match answer {
+                Answer::Approve(form) => means(&view, form, None).means,
+                Answer::Deny => format!("{} is told EACCES", view.agent),
+            };
+            Ok(DecisionReply {
+                id,
+                state: decision.state.to_owned(),
+                votes: decision.votes,
+                need: decision.need,
+                rest: decision.rest,
+                means,
+            })
+        })
+    }
+
+    fn detail(&self, side: &Side, found: Stored) -> Result<ApprovalDetail, ApiError> {
+        let now = self.moment();
+        let approvers = self.approvers_of(&found.agent);
+        let (owner, purpose) = {
+            let book = lock(&self.book);
+            let record = book.loaded.get(&found.agent);
+            (record.map(|r| r.owner.value.clone()), record.map(|r| r.purpose.value.clone()))
+        };
+        let waiters = side.people.waiters(found.id).map_err(|error| unusable(&error))?;
+        let session = waiters.first().and_then(|waiter| self.session_of(side, waiter.session));
+        let view = side.people.view(found, &approvers, now).map_err(|error| unusable(&error))?;
+        let mut forms = vec![Form::Once, Form::For(Duration::from_secs(600))];
+        forms.extend(session.is_some().then_some(Form::Session));
+        let id = session.as_ref().map(|session| session.id.as_str());
+        let forms = forms.iter().map(|form| means(&view, *form, id)).collect();
+        let recent = self.recent(&view.event);
+        Ok(ApprovalDetail {
+            schema_version: SCHEMA_VERSION,
+            approval: view,
+            owner,
+            purpose,
+            session,
+            forms,
+            recent,
+        })
+    }
+
+    /// The latest actions of the process that waits, and of its session.
+    fn recent(&self, event: &crate::model::Event) -> Vec<crate::model::Event> {
+        let Some(agent) = &event.agent else { return Vec::new() };
+        let mut spec = FilterSpec { agent: vec![agent.id.clone()], ..FilterSpec::default() };
+        match (&agent.session, &event.process) {
+            (Some(session), _) => spec.session.push(session.clone()),
+            (None, Some(process)) => spec.pid.push(process.pid.to_string()),
+            (None, None) => {}
+        }
+        let Ok(filter) = spec.compile(self.clock.now()) else { return Vec::new() };
+        let page = self.store.query(&filter, Some(RECENT + 1));
+        let others = page.events.iter().filter(|one| one.seq != event.seq);
+        let mut recent: Vec<_> = others.map(|one| (**one).clone()).collect();
+        let extra = recent.len().saturating_sub(RECENT);
+        recent.drain(..extra);
+        recent
+    }
+}
+
+impl PeopleDaemon for Core {
+    fn approvals(&self, agent: Option<&str>, all: bool) -> Result<ApprovalList, ApiError> {
+        self.with_people(|side| {
+            let now = self.moment();
+            let list = side.people.list(agent, all).map_err(|error| unusable(&error))?;
+            let view = |found: Stored| {
+                let approvers = self.approvers_of(&found.agent);
+                side.people.view(found, &approvers, now).map_err(|error| unusable(&error))
+            };
+            let approvals = list.into_iter().map(view).collect::<Result<_, _>>()?;
+            Ok(ApprovalList { schema_version: SCHEMA_VERSION, approvals, floods: side.people.floods() })
+        })
+    }
+
+    fn approval(&self, id: i64) -> Result<ApprovalDetail, ApiError> {
+        self.with_people(|side| {
+            let found = side.people.approval(id).map_err(|error| unusable(&error))?;
+            self.detail(side, found.ok_or_else(|| refused(&DecideError::Unknown(id)))?)
+        })
+    }
+
+    fn approve(&self, peer: &Peer, id: i64, request: &ApproveRequest) -> Result<DecisionReply, ApiError> {
+        let answer = Answer::Approve(form(request)?);
+        let (why, digest) = (request.why.as_deref(), request.digest.as_deref());
+        self.answer(peer, id, Given { answer, why, digest, suspend: false })
+    }
+
+    fn deny(&self, peer: &Peer, id: i64, request: &DenyRequest) -> Result<DecisionReply, ApiError> {
+        let (answer, why) = (Answer::Deny, request.why.as_deref());
+        self.answer(peer, id, Given { answer, why, digest: None, suspend: request.suspend })
+    }
+}

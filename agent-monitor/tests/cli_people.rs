@@ -1,0 +1,228 @@
+//! `approval …` of the built binary against the real state machine: lists, decisions, refusals, and the screen.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use agent_monitor::control::fake::{FakeDaemon, FakePeople};
+use agent_monitor::control::{Daemon, Handle, Server, SocketConfig};
+use agent_monitor::model::{Access, Event, File, Hold, Kind, Process, Source, Time, Verdict};
+use agent_monitor::people::Effect;
+use agent_monitor::people::api::ApprovalList;
+use agent_monitor::people::who::Approvers;
+use agent_monitor::record::Limits;
+use agent_monitor::registry::record::Approver;
+use tempfile::TempDir;
+
+struct Host {
+    fake: Arc<FakeDaemon>,
+    directory: TempDir,
+    handle: Option<Handle>,
+}
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Host {
+    fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        fs::write(directory.path().join("c.toml"), "").unwrap();
+        let fake = FakeDaemon::new(Limits::default());
+        let config = SocketConfig { path: directory.path().join("c.sock"), group: None };
+        let server = Server::bind(&config).unwrap();
+        let handle = Some(server.spawn(Arc::clone(&fake) as Arc<dyn Daemon>).unwrap());
+        // Whoever runs the tests decides.
+        let me = rustix::process::geteuid();
+        if !me.is_root() {
+            let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+            let named = vec![Approver::User(user.trim().to_owned())];
+            fake.asks().unwrap().set_approvers(Approvers { named, need: 1, ..Approvers::default() });
+        }
+        Self { fake, directory, handle }
+    }
+
+    fn people(&self) -> &FakePeople {
+        self.fake.asks().unwrap()
+    }
+
+    fn hold(&self, pid: u32, digest: u64, path: &str) {
+        let process = Process {
+            pid,
+            exe: Some("/usr/bin/curl".to_owned()),
+            args: ["curl", "-T", path].map(str::to_owned).to_vec(),
+            ..Process::default()
+        };
+        let file = File { path: Some(path.to_owned()), access: vec![Access::Read], ..File::default() };
+        let event = Event {
+            verdict: Some(Verdict::Hold),
+            rule: Some("scope.file[1]".to_owned()),
+            hold: Some(Hold { digest: format!("{digest:016x}"), held: true, again: false }),
+            process: Some(Arc::new(process)),
+            file: Some(file),
+            ..Event::new(Time::EPOCH, Kind::FileOpen, Source::Lsm)
+        };
+        self.people().hold(pid, digest, event).unwrap();
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).env_clear().env("PATH", "/usr/bin:/bin").env("TERM", "xterm");
+        for (name, file) in [("SOCKET", "c.sock"), ("REGISTRY", "agents.d"), ("CONFIG", "c.toml")] {
+            command.env(format!("AGENT_MONITOR_{name}"), self.directory.path().join(file));
+        }
+        command.current_dir(self.directory.path());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        let output = self.command(env!("CARGO_BIN_EXE_agent-monitor"), args).output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn passed(&self) -> usize {
+        let pass = |effect: &&Effect| matches!(effect, Effect::Put(ticket) if ticket.pass);
+        self.people().effects().iter().filter(pass).count()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            handle.shutdown().unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_waits_is_listed_shown_and_decided_once() {
+    let host = Host::start();
+    assert!(host.run(&["approval", "list"]).out.contains("nothing waits"));
+    host.hold(4121, 0xabc, "/srv/customers/list.csv");
+    host.hold(4122, 0xdef, "/srv/x\u{1b}[2J");
+    let list = host.run(&["approval", "list"]);
+    assert!(
+        list.code == 0 && list.out.contains("/srv/customers/list.csv") && list.out.contains(" min "),
+        "{}",
+        list.out
+    );
+    assert!(!list.out.contains('\u{1b}'), "what an agent writes is escaped");
+    let json: ApprovalList =
+        serde_json::from_str(&host.run(&["approval", "list", "-o", "json"]).out).unwrap();
+    assert_eq!(json.approvals.len(), 2);
+    let shown = host.run(&["approval", "show", "1"]);
+    for part in ["scope.file[1]", "curl -T /srv/customers/list.csv", "--once", "(more than this one action)"]
+    {
+        assert!(shown.out.contains(part), "{part} in {}", shown.out);
+    }
+    let approved = host.run(&["approval", "approve", "1"]);
+    assert!(
+        approved.code == 0 && approved.out.contains("approval 1: approved"),
+        "{}{}",
+        approved.out,
+        approved.err
+    );
+    assert_eq!(host.passed(), 1);
+    let again = host.run(&["approval", "approve", "1"]);
+    assert!(again.code == 1 && again.err.contains("approval 1 is approved"), "{}", again.err);
+    assert_eq!(host.run(&["approval", "deny", "2", "--why", "no"]).code, 0);
+    assert_eq!(host.passed(), 1);
+    let all = host.run(&["approval", "list", "--all"]);
+    assert!(all.out.contains("approved (once)") && all.out.contains("denied"), "{}", all.out);
+}
+
+#[test]
+fn mistakes_are_told_and_change_nothing() {
+    let host = Host::start();
+    host.hold(4121, 1, "/srv/x");
+    let unknown = host.run(&["approval", "show", "99"]);
+    assert!(
+        unknown.code == 1 && unknown.err.contains("no approval 99") && unknown.err.contains("hint"),
+        "{}",
+        unknown.err
+    );
+    for args in [
+        vec!["approval", "approve", "x"],
+        vec!["approval", "approve", "1", "--once", "--session"],
+        vec!["approval", "approve", "1", "--for", "soon"],
+        vec!["approval", "approve", "1", "--for", "2d"],
+        vec!["approval", "watch"],
+        vec!["session", "show", "../agents"],
+        vec!["grant", "add", "--agent", "a", "--ttl", "1h", "--reason", "r"],
+        vec!["grant", "add", "--file", "/x", "--ttl", "1h", "--reason", "r"],
+        vec!["agent", "suspend", "NOT/an/id"],
+        vec!["agent", "renew", "bot", "--until", "someday"],
+    ] {
+        let ran = host.run(&args);
+        assert_eq!(ran.code, 2, "{args:?}: {}{}", ran.out, ran.err);
+    }
+    let named = vec![Approver::User("no-such-user-1b2c".to_owned())];
+    host.people().set_approvers(Approvers { named, need: 1, ..Approvers::default() });
+    let refused = host.run(&["approval", "approve", "1"]);
+    assert!(refused.code == 4 && refused.err.contains("not among the approvers"), "{}", refused.err);
+    assert_eq!(host.passed(), 0);
+    let alone = TempDir::new().unwrap();
+    let socket = alone.path().join("none").display().to_string();
+    assert_eq!(host.run(&["--socket", &socket, "approval", "list"]).code, 3);
+}
+
+/// Reads until the word is there. What is blank already is not drawn again, so blanks cannot be waited for.
+fn until(from: &mut impl std::io::Read, seen: &mut String, text: &str) {
+    while !seen.contains(text) {
+        read_some(from, seen);
+    }
+}
+
+fn read_some(from: &mut impl std::io::Read, seen: &mut String) {
+    let mut buffer = [0; 4096];
+    let len = from.read(&mut buffer).unwrap();
+    assert!(len > 0, "ended: {seen}");
+    seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+}
+
+#[test]
+fn a_person_decides_on_the_screen() {
+    if !Path::new("/usr/bin/script").exists() {
+        eprintln!("skipped: no script(1) to make a terminal with");
+        return;
+    }
+    let host = Host::start();
+    host.hold(4121, 0xabc, "/srv/customers/list.csv");
+    let watch = format!("stty rows 28 cols 100; exec {} approval watch", env!("CARGO_BIN_EXE_agent-monitor"));
+    let mut command = host.command("/usr/bin/script", &["-qefc", &watch, "/dev/null"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut seen = String::new();
+    until(&mut screen, &mut seen, "COMMAND");
+    until(&mut screen, &mut seen, "list.csv");
+    // At once it is "look at it first": pressed until the screen takes it, as a person would.
+    keys.write_all(b"o").unwrap();
+    until(&mut screen, &mut seen, "look");
+    assert_eq!(host.passed(), 0);
+    for _ in 0..500 {
+        keys.write_all(b"m").unwrap();
+        read_some(&mut screen, &mut seen);
+        if seen.contains("likes,") {
+            break;
+        }
+    }
+    keys.write_all(b"n").unwrap();
+    until(&mut screen, &mut seen, "decided");
+    assert_eq!(host.passed(), 0);
+    keys.write_all(b"o").unwrap();
+    until(&mut screen, &mut seen, "Nothing");
+    assert_eq!(host.passed(), 1);
+    keys.write_all(b"q").unwrap();
+    let mut rest = Vec::new();
+    screen.read_to_end(&mut rest).unwrap();
+    assert!(child.wait().unwrap().success());
+}

@@ -1,0 +1,350 @@
+//! People in the action path: the act stops inside its system call, a person decides, and the same call goes on or fails.
+
+pub(crate) mod desk;
+mod rows;
+
+use agent_monitor_tests::harness::actor::Actor;
+use agent_monitor_tests::harness::case::{Case, Verdict};
+use agent_monitor_tests::harness::{PATIENCE, client};
+use agent_monitor_tests::sys::{self, wait};
+
+use self::desk::{Answer, Desk};
+
+pub(crate) const CASES: &[Case] = &[
+    Case::vm("approved", || every(Answer::Approve)),
+    Case::vm("denied", || every(Answer::Deny)),
+    Case::vm("cannot_wait", cannot_wait),
+    Case::vm("woken_without_a_decision", woken),
+    Case::vm("killed_while_held", killed),
+    Case::vm("two_threads_one_ticket", two_threads),
+    Case::vm("many_at_once", many),
+    Case::vm("other_arguments", other_arguments),
+    Case::vm("daemon_killed_deny", || daemon_killed("deny")),
+    Case::vm("daemon_killed_wait", || daemon_killed("wait")),
+    Case::vm("nobody_to_ask", nobody),
+    Case::vm("grant_used_up", grant_used_up),
+    Case::vm("session_narrows_and_ends", session),
+    Case::vm("suspended_in_a_storm", suspended),
+    Case::both("asked_at_level_partial", asked_partial),
+];
+
+/// Every row, with one answer.
+fn every(answer: Answer) -> Verdict {
+    let desk = desk::shared();
+    let mut wrong = Vec::new();
+    for row in rows::HELD {
+        let (run, asked) = desk.played(row, answer);
+        let failed = run.marks.iter().find_map(|mark| mark.facts.get("errno").cloned());
+        let status =
+            run.marks.iter().filter_map(|mark| mark.facts.get("status")).find(|s| *s != "0").cloned();
+        let refused = failed.as_ref().is_some_and(|e| e == "EACCES" || e == "EPERM") || status.is_some();
+        let odd = failed.as_ref().is_some_and(|e| e.contains('5') || e == "EINTR");
+        let silent = run.marks.is_empty();
+        let right = match answer {
+            Answer::Approve => !refused && !odd && !silent,
+            Answer::Deny => refused && !odd || silent && !run.status.success(),
+        };
+        // A refusal ends the act at its first question.
+        let requests = if answer == Answer::Deny { 1 } else { row.requests };
+        if !right || asked.len() != requests {
+            wrong.push(format!("{}: {answer:?}: {run:?}\n  asked {}: {asked:?}", row.name, asked.len()));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), rows::HELD.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// Where the call cannot be run again the act is refused and asked about; after a yes the next try passes.
+fn cannot_wait() -> Verdict {
+    let desk = desk::shared();
+    for row in rows::ASKED {
+        desk.prepare(row.name);
+        let act = desk.words(row.act, row.name);
+        let twice = format!("{act} + {act}");
+        let words: Vec<&str> = std::iter::once("--wait").chain(twice.split(' ')).collect();
+        let mut actor = Actor::start(&desk.bot, &words);
+        actor.go();
+        let name = row.act.split(' ').next().unwrap();
+        let first = actor.mark(name);
+        assert!(
+            first.facts.get("errno").is_some_and(|e| e == "EACCES" || e == "EPERM"),
+            "{}: {first:?}",
+            row.name
+        );
+        let asked = desk.wait_for_request();
+        assert_eq!(asked["held"], false, "{}: {asked}", row.name);
+        desk.decide(&asked, Answer::Approve);
+        actor.go();
+        let run = actor.finish();
+        let last = run.marks.last().unwrap();
+        assert!(
+            last.facts.get("errno").is_none_or(|e| e != "EACCES" && e != "EPERM"),
+            "{}: {run:?}",
+            row.name
+        );
+    }
+    Ok(())
+}
+
+/// `SIGCONT` by somebody else is no decision: the act stops again.
+fn woken() -> Verdict {
+    let desk = desk::shared();
+    let row = rows::HELD[0];
+    desk.prepare(row.name);
+    let actor = desk.start(&row);
+    let asked = desk.wait_for_request();
+    let pid = asked["waiting"][0].as_u64().unwrap() as u32;
+    for _ in 0..5 {
+        assert!(wait::until(PATIENCE, || sys::state(pid) == Some('T')), "{:?}", sys::state(pid));
+        sys::kill(pid as i32, libc::SIGCONT).unwrap();
+    }
+    assert!(wait::until(PATIENCE, || sys::state(pid) == Some('T')), "it went on without a decision");
+    assert_eq!(desk.pending().len(), 1, "one request for one act: {:?}", desk.pending());
+    desk.decide(&asked, Answer::Deny);
+    let run = actor.finish();
+    assert_eq!(run.marks[0].facts["errno"], "EACCES");
+    Ok(())
+}
+
+/// A held process can be killed, and its request goes away.
+fn killed() -> Verdict {
+    let desk = desk::shared();
+    let row = rows::HELD[0];
+    desk.prepare(row.name);
+    let actor = desk.start(&row);
+    let asked = desk.wait_for_request();
+    sys::kill(asked["waiting"][0].as_u64().unwrap() as i32, libc::SIGKILL).unwrap();
+    let run = actor.finish();
+    assert!(run.marks.is_empty(), "{run:?}");
+    assert!(wait::until(PATIENCE, || desk.pending().is_empty()), "{:?}", desk.pending());
+    Ok(())
+}
+
+/// A yes for once lets exactly one of two threads pass that try the same act at the same time.
+fn two_threads() -> Verdict {
+    let desk = desk::shared();
+    desk.prepare("race");
+    let act = desk.words("threads 2 open @S/f read", "race");
+    let words: Vec<&str> = act.split(' ').collect();
+    for _ in 0..5 {
+        let actor = Actor::start(&desk.bot, &words);
+        let asked = desk.wait_for_request();
+        desk.decide(&asked, Answer::Approve);
+        // The other one asks again, and is refused.
+        let again = desk.wait_for_request();
+        desk.decide(&again, Answer::Deny);
+        let run = actor.finish();
+        let opened = run.marks.iter().filter(|mark| mark.name == "open" && mark.ok).count();
+        assert_eq!(opened, 1, "{run:?}");
+    }
+    Ok(())
+}
+
+/// Many processes held at once, each decided on its own.
+fn many() -> Verdict {
+    const PROCESSES: usize = 16;
+    let desk = desk::shared();
+    let actors: Vec<(String, Actor)> = (0..PROCESSES)
+        .map(|n| {
+            let name = format!("many{n}");
+            desk.prepare(&name);
+            let act = desk.words("open @S/f read", &name);
+            let words: Vec<&str> = act.split(' ').collect();
+            (name, Actor::start(&desk.bot, &words))
+        })
+        .collect();
+    assert!(wait::until(PATIENCE, || desk.pending().len() == PROCESSES), "{}", desk.pending().len());
+    let mut pending = desk.pending();
+    // Not in the order they came.
+    pending.sort_by_key(|asked| asked["digest"].as_str().unwrap().to_owned());
+    for asked in &pending {
+        let path = asked["event"]["file"]["path"].as_str().unwrap();
+        let even = path.bytes().filter(u8::is_ascii_digit).next_back().unwrap() % 2 == 0;
+        desk.decide(asked, if even { Answer::Approve } else { Answer::Deny });
+    }
+    for (name, actor) in actors {
+        let even = name.bytes().last().unwrap() % 2 == 0;
+        let run = actor.finish();
+        assert_eq!(run.marks[0].ok, even, "{name}: {run:?}");
+    }
+    Ok(())
+}
+
+/// A yes for one command line is none for another.
+fn other_arguments() -> Verdict {
+    let desk = desk::shared();
+    desk.prepare("arguments");
+    let start = |last: &str| {
+        let act = desk.words(&format!("run @S/prog {last}"), "arguments");
+        let words: Vec<&str> = act.split(' ').collect();
+        Actor::start(&desk.bot, &words)
+    };
+    let first = start("noop");
+    let asked = desk.wait_for_request();
+    let shown = asked["event"]["detail"]["args"].as_array().unwrap();
+    assert_eq!(shown.last().unwrap(), "noop", "{asked}");
+    desk.decide_for(&asked, 3600);
+    first.finish().all_ok();
+    // The same again passes by the same yes; another argument asks anew.
+    start("noop").finish().all_ok();
+    let other = start("noop2");
+    let again = desk.wait_for_request();
+    assert_ne!(again["digest"], asked["digest"]);
+    desk.decide(&again, Answer::Deny);
+    other.finish();
+    Ok(())
+}
+
+/// What is held when the daemon dies is denied or offered again by the next one, as the record says.
+fn daemon_killed(on_loss: &str) -> Verdict {
+    desk::close();
+    let mut desk = Desk::set(on_loss);
+    let row = rows::HELD[0];
+    desk.prepare(row.name);
+    let actor = desk.start(&row);
+    let asked = desk.wait_for_request();
+    let pid = asked["waiting"][0].as_u64().unwrap() as u32;
+    assert!(wait::until(PATIENCE, || sys::state(pid) == Some('T')));
+    desk.daemon.end_by(libc::SIGKILL);
+    assert_eq!(sys::state(pid), Some('T'), "it waits while no daemon runs");
+    desk.daemon.restart();
+    let run = if on_loss == "wait" {
+        let again = desk.wait_for_request();
+        assert_eq!(again["id"], asked["id"], "the same request");
+        desk.decide(&again, Answer::Approve);
+        actor.finish()
+    } else {
+        actor.finish()
+    };
+    assert_eq!(run.marks[0].ok, on_loss == "wait", "{run:?}");
+    Ok(())
+}
+
+/// With the daemon dead what would be held is refused.
+fn nobody() -> Verdict {
+    desk::close();
+    let mut desk = Desk::set("deny");
+    let row = rows::HELD[0];
+    desk.prepare(row.name);
+    desk.daemon.end_by(libc::SIGKILL);
+    let refused = wait::until(PATIENCE, || {
+        let run = desk.start(&row);
+        let pid = run.pid();
+        let stopped = wait::until(std::time::Duration::from_secs(2), || {
+            matches!(sys::state(pid), Some('T' | 'Z') | None)
+        });
+        if stopped && sys::state(pid) == Some('T') {
+            // The heartbeat is still fresh: nobody will answer this one.
+            sys::kill(pid as i32, libc::SIGKILL).unwrap();
+            run.finish();
+            return false;
+        }
+        run.finish().marks[0].facts.get("errno").is_some_and(|e| e == "EACCES")
+    });
+    assert!(refused, "what nobody can decide was not refused");
+    desk.daemon.restart();
+    Ok(())
+}
+
+/// A grant for three acts lets exactly three of many racing ones pass.
+fn grant_used_up() -> Verdict {
+    let desk = desk::shared();
+    desk.prepare("granted");
+    let file = desk.words("@S/f", "granted");
+    desk.grant(&format!(
+        "{{\"agent\":\"bot\",\"file\":[\"{file}\"],\"seconds\":3600,\"uses\":3,\"reason\":\"a test\"}}"
+    ));
+    let act = format!("open {file} read + open {file} read");
+    let words: Vec<&str> = act.split(' ').collect();
+    let actors: Vec<Actor> = (0..4).map(|_| Actor::start(&desk.bot, &words)).collect();
+    let answers = desk.answering(Answer::Deny);
+    let opened: usize =
+        actors.into_iter().map(|actor| actor.finish().marks.iter().filter(|mark| mark.ok).count()).sum();
+    answers.end();
+    assert_eq!(opened, 3);
+    Ok(())
+}
+
+/// A session may do what the agent and its own scope both permit, until its time is over, by the kernel's clock.
+fn session() -> Verdict {
+    let desk = desk::shared();
+    desk.prepare("session");
+    let open = desk.words("@O/f", "session");
+    let other = desk.words("@O/prelink", "session");
+    let scope = desk.daemon.setup.scratch.file(
+        "session.toml",
+        &format!("[scope]\ndefault = \"allow\"\n[[scope.file]]\npath = \"{other}\"\nverdict = \"deny\"\n"),
+    );
+    let run = |ttl: &str, act: &str| {
+        let mut words =
+            vec!["exec", "--agent", "bot", "--task", "a test", "--ttl", ttl, "--scope", &scope, "--"];
+        words.push(&desk.bot);
+        words.extend(act.split(' '));
+        let mut command = client::command(&[]);
+        command.args(["--socket", &desk.daemon.socket()]).args(&words);
+        Actor::spawn(command)
+    };
+    let within = run("1h", &format!("open {open} read + open {other} read")).finish();
+    assert!(within.marks[0].ok, "{within:?}");
+    assert_eq!(within.marks[1].facts["errno"], "EACCES", "{within:?}");
+    let mut ends = run("2s", &format!("--wait open {open} read + open {open} read"));
+    ends.mark("READY");
+    ends.go();
+    assert!(ends.mark("open").ok);
+    let over = wait::until(PATIENCE, || {
+        let list = desk.cli(&["session", "list", "-o", "json"]);
+        let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
+        list["sessions"].as_array().unwrap().iter().all(|session| {
+            session["left_ms"] == 0
+                || session["left_ms"].is_null()
+                || session["left_ms"].as_u64().is_some_and(|left| left > 10_000)
+        })
+    });
+    assert!(over, "the session does not end");
+    ends.go();
+    let run = ends.finish();
+    let refused = run.marks.iter().filter(|mark| mark.name == "open" && mark.ok).count();
+    assert_eq!(refused, 1, "an ended session went on: {run:?}");
+    Ok(())
+}
+
+/// When `suspend` returns nothing of the tree runs, however it forks; when it is resumed it goes on.
+fn suspended() -> Verdict {
+    let desk = desk::shared();
+    desk.prepare("storm");
+    let act = desk.words("fork-storm 3000", "storm");
+    let words: Vec<&str> = act.split(' ').collect();
+    let actor = Actor::start(&desk.bot, &words);
+    let bound = wait::until(PATIENCE, || desk.processes() > 0);
+    assert!(bound);
+    let output = desk.cli(&["agent", "suspend", "bot", "--why", "a test"]);
+    assert!(output.status.success(), "{}", client::describe(&output));
+    let running = desk.running();
+    assert!(running.is_empty(), "these run after suspend returned: {running:?}");
+    let refused = Actor::start(&desk.bot, &["noop"]).finish();
+    assert!(!refused.status.success(), "something new started under a suspended agent: {refused:?}");
+    let output = desk.cli(&["agent", "resume", "bot", "--why", "a test"]);
+    assert!(output.status.success(), "{}", client::describe(&output));
+    let run = actor.finish();
+    run.all_ok();
+    Ok(())
+}
+
+/// At level partial an act that would be held is refused and asked about; after a yes the next try passes.
+fn asked_partial() -> Verdict {
+    desk::close();
+    let desk = Desk::partial();
+    let act = "udp-sendto 127.0.0.1:4003 4 + udp-sendto 127.0.0.1:4003 4";
+    let words: Vec<&str> = std::iter::once("--wait").chain(act.split(' ')).collect();
+    let mut actor = Actor::start(&desk.bot, &words);
+    actor.go();
+    let first = actor.mark("udp-sendto");
+    assert_eq!(first.facts["errno"], "EPERM");
+    let asked = desk.wait_for_request();
+    assert_eq!(asked["held"], false);
+    desk.decide(&asked, Answer::Approve);
+    actor.go();
+    let run = actor.finish();
+    assert!(run.marks.last().unwrap().ok, "{run:?}");
+    Ok(())
+}

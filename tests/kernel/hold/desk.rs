@@ -1,0 +1,290 @@
+//! A daemon whose agent must ask, and the person at the desk.
+
+use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use agent_monitor_tests::harness::actor::{Actor, Run};
+use agent_monitor_tests::harness::lane::actor_program;
+use agent_monitor_tests::harness::monitor::{Daemon, Setup};
+use agent_monitor_tests::harness::registry::{Match, Record};
+use agent_monitor_tests::harness::{PATIENCE, client, world};
+use agent_monitor_tests::sys::{self, wait};
+use serde_json::Value;
+
+use super::rows::Row;
+
+/// What a person says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Approve,
+    Deny,
+}
+
+/// A process that stands for another one on the host.
+struct Bystander(std::process::Child);
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+pub(crate) struct Desk {
+    pub(crate) daemon: Daemon,
+    pub(crate) bot: String,
+    stranger: String,
+    bystander: Bystander,
+}
+
+static SHARED: Mutex<Option<Desk>> = Mutex::new(None);
+
+/// The desk, for a test while nobody else uses it.
+pub(crate) struct Shared(MutexGuard<'static, Option<Desk>>);
+
+impl Deref for Shared {
+    type Target = Desk;
+
+    fn deref(&self) -> &Desk {
+        self.0.as_ref().unwrap()
+    }
+}
+
+pub(crate) fn shared() -> Shared {
+    let mut slot = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    slot.get_or_insert_with(|| Desk::set("deny"));
+    Shared(slot)
+}
+
+pub(crate) fn close() {
+    drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// `nobody`: who decides.
+pub(crate) const PERSON: u32 = 65_534;
+
+/// What must be asked.
+const HOLD: &str = r#"[scope]
+default = "allow"
+[[scope.file]]
+path = "@SECRET/**"
+verdict = "hold"
+[[scope.exec]]
+path = "@SECRET/**"
+verdict = "hold"
+[[scope.net]]
+to = "127.0.0.1:4001"
+verdict = "hold"
+action = ["connect", "bind", "listen"]
+[[scope.privilege]]
+kind = "mount"
+verdict = "hold"
+[[scope.privilege]]
+kind = "setuid"
+verdict = "hold"
+[[scope.privilege]]
+kind = "ptrace"
+verdict = "hold"
+[[scope.privilege]]
+kind = "signal"
+verdict = "hold"
+"#;
+
+impl Desk {
+    /// A desk on the whole level of this host, with `on_daemon_loss` as given.
+    pub(crate) fn set(on_loss: &str) -> Self {
+        world::close();
+        let setup = Setup::new();
+        let scope = HOLD.replace("@SECRET", &setup.scratch.text("secret"));
+        Self::with(setup, &scope, on_loss)
+    }
+
+    /// A desk at level partial.
+    pub(crate) fn partial() -> Self {
+        world::close();
+        let scope =
+            "[scope]\ndefault = \"allow\"\n[[scope.net]]\nto = \"127.0.0.1:4003\"\nverdict = \"hold\"\n";
+        Self::with(Setup::new().arg("--force-partial"), scope, "deny")
+    }
+
+    fn with(setup: Setup, scope: &str, on_loss: &str) -> Self {
+        let program = |name: &str| setup.scratch.program(&actor_program(), name);
+        let (bot, stranger) = (program("bot"), program("stranger"));
+        let record = Record::new("bot")
+            .on(Match::exe(&bot))
+            .enforce()
+            .scope(scope)
+            .on_daemon_loss(on_loss)
+            // The agent runs as root, and an agent never approves itself.
+            .approver("user:nobody");
+        let nobody = PERSON.to_string();
+        let daemon = setup.arg("--socket-group").arg(&nobody).record(&record).start();
+        std::os::unix::fs::chown(daemon.setup.scratch.path("run"), None, Some(PERSON)).unwrap();
+        for dir in [daemon.setup.scratch.path("run"), daemon.setup.scratch.path("")] {
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let bystander = Bystander(
+            Command::new(&stranger)
+                .arg("--wait")
+                .arg("noop")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        Self { daemon, bot, stranger, bystander }
+    }
+
+    fn dir(&self, name: &str) -> String {
+        self.daemon.setup.scratch.text(name)
+    }
+
+    /// A row's words.
+    pub(crate) fn words(&self, text: &str, name: &str) -> String {
+        let (secret, open) = (self.dir(&format!("secret/{name}")), self.dir(&format!("open/{name}")));
+        text.replace("@S", &secret)
+            .replace("@O", &open)
+            .replace("@BYSTANDER", &self.bystander.0.id().to_string())
+    }
+
+    /// A row's files, made afresh.
+    pub(crate) fn prepare(&self, name: &str) {
+        let scratch = &self.daemon.setup.scratch;
+        for side in ["secret", "open"] {
+            drop(std::fs::remove_dir_all(scratch.path(&format!("{side}/{name}"))));
+            scratch.file(&format!("{side}/{name}/f"), "content");
+            std::fs::create_dir(scratch.path(&format!("{side}/{name}/empty"))).unwrap();
+        }
+        let (secret, open) = (scratch.path(&format!("secret/{name}")), scratch.path(&format!("open/{name}")));
+        std::fs::hard_link(&self.stranger, secret.join("prog")).unwrap();
+        scratch.file(&format!("open/{name}/prelink"), "content");
+        std::fs::create_dir(open.join("m")).unwrap();
+        scratch
+            .script(&format!("open/{name}/script"), &format!("#!{} noop\n", secret.join("prog").display()));
+    }
+
+    pub(crate) fn start(&self, row: &Row) -> Actor {
+        let act = self.words(row.act, row.name);
+        let words: Vec<&str> = act.split(' ').collect();
+        Actor::start(&self.bot, &words)
+    }
+
+    /// Requests that wait.
+    pub(crate) fn pending(&self) -> Vec<Value> {
+        let (status, body) = client::get(&self.daemon.setup.socket(), "/v1/approvals").unwrap();
+        assert_eq!(status, 200, "{body}");
+        let list: Value = serde_json::from_str(&body).unwrap();
+        list["approvals"].as_array().unwrap().iter().filter(|a| a["state"] == "pending").cloned().collect()
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_request(&self) -> Value {
+        let mut found = None;
+        let there = wait::until(PATIENCE, || {
+            found = self.pending().into_iter().next();
+            found.is_some()
+        });
+        assert!(there, "nobody asks\n{}", self.daemon.output());
+        found.unwrap()
+    }
+
+    pub(crate) fn decide(&self, asked: &Value, answer: Answer) {
+        let word = if answer == Answer::Approve { "approve" } else { "deny" };
+        self.post(asked, word, "{\"why\":\"a test\"}");
+    }
+
+    /// Approves for a time.
+    pub(crate) fn decide_for(&self, asked: &Value, span: u32) {
+        let body = format!("{{\"form\":\"for\",\"seconds\":{span}}}");
+        self.post(asked, "approve", &body);
+    }
+
+    fn post(&self, asked: &Value, word: &str, body: &str) {
+        let path = format!("/v1/approvals/{}/{word}", asked["id"]);
+        let (status, body) = client::post_as(PERSON, &self.daemon.setup.socket(), &path, body).unwrap();
+        assert!(status == 200 || status == 404 || status == 409, "{status} {body}");
+    }
+
+    /// Adds a grant.
+    pub(crate) fn grant(&self, body: &str) {
+        let socket = self.daemon.setup.socket();
+        let (status, answer) = client::post_as(PERSON, &socket, "/v1/grants", body).unwrap();
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    pub(crate) fn cli(&self, args: &[&str]) -> Output {
+        self.daemon.cli(args)
+    }
+
+    /// Answers everything from now on.
+    pub(crate) fn answering(&self, answer: Answer) -> Answering {
+        let socket = self.daemon.setup.socket();
+        let done = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&done);
+        let thread = std::thread::spawn(move || {
+            let mut asked = Vec::new();
+            wait::until(PATIENCE * 4, || {
+                let (_, body) = client::get(&socket, "/v1/approvals").unwrap_or_default();
+                let list: Value = serde_json::from_str(&body).unwrap_or_default();
+                for one in list["approvals"].as_array().into_iter().flatten() {
+                    if one["state"] == "pending" {
+                        let word = if answer == Answer::Approve { "approve" } else { "deny" };
+                        let path = format!("/v1/approvals/{}/{word}", one["id"]);
+                        let (status, body) = client::post_as(PERSON, &socket, &path, "{}").unwrap();
+                        assert!(status != 403, "{body}");
+                        asked.push(format!(
+                            "{} {} held {}",
+                            one["event"]["kind"], one["event"]["file"]["path"], one["held"]
+                        ));
+                    }
+                }
+                over.load(Ordering::Relaxed)
+            });
+            asked
+        });
+        Answering { done, thread }
+    }
+
+    /// Plays a row to its end while everything is answered so; what was asked.
+    pub(crate) fn played(&self, row: &Row, answer: Answer) -> (Run, Vec<String>) {
+        self.prepare(row.name);
+        let answers = self.answering(answer);
+        let run = self.start(row).finish();
+        (run, answers.end())
+    }
+
+    /// Processes bound to the agent.
+    pub(crate) fn processes(&self) -> usize {
+        self.tree().len()
+    }
+
+    fn tree(&self) -> Vec<u32> {
+        let shown = self.daemon.cli_json(&["agent", "show", "bot", "-o", "json"]);
+        let rows = shown["tree"].as_array().cloned().unwrap_or_default();
+        rows.iter().filter_map(|row| row["pid"].as_u64()).map(|pid| pid as u32).collect()
+    }
+
+    /// Bound processes that are not stopped.
+    pub(crate) fn running(&self) -> Vec<(u32, Option<char>)> {
+        let states = self.tree().into_iter().map(|pid| (pid, sys::state(pid)));
+        states.filter(|(_, state)| !matches!(state, Some('T' | 't' | 'Z' | 'X') | None)).collect()
+    }
+}
+
+/// A person who answers everything the same.
+pub(crate) struct Answering {
+    done: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<String>>,
+}
+
+impl Answering {
+    /// What was asked.
+    pub(crate) fn end(self) -> Vec<String> {
+        self.done.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
