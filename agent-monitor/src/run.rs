@@ -184,6 +184,7 @@ impl Running {
         let reader = threads::reader(Arc::clone(&core), reader, ending).map_err(thread("the ring reader"))?;
         core.backfill()?;
         core.shadows_that_run();
+        shadow::scripts(Arc::clone(&core)).map_err(thread("the script reader"))?;
         // From now on a crash is a gap that the next daemon can tell.
         core.poll(false);
         let others = vec![

@@ -147,7 +147,16 @@ pub fn sweep(
         });
     }
     script_owners(&mut harvest.seen);
-    let finds = correlate::correlate(pack, harvest.seen, &users, &harvest.keys, register.as_ref());
+    let mut finds = correlate::correlate(pack, harvest.seen, &users, &harvest.keys, register.as_ref());
+    if let Some(why) = register.why_unreadable() {
+        let detail = Some(format!("whether agents are registered is not known: {why}"));
+        let source = "registry".to_owned();
+        harvest.coverage.push(Coverage { source, looked: Looked::NotPermitted, count: 0, detail });
+        for find in finds.iter_mut().filter(|find| find.registry.state == report::RegistryState::Shadow) {
+            find.registry.state = report::RegistryState::Unknown;
+            find.fix = None;
+        }
+    }
     harvest.coverage.sort();
     Ok(Report {
         schema_version: SCHEMA_VERSION,

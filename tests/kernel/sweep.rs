@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::host("within_five_seconds", speed::within_five_seconds),
     Case::host("fleet", fleet::fleet),
     Case::both("finding_at_exec", live::finding_at_exec),
+    Case::host("home_made_at_exec", live::home_made_at_exec),
     Case::both("policy_kill", live::policy_kill),
     Case::both("adopt", live::adopt),
 ];

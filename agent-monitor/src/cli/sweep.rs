@@ -116,7 +116,12 @@ pub(super) fn look(what: &WhatArgs, shared: &Shared) -> anyhow::Result<(Report, 
         note(report::diagnostics_text(&problems).trim_end());
         note("note: files of signatures with errors are left out");
     }
-    let register = Arc::new(Register::new(&at_rest(shared)?));
+    let register = Arc::new(match at_rest(shared) {
+        Ok(loaded) => Register::new(&loaded),
+        // Anybody may sweep what is his; what he may not read is said.
+        Err(error) if !rustix::process::geteuid().is_root() => Register::unreadable(format!("{error:#}")),
+        Err(error) => return Err(error),
+    });
     let options = Options {
         root: what.root.clone(),
         history: what.history,

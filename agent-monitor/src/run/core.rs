@@ -68,6 +68,8 @@ pub struct Core {
     pub(super) port: Mutex<Box<dyn Port>>,
     /// Agents without a record.
     pub(super) shadows: Mutex<Watch>,
+    /// Execs whose scripts are to be looked into.
+    pub(super) scripts: super::shadow::Scripts,
     /// Why there is no log, where there should be one.
     pub(super) log_failed: Mutex<Option<LogStatus>>,
     /// Taken before the other locks.
@@ -125,6 +127,7 @@ impl Core {
             live: Mutex::new(Live { engine, host: LiveHost::default() }),
             port: Mutex::new(port),
             shadows: Mutex::new(super::shadow::watch(&config)),
+            scripts: super::shadow::Scripts::default(),
             people: Mutex::new(None),
             inbox: Inbox::default(),
             in_force: Mutex::default(),
@@ -196,11 +199,9 @@ impl Core {
 
     pub(super) fn append(&self, out: &mut Output) {
         for event in out.events.drain(..) {
-            let finding = lock(&self.shadows).observe(&event);
+            let finding = self.shadow(&event);
             drop(self.store.append(event));
-            if let Some(finding) = finding {
-                drop(self.store.append(super::shadow::carry_out(finding)));
-            }
+            finding.into_iter().for_each(|finding| drop(self.store.append(finding)));
         }
     }
 

@@ -1,6 +1,10 @@
 //! Shadow agents at their exec: the signatures that the daemon goes by, and what its policy does.
 
 use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::Builder;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -8,9 +12,16 @@ use super::core::{Core, Live, lock};
 use crate::attribute::{TaskKey, boot};
 use crate::config::Config;
 use crate::model::{Event, Kind, Process, Source, Verdict};
+use crate::sweep::manifest;
 use crate::sweep::pack::DIRECTORY;
+use crate::sweep::root::Root;
 use crate::sweep::signatures;
 use crate::sweep::watch::{Finding, Watch};
+
+/// Execs that wait at the most.
+const QUEUE: usize = 256;
+/// Bytes of a script that are looked at.
+const SCRIPT_HEAD: u64 = 256 << 10;
 
 /// The watch by the settings; what is wrong with a file of signatures goes to the log.
 pub(super) fn watch(config: &Config) -> Watch {
@@ -21,7 +32,60 @@ pub(super) fn watch(config: &Config) -> Watch {
     Watch::new(pack, config.shadow.clone())
 }
 
+/// Execs that wait for their scripts to be looked into.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    tell: SyncSender<Event>,
+    told: Mutex<Option<Receiver<Event>>>,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        let (tell, told) = sync_channel(QUEUE);
+        Self { tell, told: Mutex::new(Some(told)) }
+    }
+}
+
+/// Looks into scripts beside the reader of the rings, which must not wait for a file. Nobody waits for this thread
+/// either: a file may take for ever.
+pub(super) fn scripts(core: Arc<Core>) -> std::io::Result<()> {
+    let Some(told) = lock(&core.scripts.told).take() else { return Ok(()) };
+    let work = move || {
+        while !core.wait(Duration::ZERO) {
+            match told.recv_timeout(Duration::from_millis(500)) {
+                Ok(event) => core.look_into(&event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    };
+    Builder::new().name("scripts".to_owned()).spawn(work).map(drop)
+}
+
 impl Core {
+    /// What an event says of agents without a record, at once; a script is looked into later.
+    pub(super) fn shadow(&self, event: &Event) -> Option<Event> {
+        let mut watch = lock(&self.shadows);
+        if let Some(finding) = watch.observe(event) {
+            drop(watch);
+            return Some(carry_out(finding));
+        }
+        if watch.script_of(event).is_some() && self.scripts.tell.try_send(event.clone()).is_err() {
+            tracing::debug!("more scripts are started than can be looked into");
+        }
+        None
+    }
+
+    fn look_into(&self, event: &Event) {
+        let Some(script) = lock(&self.shadows).script_of(event) else { return };
+        let text =
+            Root::open(Path::new("/"), "", false).ok().and_then(|root| root.head(&script, SCRIPT_HEAD).ok());
+        let Some(text) = text.filter(|text| !text.contains(&0)) else { return };
+        let modules = manifest::imports(&String::from_utf8_lossy(&text));
+        let found = lock(&self.shadows).script(event, &script, &modules);
+        found.into_iter().for_each(|finding| drop(self.store.append(finding.event)));
+    }
+
     /// Tells the shadow agents that run already when the daemon starts. Whatever the policy, they are only told: what
     /// ends them is their next exec, or a person.
     pub(super) fn shadows_that_run(&self) {

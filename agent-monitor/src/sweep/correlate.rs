@@ -350,7 +350,7 @@ pub fn find_id(product: &str, variant: Option<&str>, uid: Option<u32>, container
 fn fix(product: &Product, registry: &Registry, identity: u8, id: &str) -> Option<Fix> {
     let record = format!("{}.toml", super::propose::agent_id(product, id));
     let advice = match registry.state {
-        RegistryState::Registered | RegistryState::Component => return None,
+        RegistryState::Registered | RegistryState::Component | RegistryState::Unknown => return None,
         RegistryState::Expired => format!(
             "its record `{}` has expired: renew it, or remove the agent",
             registry.agent.as_deref().unwrap_or_default()

@@ -27,7 +27,7 @@ pub trait Ask {
 }
 
 /// Weights of signs of behaviour, 0 to 100.
-const FRAMEWORK_IMPORT: u8 = 55;
+pub(super) const FRAMEWORK_IMPORT: u8 = 55;
 const FRAMEWORK_LOADED: u8 = 40;
 const SDK_IMPORT: u8 = 30;
 const PROVIDER: u8 = 45;

@@ -114,7 +114,7 @@ impl Live {
                 // The sweep may have gone on without the answer.
                 drop(send.send((name, found)));
             };
-            drop(std::thread::Builder::new().stack_size(128 << 10).spawn(look_up));
+            drop(std::thread::Builder::new().stack_size(512 << 10).spawn(look_up));
         }
         drop(send);
         let until = Instant::now() + RESOLVE_TIME;

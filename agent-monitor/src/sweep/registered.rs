@@ -29,9 +29,22 @@ pub struct Register {
     names: BTreeMap<u32, String>,
     files: Vec<FileRule>,
     users: BTreeMap<String, u32>,
+    unreadable: Option<String>,
 }
 
 impl Register {
+    /// A registry that cannot be read, and why: nothing can be said of anything.
+    #[must_use]
+    pub fn unreadable(why: String) -> Self {
+        Self { unreadable: Some(why), ..Self::default() }
+    }
+
+    /// Why nothing is known, where that is so.
+    #[must_use]
+    pub fn why_unreadable(&self) -> Option<&str> {
+        self.unreadable.as_deref()
+    }
+
     /// Compiles the good records, and apart from them those whose only mistake is that they have expired.
     #[must_use]
     pub fn new(loaded: &Loaded) -> Self {

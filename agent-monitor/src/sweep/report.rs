@@ -213,6 +213,8 @@ pub enum RegistryState {
     Shadow,
     /// A record knew it whose end date has passed.
     Expired,
+    /// The registry could not be read.
+    Unknown,
     /// A record knows it.
     Registered,
     /// No agent by itself; nothing to register.
@@ -226,6 +228,7 @@ impl RegistryState {
         match self {
             Self::Shadow => "shadow",
             Self::Expired => "expired",
+            Self::Unknown => "unknown",
             Self::Registered => "registered",
             Self::Component => "component",
         }

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::correlate;
 use super::identify::{self, Hit};
-use super::pack::Pack;
+use super::judge::FRAMEWORK_IMPORT;
+use super::pack::{Ecosystem, Pack};
 use super::redact;
-use super::report::Confidence;
+use super::report::{Confidence, ProductKind};
 use crate::config::{Shadow, ShadowAct};
 use crate::model::{Detail, Event, Kind, Process, Source, Time, Verdict};
 use crate::registry::argv::glob;
@@ -38,6 +39,18 @@ pub struct Watch {
     count: u64,
 }
 
+/// What is to be told of a process.
+struct Told {
+    product: String,
+    name: String,
+    kind: ProductKind,
+    variant: Option<String>,
+    score: u8,
+    signs: Vec<String>,
+    flags: BTreeSet<String>,
+    kill: bool,
+}
+
 /// What an exec said.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
@@ -56,42 +69,92 @@ impl Watch {
 
     /// Looks at an event; only execs of processes without an agent mean anything.
     pub fn observe(&mut self, event: &Event) -> Option<Finding> {
-        let wanted = event.kind == Kind::ProcessExec && event.agent.is_none() && event.errno.is_none();
-        if !wanted || self.policy.act == ShadowAct::Off {
-            return None;
-        }
-        let process = event.process.as_deref()?;
+        let process = self.concerns(event)?;
         let hits = self.hits(process);
         let hit = hits.first().filter(|hit| hit.weight >= WEIGHT_MIN && !hit.ambiguous)?;
         let product = self.pack.product(hit.product).filter(|product| product.kind().is_agent())?;
-        if self.policy.excepts(process) {
-            return None;
-        }
         let line = process.args.join(" ");
         let used = |flag: &&String| {
             if flag.contains(' ') { line.contains(flag.as_str()) } else { process.args.contains(*flag) }
         };
-        let flags: BTreeSet<String> = product.list("unsafe_flags").iter().filter(used).cloned().collect();
-        let (id, name) = (product.id.clone(), product.name.clone());
-        let (update, learnt) = self.learn(process, &id, &flags);
-        let kill = self.policy.act == ShadowAct::Kill;
+        let signs = hits.iter().filter(|other| other.product == hit.product && !other.ambiguous);
+        let told = Told {
+            product: product.id.clone(),
+            name: product.name.clone(),
+            kind: product.kind(),
+            variant: correlate::variant_of(&self.pack, hit.product, hit.variant.as_deref()),
+            score: hit.weight,
+            signs: signs.map(|hit| hit.what.clone()).collect(),
+            flags: product.list("unsafe_flags").iter().filter(used).cloned().collect(),
+            kill: self.policy.act == ShadowAct::Kill,
+        };
+        self.tell(event, process, told)
+    }
+
+    /// The script of an exec that no signature told, to be looked into by somebody who may read files.
+    #[must_use]
+    pub fn script_of(&self, event: &Event) -> Option<String> {
+        let process = self.concerns(event)?;
+        let exe = process.exe.as_deref().unwrap_or_default();
+        let subject = identify::subject(exe, &process.args, process.cwd.as_deref().unwrap_or_default());
+        let script = process.script.clone().or_else(|| subject.main_path().map(str::to_owned))?;
+        let other =
+            Some(script.as_str()) != process.exe.as_deref() && script.starts_with('/') && !subject.wrapped;
+        other.then_some(script)
+    }
+
+    /// What the modules that a script imports say: a home-made agent, where a framework is among them. Such a one is
+    /// told and never ended: an import is no proof.
+    pub fn script(&mut self, event: &Event, script: &str, modules: &[String]) -> Option<Finding> {
+        let process = self.concerns(event)?;
+        let npm = |name: &str| self.pack.package(Ecosystem::Npm, name);
+        let products = modules.iter().filter_map(|name| self.pack.import(name).or_else(|| npm(name)));
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for product in products.filter_map(|index| self.pack.product(index)).filter(|p| p.kind().is_agent()) {
+            names.insert(product.name.clone());
+        }
+        if names.is_empty() {
+            return None;
+        }
+        let told = Told {
+            product: correlate::HOME_MADE.to_owned(),
+            name: format!("Home-made agent {}", script.rsplit('/').next().unwrap_or(script)),
+            kind: ProductKind::Framework,
+            variant: Some(script.to_owned()),
+            score: FRAMEWORK_IMPORT,
+            signs: names.iter().map(|name| format!("{script} imports {name}")).collect(),
+            flags: BTreeSet::new(),
+            kill: false,
+        };
+        self.tell(event, process, told)
+    }
+
+    /// The process, if the event is an exec that the policy wants to know of.
+    fn concerns<'a>(&self, event: &'a Event) -> Option<&'a Process> {
+        let wanted = event.kind == Kind::ProcessExec && event.agent.is_none() && event.errno.is_none();
+        let process = event.process.as_deref().filter(|_| wanted && self.policy.act != ShadowAct::Off)?;
+        (!self.policy.excepts(process)).then_some(process)
+    }
+
+    fn tell(&mut self, event: &Event, process: &Process, told: Told) -> Option<Finding> {
+        let Told { product, name, kind, variant, score, signs, flags, kill } = told;
+        let which = format!("{product} {}", variant.as_deref().unwrap_or_default());
+        let (update, learnt) = self.learn(process, &which, &flags);
         if !learnt && !kill {
             return None;
         }
-        let signs = hits.iter().filter(|other| other.product == hit.product && !other.ambiguous);
-        let score = correlate::together(signs.clone().take(1).map(|hit| hit.weight));
-        let variant = correlate::variant_of(&self.pack, hit.product, hit.variant.as_deref());
-        let find = correlate::find_id(&id, variant.as_deref(), process.uid, process.container.as_deref());
+        let find =
+            correlate::find_id(&product, variant.as_deref(), process.uid, process.container.as_deref());
         let mut detail = Detail::new();
         let mut put = |key: &str, value: serde_json::Value| drop(detail.insert(key.to_owned(), value));
         let confidence = Confidence::of(score);
         put("find", find.clone().into());
-        put("product", id.into());
+        put("product", product.into());
         put("name", name.into());
-        put("kind", self.pack.product(hit.product)?.kind().as_str().into());
+        put("kind", kind.as_str().into());
         put("identity", confidence.score.into());
         put("level", confidence.level.as_str().into());
-        put("evidence", signs.map(|hit| hit.what.clone()).collect::<Vec<_>>().into());
+        put("evidence", signs.into());
         put("unsafe_flags", flags.into_iter().collect::<Vec<_>>().into());
         put("update", update.into());
         put("action", if kill { "kill" } else { "audit" }.into());
@@ -249,6 +312,22 @@ mod tests {
         let mut watch = watch(ShadowAct::Kill, &[]);
         assert!(watch.observe(&exec(10, "/opt/claude", &[])).is_some());
         assert!(watch.observe(&exec(11, "/opt/claude", &[10])).is_some());
+    }
+
+    #[test]
+    fn scripts_that_import_frameworks_are_told_and_never_ended() {
+        let mut watch = watch(ShadowAct::Kill, &[]);
+        let event = exec(10, "/usr/bin/python3 /srv/bot.py --once", &[]);
+        assert_eq!(watch.observe(&event), None);
+        assert_eq!(watch.script_of(&event).as_deref(), Some("/srv/bot.py"));
+        assert_eq!(watch.script_of(&exec(10, "/usr/bin/ls /srv", &[])), None);
+        let modules = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(watch.script(&event, "/srv/bot.py", &modules(&["os", "openai"])), None);
+        let told = watch.script(&event, "/srv/bot.py", &modules(&["crewai.flow"])).unwrap();
+        assert!(!told.kill);
+        let sweep_id = correlate::find_id(correlate::HOME_MADE, Some("/srv/bot.py"), Some(1000), None);
+        assert_eq!(told.event.detail.unwrap()["find"], sweep_id.as_str());
+        assert_eq!(watch.script(&event, "/srv/bot.py", &modules(&["crewai"])), None, "once per tree");
     }
 
     #[test]

@@ -133,6 +133,14 @@ pub(super) fn another_user() -> Verdict {
         "{:#}",
         report["coverage"]
     );
+    // A registry that may not be read makes nothing shadow, and nothing registered.
+    std::fs::set_permissions(scratch.dir("registry"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .unwrap();
+    let output = client::run_as(64_321, &["sweep", "-o", "json", "--registry", &scratch.text("registry")]);
+    assert!(output.status.success(), "{}", client::describe(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(find_of(&report, own.pid()).unwrap_or_default()["registry"]["state"], "unknown", "{report:#}");
+    assert!(report["coverage"].to_string().contains("not known"), "{:#}", report["coverage"]);
     Ok(())
 }
 

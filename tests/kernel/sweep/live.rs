@@ -83,6 +83,25 @@ pub(super) fn finding_at_exec() -> Verdict {
     Ok(())
 }
 
+/// A script that imports a framework is told by its content, under the sweep's id.
+pub(super) fn home_made_at_exec() -> Verdict {
+    world::close();
+    let world = World::start(Setup::new());
+    let text =
+        "import time\ntry:\n    from crewai import Agent\nexcept ImportError:\n    pass\ntime.sleep(300)\n";
+    let script = world.daemon.setup.scratch.file("crew.py", text);
+    let running = Running::start(Command::new("python3").arg(&script)).has_become("crew.py");
+    let of_script =
+        |e: &Event| e.kind == KIND && e.process.as_ref().is_some_and(|p| p.args.contains(&script));
+    assert!(world.feed.wait_for(PATIENCE, of_script), "no finding of {script}");
+    let said = world.feed.with(|events| events.iter().find(|e| of_script(e)).and_then(|e| e.detail.clone()));
+    let output = world.daemon.cli(&["sweep", "-o", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let find = find_of(&report, running.pid()).unwrap_or_default();
+    assert_eq!(find["id"], said.unwrap_or_default()["find"], "{find:#}");
+    Ok(())
+}
+
 pub(super) fn policy_kill() -> Verdict {
     world::close();
     let setup = Setup::new();

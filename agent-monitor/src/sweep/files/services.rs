@@ -84,8 +84,9 @@ fn unit(job: Job<'_>, place: &Place, name: &str, timed: bool, path: &str, text: 
     for command in &parsed.commands {
         if let Some(mut seen) = starts(job, place, command, &parsed.directory, Source::Unit, &at) {
             let by = if timed { " by its timer" } else { "" };
+            let user = parsed.user.as_ref().map_or_else(String::new, |user| format!(" as {user}"));
             let line = redact::args(command).join(" ");
-            seen.what = format!("systemd unit {name}{by} starts `{line}`: {}", seen.what);
+            seen.what = format!("systemd unit {name}{by} starts{user} `{line}`: {}", seen.what);
             seen.when = when;
             if parsed.user.is_none() && place.uid.is_none() {
                 seen.risks.push(Risk {
