@@ -75,7 +75,7 @@ fn launched_files() -> Verdict {
     };
 
     all_ok(done("boxed"));
-    replace(&format!("{}{}", free.replace("\"observe\"", "\"enforce\"\ndegrade = \"allow\""), scope(&world)));
+    replace(&format!("{}{}", free.replace("\"observe\"", "\"enforce\""), scope(&world)));
     let (pid, boxed) = done("boxed");
     let inside = ["ok", "ok", "ok"];
     let refused = ["EACCES", "EACCES", "EACCES", "EACCES"];
