@@ -191,8 +191,10 @@ impl Core {
         });
         // Under the lock, so that the order of the record is the order of the engine.
         for event in out.events.drain(..) {
+            let finding = self.shadow(&event);
             let event = self.store.append(event);
             self.inbox.hear(&live.engine, &event);
+            finding.into_iter().for_each(|finding| drop(self.store.append(finding)));
         }
         count
     }
