@@ -51,6 +51,28 @@ pub(crate) struct Question {
     pub(crate) action: u32,
 }
 
+/// What is known of the arguments that are being read.
+#[repr(C)]
+pub(crate) struct Args {
+    /// Hash of all so far.
+    pub(crate) h: u64,
+    /// The same without the first `skip`.
+    pub(crate) rest: u64,
+    /// Where the next one is, and where they end, when they lie one behind the other.
+    pub(crate) at: u64,
+    pub(crate) end: u64,
+    /// Where it goes in the tail.
+    pub(crate) off: u32,
+    pub(crate) skip: u32,
+    /// How many so far.
+    pub(crate) count: u32,
+    /// `FLAG_ARGS_*` bits.
+    pub(crate) flags: u32,
+    /// Bytes of the last one, without its end.
+    pub(crate) len: u32,
+    pub(crate) reserved: u32,
+}
+
 /// The memory. `rec` first: the verifier likes constant offsets from the start of the value.
 #[repr(C)]
 pub(crate) struct Scratch {
@@ -123,6 +145,8 @@ pub(crate) struct Scratch {
     /// How many they were.
     pub(crate) args_count: u32,
     pub(crate) reserved3: u32,
+    /// Arguments that are being read.
+    pub(crate) args: Args,
     /// Policy index of the session's own scope, 0 for none.
     pub(crate) session_policy: u32,
     /// 1 when the session has ended.

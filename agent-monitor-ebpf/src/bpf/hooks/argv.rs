@@ -20,7 +20,7 @@ use crate::bpf::{
     globals as g,
     judge::{self, SIGKILL},
     read::{Ptr, current, field, pointer, user},
-    scratch::{Scratch, tail_at},
+    scratch::{Args, Scratch, tail_at},
     tag::{Actor, scratch_of, tag_of},
     walk::text_hash,
 };
@@ -32,86 +32,106 @@ const LENGTH: usize = 256;
 /// System call `execveat` on x86-64.
 const EXECVEAT: u64 = 322;
 
-/// What the steps over arguments carry.
+/// What the steps over arguments carry. Everything that changes is in memory, in [`Args`]: of numbers on the stack the
+/// verifier follows every value through every step.
 #[repr(C)]
 struct Words {
     scratch: *mut Scratch,
     key: HashKey,
-    h: u64,
-    /// The same without the first `skip` arguments.
-    rest: u64,
-    skip: u32,
-    /// Array of pointers, or 0 when the arguments lie one behind the other at `at`.
+    /// Array of pointers, or 0 when the arguments lie one behind the other.
     list: u64,
-    at: u64,
-    end: u64,
-    off: u32,
-    flags: u32,
-    count: u32,
-    reserved: u32,
-}
-
-impl Words {
-    #[inline(always)]
-    fn new(scratch: *mut Scratch, key: HashKey, off: u32) -> Self {
-        let (h, rest) = (key.k0, key.k0);
-        Words { scratch, key, h, rest, skip: 1, list: 0, at: 0, end: 0, off, flags: 0, count: 0, reserved: 0 }
-    }
 }
 
 unsafe extern "C" fn word_step(i: u64, words: *mut Words) -> i64 {
     // SAFETY: the context is on the caller's stack.
     let w = unsafe { &mut *words };
-    let mut from = w.at;
-    if w.list != 0 {
-        match user::<u64>(w.list + i * 8) {
-            Some(0) => return 1,
-            Some(pointer) => from = pointer,
-            None => {
-                w.flags |= u32::from(FLAG_ARGS_FAILED);
-                return 1;
+    // SAFETY: a map value; each access is one of memory.
+    unsafe {
+        let args = &raw mut (*w.scratch).args;
+        let mut from = (&raw const (*args).at).read_volatile();
+        if w.list != 0 {
+            match user::<u64>(w.list + i * 8) {
+                Some(0) => return 1,
+                Some(pointer) => from = pointer,
+                None => {
+                    flag(w.scratch, FLAG_ARGS_FAILED);
+                    return 1;
+                }
             }
+        } else if from >= (&raw const (*args).end).read_volatile() {
+            return 1;
         }
-    } else if from >= w.end {
-        return 1;
+        let off = (&raw const (*args).off).read_volatile();
+        let Some(to) = tail_at(w.scratch, off, LENGTH) else {
+            flag(w.scratch, FLAG_ARGS_TRUNCATED);
+            return 1;
+        };
+        let n = bpf_probe_read_user_str(to.cast(), LENGTH as u32, from as *const _);
+        if n <= 0 {
+            flag(w.scratch, FLAG_ARGS_FAILED);
+            return 1;
+        }
+        (&raw mut (*args).len).write_volatile(((n - 1) & 0xff) as u32);
+        (&raw mut (*args).at).write_volatile(from + n as u64);
+        take(w.scratch, w.key, off);
+        if w.list != 0 {
+            // Names are hashed from multiples of eight.
+            let len = (&raw const (*args).len).read_volatile();
+            (&raw mut (*args).off).write_volatile(off + ((len >> 3) + 1) * 8);
+        }
+        if n == LENGTH as i64 {
+            flag(w.scratch, FLAG_ARGS_TRUNCATED);
+            // The rest cannot be skipped without knowing its length: the comparison ends here, on both sides.
+            return 1;
+        }
     }
-    let Some(to) = tail_at(w.scratch, w.off, LENGTH) else {
-        w.flags |= u32::from(FLAG_ARGS_TRUNCATED);
-        return 1;
-    };
-    // SAFETY: as many bytes are there.
-    let n = unsafe { bpf_probe_read_user_str(to.cast(), LENGTH as u32, from as *const _) };
-    if n <= 0 {
-        w.flags |= u32::from(FLAG_ARGS_FAILED);
-        return 1;
-    }
-    if n == LENGTH as i64 {
-        w.flags |= u32::from(FLAG_ARGS_TRUNCATED);
-        // The rest cannot be skipped without knowing its length: the comparison ends here, on both sides.
-        w.end = 0;
-    }
-    let len = ((n - 1) & 0xff) as u32;
-    let word = text_hash(w.scratch, w.key, w.off, len);
-    w.h = mix(w.key, w.h, word);
-    if w.count >= w.skip {
-        w.rest = mix(w.key, w.rest, word);
-    }
-    w.count += 1;
-    w.at = from + n as u64;
-    // Names are hashed from multiples of eight.
-    w.off = if w.list != 0 { w.off + ((len >> 3) + 1) * 8 } else { w.off };
-    if w.end == 0 { 1 } else { 0 }
+    0
 }
 
+/// Notes a `FLAG_ARGS_*` bit.
 #[inline(always)]
-fn run(words: &mut Words) {
-    // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
+fn flag(scratch: *mut Scratch, bit: u16) {
+    // SAFETY: a map value.
     unsafe {
-        let step = word_step as *const () as *mut _;
-        bpf_loop(COUNT, step, core::ptr::from_mut(words).cast(), 0);
+        let flags = &raw mut (*scratch).args.flags;
+        flags.write_volatile(flags.read_volatile() | u32::from(bit));
     }
-    if words.count >= COUNT {
-        words.flags |= u32::from(FLAG_ARGS_TRUNCATED);
+}
+
+/// Adds the argument at `off` to the hashes.
+#[inline(never)]
+fn take(scratch: *mut Scratch, key: HashKey, off: u32) {
+    // SAFETY: a map value; each access is one of memory.
+    unsafe {
+        let args = &raw mut (*scratch).args;
+        let len = (&raw const (*args).len).read_volatile() & 0xff;
+        let word = text_hash(scratch, key, off, len);
+        let h = &raw mut (*args).h;
+        h.write_volatile(mix(key, h.read_volatile(), word));
+        let count = &raw mut (*args).count;
+        if count.read_volatile() >= (&raw const (*args).skip).read_volatile() {
+            let rest = &raw mut (*args).rest;
+            rest.write_volatile(mix(key, rest.read_volatile(), word));
+        }
+        count.write_volatile(count.read_volatile() + 1);
+    }
+}
+
+/// Hashes the arguments from `at` to `end`, or those that the array `list` points to, which are kept in the tail from
+/// `off` on.
+#[inline(always)]
+fn run(scratch: *mut Scratch, list: u64, (at, end): (u64, u64), off: u32, skip: u32) {
+    let key = hash_key();
+    let mut words = Words { scratch, key, list };
+    // SAFETY: a map value; the callback has the signature bpf_loop wants and the context outlives the call.
+    unsafe {
+        (*scratch).args =
+            Args { h: key.k0, rest: key.k0, at, end, off, skip, count: 0, flags: 0, len: 0, reserved: 0 };
+        let step = word_step as *const () as *mut _;
+        bpf_loop(COUNT, step, (&raw mut words).cast(), 0);
+        if (&raw const (*scratch).args.count).read_volatile() >= COUNT {
+            (*scratch).args.flags |= u32::from(FLAG_ARGS_TRUNCATED);
+        }
     }
 }
 
@@ -129,29 +149,38 @@ pub(super) fn attempted(actor: &Actor, off: u32) -> u32 {
     let second = field::<u64>(regs, &g::O_REGS_ORIG_AX) == EXECVEAT;
     let list: u64 = if second { field(regs, &g::O_REGS_DX) } else { field(regs, &g::O_REGS_SI) };
     let start = (off + 7) & !7;
-    let key = hash_key();
-    let mut w = Words::new(s, key, start);
-    (w.list, w.end) = (list, u64::MAX);
-    run(&mut w);
-    judge::mark(actor, w.h);
+    run(s, list, (0, 0), start, 1);
+    // SAFETY: as above, here and below.
+    let args = unsafe { &raw const (*s).args };
+    // SAFETY: a map value.
+    let (h, rest, count, end, flags) = unsafe {
+        (
+            (&raw const (*args).h).read_volatile(),
+            (&raw const (*args).rest).read_volatile(),
+            (&raw const (*args).count).read_volatile(),
+            (&raw const (*args).off).read_volatile(),
+            (&raw const (*args).flags).read_volatile(),
+        )
+    };
+    judge::mark(actor, h);
     let b: *mut ExecBody = body(s);
-    let cut = w.flags & u32::from(FLAG_ARGS_TRUNCATED) != 0;
+    let cut = flags & u32::from(FLAG_ARGS_TRUNCATED) != 0;
     // SAFETY: the body and head belong to the record under construction.
     unsafe {
+        (*b).args_total = end.wrapping_sub(start);
         (*b).args = Piece {
-            len: w.off.wrapping_sub(start) as u16,
+            len: end.wrapping_sub(start) as u16,
             depth: 0,
             flags: if cut { PIECE_TRUNCATED } else { 0 },
         };
-        (*b).args_total = w.off.wrapping_sub(start);
         (*b).filename.len += (start - off) as u16;
-        (*s).rec.head.flags |= w.flags as u16;
+        (*s).rec.head.flags |= flags as u16;
         // What was not seen whole cannot be compared; the record says that it was cut.
-        (*s).args_hash = if w.flags == 0 { w.h } else { 0 };
-        (*s).args_rest = w.rest;
-        (*s).args_count = w.count;
+        (*s).args_hash = if flags == 0 { h } else { 0 };
+        (*s).args_rest = rest;
+        (*s).args_count = count;
     }
-    w.off
+    end
 }
 
 /// `sched_process_exec(task, old_pid, bprm)`: fs/exec.c. An exec that a person let pass must have got the arguments that
@@ -177,18 +206,16 @@ fn exec_words(ctx: BtfTracePointContext) -> i32 {
     }
     let mm = pointer(task.cast_const().cast(), &g::O_TASK_MM);
     let (at, end): (u64, u64) = (field(mm, &g::O_MM_ARG_START), field(mm, &g::O_MM_ARG_END));
-    let key = hash_key();
-    let mut w = Words::new(s, key, 0);
-    (w.at, w.end) = (at, end);
     // A script's interpreter gets arguments before the caller's own: only those behind the name are compared.
     let bprm: Ptr = ctx.arg(2);
     let script = pointer(bprm, &g::O_BPRM_FILENAME) != pointer(bprm, &g::O_BPRM_INTERP);
     // SAFETY: checked for null.
     let (count, seen_rest) = unsafe { ((*s).args_count, (*s).args_rest) };
     let argc: u32 = field(bprm, &g::O_BPRM_ARGC);
-    w.skip = if script { argc.saturating_sub(count.saturating_sub(1)) } else { 1 };
-    run(&mut w);
-    if if script { w.rest == seen_rest } else { w.h == seen } {
+    run(s, 0, (at, end), 0, if script { argc.saturating_sub(count.saturating_sub(1)) } else { 1 });
+    // SAFETY: as above.
+    let same = unsafe { if script { (*s).args.rest == seen_rest } else { (*s).args.h == seen } };
+    if same {
         return 0;
     }
     // SAFETY: as above; no pointers for the signal, which cannot fail for the running task.
