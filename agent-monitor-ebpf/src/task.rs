@@ -131,12 +131,15 @@ pod! {
         pub start: u64,
         /// What every thread of it gets.
         pub tag: TaskTag,
-        /// 1: replace a binding that exists; 0: keep it.
+        /// 1: replace a binding that exists; 0: keep it; [`REPLACE_SESSION`]: change the session of one to the same agent.
         pub replace: u32,
         /// Counts the threads that were tagged; written by the iterator.
         pub tagged: u32,
     }
 }
+
+/// [`BackfillEntry::replace`]: only the session changes, and only while the task still belongs to the same agent.
+pub const REPLACE_SESSION: u32 = 2;
 
 pod! {
     /// One task as the task iterator lists it.

@@ -15,6 +15,7 @@ pub mod argv;
 pub mod check;
 pub mod cross;
 pub mod diagnostic;
+pub mod diff;
 pub mod facts;
 #[cfg(test)]
 pub(crate) mod fake;

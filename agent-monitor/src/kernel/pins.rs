@@ -4,6 +4,7 @@ use std::path::Path;
 
 use agent_monitor_ebpf::{config::Runtime, task::ProcEntry};
 use aya::maps::{Array, HashMap, Map, MapData};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{KernelError, bpffs, object::is_daemon, pod::Plain};
 
@@ -50,8 +51,45 @@ pub fn detach(dir: &Path, force: bool) -> Result<usize, DetachError> {
     if let Some(pid) = daemon(dir)?.filter(|_| !force) {
         return Err(DetachError::Running { path: dir.display().to_string(), pid });
     }
+    let bound = bound(dir)?;
     bpffs::remove(dir)?;
+    wake(&bound);
     Ok(pins)
+}
+
+/// The bound processes: `(pid, start)`.
+fn bound(dir: &Path) -> Result<Vec<(u32, u64)>, KernelError> {
+    let Some(map) = pinned(dir, "map_PROCS")? else { return Ok(Vec::new()) };
+    let what = "read the table of bound processes";
+    let table: HashMap<MapData, u32, Plain<ProcEntry>> =
+        map.try_into().map_err(|e| KernelError::bpf(what, &e))?;
+    Ok(table.iter().filter_map(Result::ok).map(|(pid, entry)| (pid, entry.0.start)).collect())
+}
+
+/// Lets the stopped processes of agents go on, now that nothing holds them: what was held is done as if it had never been
+/// asked about. One that its own shell had stopped goes on too.
+fn wake(bound: &[(u32, u64)]) {
+    for (pid, start) in bound {
+        let Some(process) = i32::try_from(*pid).ok().and_then(Pid::from_raw) else { continue };
+        // Opened first: what is checked afterwards is the process that gets the signal.
+        let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else { continue };
+        let Some((state, ticks)) = state(*pid) else { continue };
+        // Ticks of `/proc` are hundredths of a second.
+        if state == "T" && ticks == start / 10_000_000 {
+            // It may have ended meanwhile.
+            pidfd_send_signal(&handle, Signal::CONT).ok();
+        }
+    }
+}
+
+/// State and start, in clock ticks since boot, of a process.
+fn state(pid: u32) -> Option<(String, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command may hold spaces and parentheses.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?.to_owned();
+    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 fn ours(entry: &std::fs::DirEntry) -> bool {

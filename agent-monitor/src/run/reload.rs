@@ -17,7 +17,9 @@ use crate::attribute::{Agents, Compiled, TaskKey, argv};
 use crate::control::api::{RefusedRecord, Reloaded};
 use crate::engine::{Host as _, Output, args, gaps};
 use crate::model::{Kind, Mode, Source};
-use crate::registry::{Code, Diagnostic, LinuxFacts, LoadError, Loaded, Record, Refused, Severity, load_dir};
+use crate::registry::{
+    Code, Diagnostic, LinuxFacts, LoadError, Loaded, Record, Refused, Severity, diff, load_dir,
+};
 use crate::scope::{self, compile::Protected, hold, image::PolicyImage};
 
 /// Runs of the iterator for one back-fill.
@@ -267,7 +269,13 @@ impl Core {
         for (kind, ids) in kinds {
             // At the start the records are what they were; only changes are news.
             for id in ids.iter().filter(|_| !first) {
-                self.store.append(self.about(kind, &[("agent", id), ("file", &file(id))]));
+                let mut event = self.about(kind, &[("agent", id), ("file", &file(id))]);
+                if let (Some(old), Some(new), Some(detail)) =
+                    (before.get(id), loaded.get(id), event.detail.as_mut())
+                {
+                    detail.insert("changes".to_owned(), diff::words(old, new).into());
+                }
+                self.store.append(event);
             }
         }
         if first {

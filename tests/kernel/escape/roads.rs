@@ -135,6 +135,8 @@ roads! {
         "thread_connect" "thread tcp-connect 127.0.0.1:4001" ["network.connect" "network.send"] r#"4001"#;
         "child_connect" "fork tcp-connect 127.0.0.1:4001" ["network.connect" "network.send"] r#"4001"#;
         "bind" "tcp-bind 127.0.0.1:4001" ["network.bind"] r#"4001"#;
+        // AF_ALG: a family that no rule is about.
+        "unknown_family" "socket 38 5 0" ["privilege.capability"] r#"@PID"#;
         "bind6" "tcp-bind [::1]:4001" ["network.bind"] r#"::1"#;
     }
     /// Powers over other processes and over the host.
@@ -152,6 +154,8 @@ roads! {
         "unshare_user" "unshare user noop" ["privilege.namespace"] r#"@PID"#;
         "clone_pid_namespace" "pidns noop" ["privilege.namespace"] r#"@PID"#;
         "setuid" "fork setuid 65534 noop" ["privilege.setuid"] r#""setuid""#;
+        "raw_socket" "socket 2 3 1" ["privilege.capability"] r#"@PID"#;
+        "packet_socket" "socket 17 3 0" ["privilege.capability"] r#"@PID"#;
         "setgid" "fork setgid 65534 noop" ["privilege.setuid"] r#""setgid""#;
         "setresuid" "fork setresuid 65534 65534 65534 noop" ["privilege.setuid"] r#""setuid""#;
     }

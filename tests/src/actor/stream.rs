@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 pub(crate) const ACTS: &[Act] = &[
     Act::new("tcp-connect", "ADDR:PORT [SEND [RECEIVE]]", tcp_connect),
     Act::new("tcp-fastopen", "ADDR:PORT BYTES", tcp_fastopen),
+    Act::new("socket", "FAMILY TYPE PROTOCOL", socket),
     Act::new("tcp-bind", "ADDR:PORT", tcp_bind),
     Act::new("tcp-serve", "ADDR:PORT", tcp_serve),
     Act::new("unix-connect", "PATH|@NAME", unix_connect),
@@ -28,6 +29,13 @@ fn tcp_connect(args: &[String]) -> Outcome {
     call(libc::SYS_shutdown, &mut [num(socket.as_raw_fd()), num(libc::SHUT_WR)])?;
     let received = drain(&socket, receive as usize)?;
     Ok(vec![("port", port.to_string()), ("sent", send.to_string()), ("received", received.to_string())])
+}
+
+/// Makes a socket and closes it.
+fn socket(args: &[String]) -> Outcome {
+    let (family, kind, protocol) = (number(args, 0)?, number(args, 1)?, number(args, 2)?);
+    drop(call_fd(libc::SYS_socket, &mut [num(family as i32), num(kind as i32), num(protocol as i32)])?);
+    Ok(Facts::new())
 }
 
 fn tcp_fastopen(args: &[String]) -> Outcome {

@@ -1,6 +1,6 @@
 //! The task iterator: binds the threads of processes that the daemon names, and lists every task.
 
-use agent_monitor_ebpf::task::{BackfillEntry, TaskLine, TaskTag};
+use agent_monitor_ebpf::task::{BackfillEntry, REPLACE_SESSION, TaskLine, TaskTag};
 use aya_ebpf::{bindings::task_struct, helpers::generated::bpf_seq_write};
 
 use crate::bpf::{
@@ -64,6 +64,29 @@ extern "C" fn seed_tasks(ctx: *mut IterTask) -> i32 {
     0
 }
 
+/// Gives a task that belongs to the entry's agent its session. The task may become another agent's at its exec in this very
+/// moment: then it is not its session.
+///
+/// # Safety
+/// The entry is a map value; the slot may be null.
+#[inline(always)]
+unsafe fn enter_session(slot: *mut TaskTag, entry: *mut BackfillEntry, tgid: u32, start: u64) {
+    // SAFETY: by the caller; the slot is checked.
+    unsafe {
+        let wanted = (*entry).tag;
+        if slot.is_null() || (*slot).agent != wanted.agent {
+            return;
+        }
+        (&raw mut (*slot).session).write_volatile(wanted.session);
+        if (&raw const (*slot).agent).read_volatile() != wanted.agent {
+            (&raw mut (*slot).session).write_volatile(0);
+            return;
+        }
+        (*entry).tagged += 1;
+        enter_proc(tgid, start, &*slot);
+    }
+}
+
 #[inline(always)]
 fn apply(task: *mut task_struct, entry: *mut BackfillEntry, tgid: u32, start: u64) {
     // SAFETY: a map value.
@@ -72,6 +95,10 @@ fn apply(task: *mut task_struct, entry: *mut BackfillEntry, tgid: u32, start: u6
             return;
         }
         let slot = tag_of(task);
+        if (*entry).replace == REPLACE_SESSION {
+            enter_session(slot, entry, tgid, start);
+            return;
+        }
         if !slot.is_null() && (*slot).agent != 0 && (*entry).replace == 0 {
             return;
         }

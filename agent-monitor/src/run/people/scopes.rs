@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_monitor_ebpf::task::BackfillEntry;
+use agent_monitor_ebpf::task::{BackfillEntry, REPLACE_SESSION};
 
 use crate::attribute::TaskKey;
 use crate::attribute::backfill::Plan;
@@ -59,7 +59,8 @@ impl Core {
                 .filter(|task| task.tag.session == 0)
                 .map(|task| {
                     let tag = agent_monitor_ebpf::task::TaskTag { session, ..task.tag };
-                    (task.tgid, BackfillEntry { start: task.start, tag, replace: 1, tagged: 0 })
+                    let entry = BackfillEntry { start: task.start, tag, replace: REPLACE_SESSION, tagged: 0 };
+                    (task.tgid, entry)
                 })
                 .collect();
             if plan.is_empty() {
