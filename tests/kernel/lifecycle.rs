@@ -110,11 +110,15 @@ fn reload_is_atomic() -> Verdict {
     reload_until(&world.daemon, &[AGENT, "left", "right"]);
     let mut pids = Vec::new();
     for turn in 1..20 {
+        // Two files are not written at once: no reload may look at them in between.
         write(turn);
-        world.daemon.signal(libc::SIGHUP);
+        let socket = world.daemon.setup.socket();
+        let reload = std::thread::spawn(move || client::post(&socket, "/v1/agents/reload", ""));
         for program in &programs {
             pids.extend((0..3).map(|_| Actor::start(program, &["noop"]).finish().pid));
         }
+        let (status, body) = reload.join().unwrap().unwrap();
+        assert_eq!(status, 200, "{body}");
     }
     world.settle_now();
     for pid in pids {

@@ -75,7 +75,8 @@ mod tests {
 
     fn record(text: &str) -> Record {
         let head = "[agent]\nid = \"a\"\nowner = \"o\"\npurpose = \"p\"\nexpires = 2099-01-01T00:00:00Z\n";
-        parse_record(&format!("{head}{text}"), Path::new("a.toml")).record.unwrap()
+        let parsed = parse_record(&format!("{head}{text}"), Path::new("a.toml"));
+        parsed.record.unwrap_or_else(|| panic!("{:?}", parsed.diagnostics))
     }
 
     #[test]
