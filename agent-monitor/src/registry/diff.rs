@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn nothing_changed_has_no_words() {
-        let text = "[scope]\ndefault = \"deny\"\n[[scope.file]]\npath = \"/a\"\n[[scope.file]]\npath = \"/b\"\naccess = [\"read\"]\n";
+        let text = "[scope]\ndefault = \"deny\"\n[[scope.file]]\npath = \"/a\"\nverdict = \"deny\"\n\
+                    [[scope.file]]\npath = \"/b\"\naccess = [\"read\"]\n";
         assert_eq!(words(&record(text), &record(text)), Vec::<String>::new());
     }
 }
