@@ -98,3 +98,10 @@ pub(crate) fn dentry_id(dentry: Ptr) -> (u32, u64) {
     let ino = if inode.is_null() { 0 } else { field(inode, &g::O_INODE_INO) };
     (field(pointer(dentry, &g::O_DENTRY_SB), &g::O_SB_DEV), ino)
 }
+
+/// One number for an inode of one file system: inode numbers alone are another's to choose.
+#[inline(always)]
+pub(crate) fn inode_of(dentry: Ptr) -> u64 {
+    let (dev, ino) = dentry_id(dentry);
+    if ino == 0 { 0 } else { ino ^ u64::from(dev) << 40 }
+}

@@ -31,7 +31,7 @@ use crate::bpf::{
     globals as g,
     judge::{SIGKILL, hold, place, refusal},
     maps::{EVENTS, PROCS},
-    read::{Ptr, current, dentry_id, field, ids, leader_start, now, pointer, uid_gid},
+    read::{Ptr, current, dentry_id, field, ids, inode_of, leader_start, now, pointer, uid_gid},
     recognise::{Facts, Place, by_cgroup, by_place, by_text, by_user, cgroup_entry, condition_bits},
     scratch::{SCRIPT_STASH, Scratch, tail_at},
     tag::{Actor, clear_tag, copy_tag, note_ids, policy_of, runtime, scratch_of, set_tag, tag_of, telling},
@@ -92,7 +92,7 @@ fn judge_exec(bprm: Ptr) -> i32 {
         if (*s).by_people != 0 {
             // What people let pass does not count against the files that follow.
             (*s).exec_decision = decision(Verdict::Allow, RULE_DECIDED);
-            (*s).exec_passed = ino;
+            (*s).exec_passed = inode_of(dentry);
         }
         (*s).exec_verdict = u32::from((*s).rec.head.verdict);
         (*s).exec_rule = (*s).rec.head.rule;

@@ -19,7 +19,7 @@ use crate::bpf::{
     emit::{begin, body, send},
     globals as g,
     judge::{also_held, place, place_late, settle, settle_late, settle_quietly},
-    read::{Ptr, dentry_id, field, pointer, value},
+    read::{Ptr, dentry_id, field, inode_of, pointer, value},
     tag::{Actor, runtime},
     walk::{Walked, kernel_text, walk},
 };
@@ -283,7 +283,7 @@ fn file_open(ctx: LsmContext) -> i32 {
     unsafe {
         let s = actor.scratch;
         let truncates = refused == 0 && (*s).by_people != 0 && flags & O_TRUNC != 0;
-        let ino = dentry_id(pointer(file, &g::O_FILE_DENTRY)).1;
+        let ino = inode_of(pointer(file, &g::O_FILE_DENTRY));
         (*s).open_passed = if truncates { ino } else { 0 };
     }
     refused
@@ -463,7 +463,7 @@ fn setattr(dentry: Ptr, attr: Ptr) -> i32 {
         // SAFETY: scratch was checked for null when the actor was made.
         unsafe {
             let s = actor.scratch;
-            (*s).covered = u32::from((*s).open_passed != 0 && (*s).open_passed == dentry_id(dentry).1);
+            (*s).covered = u32::from((*s).open_passed != 0 && (*s).open_passed == inode_of(dentry));
             (*s).open_passed = 0;
         }
     }
@@ -532,7 +532,7 @@ fn mmap_file(ctx: LsmContext) -> i32 {
         // SAFETY: scratch was checked for null when the actor was made.
         unsafe {
             let passed = (*actor.scratch).exec_passed;
-            let ino = dentry_id(pointer(file, &g::O_FILE_DENTRY)).1;
+            let ino = inode_of(pointer(file, &g::O_FILE_DENTRY));
             (*actor.scratch).covered = u32::from(passed != 0 && passed == ino);
         }
     }
