@@ -122,7 +122,7 @@ fn machine(args: &Args) -> Result<qemu::Machine> {
 const JOBS: usize = 2;
 
 /// Longest time for one kernel, with another one beside it on two processors.
-const TOTAL: Duration = Duration::from_secs(30 * 60);
+const TOTAL: Duration = Duration::from_secs(40 * 60);
 
 /// Longest time without a line: under emulation the verifier alone can take a minute for a program.
 const SILENCE: Duration = Duration::from_secs(240);
