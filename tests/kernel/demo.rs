@@ -1,6 +1,7 @@
 //! The demo as a new user runs it: its agent tries to leave its scope and is stopped.
 
 use agent_monitor_tests::harness::case::{Case, Verdict};
+use agent_monitor_tests::harness::scratch::Scratch;
 use agent_monitor_tests::harness::{client, world};
 
 pub(crate) const CASES: &[Case] = &[Case::vm("leaves_its_scope_and_is_stopped", stopped)];
@@ -31,5 +32,19 @@ fn stopped() -> Verdict {
         event["kind"] == "file.rename" && event["verdict"] == "allow" && path.ends_with("/work/plan.txt")
     });
     assert!(inside, "what is in scope was not done\n{text}");
+    transcript(&text);
     Ok(())
+}
+
+/// Shows the lines that README quotes, as `events` renders the same record.
+fn transcript(text: &str) {
+    let scratch = Scratch::new();
+    let file = scratch.file("demo.jsonl", text);
+    let shown = client::run(&["events", "--log", &file]);
+    assert!(shown.status.success(), "{}", client::describe(&shown));
+    for line in String::from_utf8_lossy(&shown.stdout).lines() {
+        if line.contains(" deny ") || line.contains("plan.txt") {
+            println!("\nFIGURES demo: {line}");
+        }
+    }
 }
