@@ -62,8 +62,8 @@ fn family(family: &str, kernel: &Kernel, runs: &BTreeMap<&'static str, u64>) -> 
             fix: None,
         },
         stop: stop(family, kernel, &see),
+        hold: hold(family, kernel.is_full(), &see),
         see,
-        hold: not_here("nobody can be asked yet: `hold` refuses"),
         budget: not_here("limits are parsed and shown, not counted"),
     }
 }
@@ -111,6 +111,32 @@ fn stop(family: &str, kernel: &Kernel, see: &Ability) -> Ability {
         AbilityState::No => AbilityState::No,
     };
     Ability { state, confirmed: see.confirmed && state != AbilityState::No, reason: reason.to_owned(), fix }
+}
+
+/// What can wait inside its system call for a person. No canary is held: the first agent's own act would be the proof.
+fn hold(family: &str, full: bool, see: &Ability) -> Ability {
+    let (state, reason) = match (family, full) {
+        ("process", true) => {
+            (AbilityState::Yes, "exec waits, with its arguments; what it ran before goes on")
+        }
+        ("file", true) => {
+            (AbilityState::Yes, "the call waits; through io_uring it is refused and asked about")
+        }
+        ("network", true) => {
+            (AbilityState::Yes, "the call waits; io_uring and sendmmsg are refused and asked about")
+        }
+        (_, true) => (
+            AbilityState::Partial,
+            "ids, tracing, signals to one process and mounts wait; the rest is refused and asked about",
+        ),
+        ("network", false) => {
+            (AbilityState::Partial, "refused and asked about: after a yes the next try passes")
+        }
+        (_, false) => (AbilityState::No, "what cannot be refused here is not asked about"),
+    };
+    let state = if see.state == AbilityState::No { AbilityState::No } else { state };
+    let fix = (!full).then(|| LSM_FIX.to_owned());
+    Ability { state, confirmed: state == AbilityState::No, reason: reason.to_owned(), fix }
 }
 
 fn name_reason(family: &str, full: bool) -> &'static str {

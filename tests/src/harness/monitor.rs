@@ -133,7 +133,7 @@ impl Daemon {
     fn wait_ready(&self) {
         let pid = self.pid();
         let gone = wait::pidfd(pid).unwrap();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE * 3;
         loop {
             if matches!(client::get(&self.setup.socket(), "/healthz"), Ok((200, _))) {
                 return;
