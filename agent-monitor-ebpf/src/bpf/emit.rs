@@ -152,12 +152,12 @@ pub(crate) fn send_urgent(actor: &Actor, tail: u32) {
 /// of a number that is spilled in between.
 #[inline(always)]
 fn total(actor: &Actor, tail: u32) -> u64 {
-    let total = (HEADER_LEN + BODY_LEN) as u32 + tail;
-    // SAFETY: scratch was checked for null when the actor was made.
-    unsafe { (*actor.scratch).rec.head.total = total };
     let most = (HEADER_LEN + BODY_LEN + TAIL_MAX) as u64;
-    let total = opaque(u64::from(total));
-    if total > most { most } else { total }
+    let total = opaque(u64::from((HEADER_LEN + BODY_LEN) as u32 + tail));
+    let total = if total > most { most } else { total };
+    // SAFETY: scratch was checked for null when the actor was made.
+    unsafe { (*actor.scratch).rec.head.total = total as u32 };
+    total
 }
 
 #[inline(always)]
