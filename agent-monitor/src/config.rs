@@ -106,6 +106,8 @@ pub struct Config {
     pub socket_group: Option<String>,
     /// Where links and maps are pinned.
     pub bpffs: PathBuf,
+    /// The kernel's types (BTF), where another file than the kernel's own is to be read.
+    pub btf: Option<PathBuf>,
     /// What is reported of processes without an agent.
     pub unattributed: Unattributed,
     /// A throw-away state directory, an example registry and a scripted agent.
@@ -146,6 +148,8 @@ pub struct Layer {
     pub socket_group: Option<String>,
     /// See [`Config::bpffs`].
     pub bpffs: Option<PathBuf>,
+    /// See [`Config::btf`].
+    pub btf: Option<PathBuf>,
     /// See [`Config::unattributed`].
     pub unattributed: Option<Unattributed>,
     /// See [`Config::strict`].
@@ -271,6 +275,7 @@ impl Layer {
             socket: self.socket.or(below.socket),
             socket_group: self.socket_group.or(below.socket_group),
             bpffs: self.bpffs.or(below.bpffs),
+            btf: self.btf.or(below.btf),
             unattributed: self.unattributed.or(below.unattributed),
             strict: self.strict.or(below.strict),
             stream: self.stream.or(below.stream),
@@ -315,6 +320,7 @@ impl Layer {
             socket: absolute("socket", self.socket, SOCKET)?,
             socket_group: self.socket_group,
             bpffs: absolute("bpffs", self.bpffs, BPFFS)?,
+            btf: self.btf,
             unattributed: self.unattributed.unwrap_or_default(),
             demo: self.demo,
             strict: self.strict.unwrap_or(false),

@@ -118,6 +118,8 @@ impl KernelError {
 pub struct Options {
     /// Directory on bpffs that holds the pins.
     pub bpffs: PathBuf,
+    /// The kernel's types, where another file than the kernel's own is to be read.
+    pub btf: Option<PathBuf>,
     /// cgroup v2 mount, where there is one.
     pub cgroup: Option<PathBuf>,
     /// `UNATTRIBUTED_*` of the contract.

@@ -13,6 +13,7 @@ mod budget;
 mod demo;
 mod escape;
 mod evidence;
+mod fail;
 mod file;
 mod hold;
 mod landlock;
@@ -47,6 +48,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("people", people::CASES),
     ("escape", escape::CASES),
     ("survive", survive::CASES),
+    ("fail", fail::CASES),
     ("tamper", tamper::CASES),
     ("hold", hold::CASES),
     ("evidence", evidence::CASES),

@@ -50,7 +50,9 @@ pub(crate) static NAMES: HashMap<NumKey, CgroupEntry> = HashMap::with_max_entrie
 #[map]
 pub(crate) static CGROUPS: HashMap<NumKey, CgroupEntry> = HashMap::with_max_entries(16384, 0);
 
-/// Bound processes by tgid, for hooks without task storage and for the daemon. Full: counted; task storage still binds.
+/// Bound processes by tgid, for hooks without task storage and for the daemon. Full: counted; task storage still binds. At
+/// level partial, where the cgroup programs know processes by it alone, a new process of an enforced agent that finds no
+/// room ends.
 #[map]
 pub(crate) static PROCS: HashMap<u32, ProcEntry> = HashMap::with_max_entries(65536, 0);
 
@@ -156,7 +158,8 @@ impl<T> TaskStorage<T> {
     }
 }
 
-/// The binding of every bound thread. No memory: counted, the task is not attributed.
+/// The binding of every bound thread. No memory: counted; a fork is refused (level full), a program that would start as an
+/// enforced agent ends.
 #[unsafe(link_section = ".maps")]
 #[unsafe(no_mangle)]
 pub(crate) static TASKS: TaskStorage<TaskTag> = TaskStorage::new();

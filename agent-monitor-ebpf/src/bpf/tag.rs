@@ -80,13 +80,16 @@ pub(crate) fn held_of(task: *mut task_struct) -> u64 {
     }
 }
 
-/// Enters a process into the table of bound processes.
+/// Enters a process into the table of bound processes; whether there was room. At level partial the process ends before its
+/// first instruction when there was none and its agent is enforced; at level full the hooks do not need the table.
 #[inline(always)]
-pub(crate) fn enter_proc(tgid: u32, start: u64, tag: &TaskTag) {
+pub(crate) fn enter_proc(tgid: u32, start: u64, tag: &TaskTag) -> bool {
     let entry = ProcEntry { start, tag: *tag };
-    if PROCS.insert(&tgid, &entry, 0).is_err() {
+    let entered = PROCS.insert(&tgid, &entry, 0).is_ok();
+    if !entered {
         lose(tag.agent, Kind::Fork as u16, LossReason::ProcsFull);
     }
+    entered
 }
 
 /// The daemon's settings.

@@ -43,9 +43,9 @@ pub(crate) fn run(args: &DetachArgs, shared: &Shared) -> anyhow::Result<ExitCode
             out.flush()?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(error @ (DetachError::Nothing(_) | DetachError::Running { .. })) => {
-            Err(Failure::new(FAILURE, error.to_string()).into())
-        }
+        Err(
+            error @ (DetachError::Nothing(_) | DetachError::Running { .. } | DetachError::Lingering { .. }),
+        ) => Err(Failure::new(FAILURE, error.to_string()).into()),
         Err(error @ DetachError::Bound { .. }) => Err(Failure::new(PRIVILEGE, error.to_string()).into()),
         Err(error @ DetachError::Kernel(_)) => Err(Failure {
             code: FAILURE,

@@ -12,6 +12,9 @@ pub(crate) struct RunArgs {
     /// Where links and maps are pinned [default: /sys/fs/bpf/agent-monitor]
     #[arg(long, env = "AGENT_MONITOR_BPFFS", value_name = "DIR", help_heading = "Places")]
     bpffs: Option<PathBuf>,
+    /// The kernel's types (BTF) to read in place of /sys/kernel/btf/vmlinux
+    #[arg(long, env = "AGENT_MONITOR_BTF", value_name = "FILE", help_heading = "Places")]
+    btf: Option<PathBuf>,
     /// Group that may call the control socket, by name or number
     #[arg(long, env = "AGENT_MONITOR_SOCKET_GROUP", value_name = "GROUP")]
     socket_group: Option<String>,
@@ -78,6 +81,7 @@ impl RunArgs {
         };
         let layer = Layer {
             bpffs: absolute(self.bpffs.as_deref())?,
+            btf: absolute(self.btf.as_deref())?,
             socket_group: self.socket_group.clone(),
             unattributed: self.unattributed.map(|what| match what {
                 UnattributedArg::None => Unattributed::None,

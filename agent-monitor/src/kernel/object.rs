@@ -87,7 +87,7 @@ impl Kernel {
         if OBJECT.is_empty() {
             return Err(KernelError::NoObject);
         }
-        let facts = btf::Btf::read(Path::new(VMLINUX))?;
+        let facts = btf::Btf::read(options.btf.as_deref().unwrap_or(Path::new(VMLINUX)))?;
         let aya_btf = Btf::from_sys_fs().map_err(|e| KernelError::bpf("read the kernel's BTF", &e))?;
         bpffs::prepare(&options.bpffs)?;
         let taken_over = options.bpffs.join("map_RUNTIME").exists();

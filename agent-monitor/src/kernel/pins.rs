@@ -1,9 +1,16 @@
 //! What an earlier daemon left in force, seen without loading anything: whose it is, and taking it away.
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use agent_monitor_ebpf::{config::Runtime, task::ProcEntry};
-use aya::maps::{Array, HashMap, Map, MapData};
+use aya::{
+    maps::{Array, HashMap, Map, MapData},
+    programs::{links::PinnedLink, loaded_programs},
+};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{KernelError, bpffs, object::is_daemon, pod::Plain};
@@ -28,16 +35,31 @@ pub enum DetachError {
         /// The caller or one of its ancestors.
         pid: u32,
     },
+    /// The pins are gone, and something still keeps programs.
+    #[error(
+        "the pins are gone, but {programs} of the programs are still in the kernel after {} s: another process \
+         holds them, or this kernel is slow to let go",
+        GONE.as_secs()
+    )]
+    Lingering {
+        /// How many.
+        programs: usize,
+    },
     /// The kernel side fails.
     #[error(transparent)]
     Kernel(#[from] KernelError),
 }
 
-/// Ends enforcement: detaches every program and removes every pin below `dir`; how many pins there were.
+/// How long the kernel may take to free programs that nothing refers to. It takes a grace period of tasks, milliseconds
+/// to a second.
+const GONE: Duration = Duration::from_secs(30);
+
+/// Ends enforcement: detaches every program and removes every pin below `dir`; how many pins there were. When it returns,
+/// no program of this directory judges any more and what was held goes on.
 ///
 /// # Errors
-/// When nothing is there, a daemon runs (unless `force`), the caller or an ancestor of it is bound, or a pin cannot be
-/// removed. Agents are also kept from the pins by the programs themselves.
+/// When nothing is there, a daemon runs (unless `force`), the caller or an ancestor of it is bound, a pin cannot be
+/// removed, or the kernel still keeps programs after half a minute. Agents are also kept from the pins by the programs themselves.
 pub fn detach(dir: &Path, force: bool) -> Result<usize, DetachError> {
     let count =
         |dir: &Path| std::fs::read_dir(dir).map_or(0, |entries| entries.flatten().filter(ours).count());
@@ -48,13 +70,47 @@ pub fn detach(dir: &Path, force: bool) -> Result<usize, DetachError> {
     if let Some(pid) = bound_ancestor(dir)? {
         return Err(DetachError::Bound { pid });
     }
-    if let Some(pid) = daemon(dir)?.filter(|_| !force) {
+    let daemon = daemon(dir)?;
+    if let Some(pid) = daemon.filter(|_| !force) {
         return Err(DetachError::Running { path: dir.display().to_string(), pid });
     }
-    let bound = bound(dir)?;
+    let (programs, bound) = (linked(dir)?, bound(dir)?);
     bpffs::remove(dir)?;
+    // A daemon keeps its own descriptors to them until it ends.
+    let lingering = if daemon.is_none() { wait_gone(&programs) } else { 0 };
     wake(&bound);
-    Ok(pins)
+    if lingering > 0 { Err(DetachError::Lingering { programs: lingering }) } else { Ok(pins) }
+}
+
+/// The programs that the pinned links attach.
+fn linked(dir: &Path) -> Result<BTreeSet<u32>, KernelError> {
+    let entries = std::fs::read_dir(dir).map_err(|e| KernelError::io("read", dir, e))?;
+    let links = entries.flatten().filter(|entry| !entry.file_name().to_string_lossy().starts_with("map_"));
+    links
+        .filter(ours)
+        .map(|entry| {
+            let info = PinnedLink::from_pin(entry.path()).and_then(|link| {
+                let link: aya::programs::links::FdLink = link.into();
+                link.info()
+            });
+            let what = format!("open the pin {}", entry.path().display());
+            info.map(|info| info.program_id()).map_err(|e| KernelError::bpf(what, &e))
+        })
+        .collect()
+}
+
+/// Waits until the kernel has freed programs; how many it still has. Removing the last pin of a link only asks for its
+/// end: the kernel takes it off its hook from a work queue, after a grace period (`bpf_link_put`, kernel/bpf/syscall.c),
+/// so a program may judge for a moment longer. It is freed only after that.
+fn wait_gone(programs: &BTreeSet<u32>) -> usize {
+    let end = Instant::now() + GONE;
+    loop {
+        let left = loaded_programs().flatten().filter(|program| programs.contains(&program.id())).count();
+        if left == 0 || Instant::now() > end {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The bound processes: `(pid, start)`.

@@ -41,6 +41,7 @@ impl Live {
     pub fn load(config: &Config) -> Result<Self, KernelError> {
         let mut kernel = Kernel::load(Options {
             bpffs: config.bpffs.clone(),
+            btf: config.btf.clone(),
             cgroup: bpffs::cgroup_mount(),
             unattributed: match config.unattributed {
                 Unattributed::None => UNATTRIBUTED_NONE,

@@ -218,11 +218,12 @@ fn bind(actor: &Actor) {
         (*tag).bound_by = by;
         (*tag).root_by = by;
         note_ids(actor.task, &mut *tag);
-        if !set_tag(actor.task, &*tag) {
+        let bound = set_tag(actor.task, &*tag);
+        refuse(found, bound);
+        if !bound {
             lose(found, Kind::Exec as u16, LossReason::TagFailed);
             return;
         }
-        refuse_ended(found);
         (*s).entry.start = leader_start(actor.task);
         let tgid = ids().0;
         if PROCS.insert(&tgid, &(*s).entry, 0).is_err() {
@@ -231,12 +232,13 @@ fn bind(actor: &Actor) {
     }
 }
 
-/// Nothing new starts under an identity that is suspended, retired or over: it ends before its first instruction.
+/// Nothing new starts under an identity that is suspended, retired or over, nor without the binding that enforcement needs:
+/// it ends before its first instruction.
 #[inline(always)]
-fn refuse_ended(agent: u32) {
+fn refuse(agent: u32, bound: bool) {
     let Some(runtime) = runtime() else { return };
     let Some(policy) = policy_of(agent, runtime.generation) else { return };
-    let over = policy.flags & POLICY_ENFORCE != 0 && now() >= policy.expires;
+    let over = policy.flags & POLICY_ENFORCE != 0 && (!bound || now() >= policy.expires);
     if policy.life != LIFE_ACTIVE || over {
         // SAFETY: no pointers. It cannot fail for the running task.
         unsafe { bpf_send_signal(SIGKILL) };

@@ -9,17 +9,20 @@ mod execs;
 mod paths;
 mod sockets;
 
-use agent_monitor_ebpf::{Kind, Source, event::priv_op, loss::LossReason};
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use agent_monitor_ebpf::{
+    Kind, Source, config::RUN_POLICY, event::priv_op, loss::LossReason, policy::POLICY_ENFORCE,
+};
+use aya_ebpf::{helpers::generated::bpf_send_signal, macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use self::calls::{Call, call};
 use super::privilege::{bind_user, start};
 use crate::bpf::{
     emit::{lose, send},
     globals as g,
+    judge::SIGKILL,
     maps::PROCS,
-    read::{Ptr, field, pointer},
-    tag::{Actor, actor, note_ids, set_tag},
+    read::{Ptr, current, field, leader_start, pointer},
+    tag::{Actor, actor, enter_proc, note_ids, policy_of, runtime, set_tag, tag_of},
 };
 
 /// `TS_COMPAT`, arch/x86/include/asm/thread_info.h: the running call came through the 32-bit entry.
@@ -76,6 +79,12 @@ fn partial_exit(ctx: BtfTracePointContext) -> i32 {
     if args.ret < 0 && args.ret != -115 {
         return 0;
     }
+    if calls::starts(nr as u32) {
+        if args.ret == 0 {
+            listed_or_ended();
+        }
+        return 0;
+    }
     let call = call(nr as u32);
     if calls::sets_uid(nr as u32) {
         bind_user(crate::bpf::read::uid_gid().0);
@@ -88,6 +97,30 @@ fn partial_exit(ctx: BtfTracePointContext) -> i32 {
     }
     tell(&actor, call, &args, nr as u32);
     0
+}
+
+/// The first thing a new process does, and the first thing under a new image: the cgroup programs know a process by the
+/// table of bound processes alone. One of an enforced agent that is not in it, because the table is full, ends here.
+#[inline(never)]
+fn listed_or_ended() {
+    let task = current();
+    let slot = tag_of(task);
+    // SAFETY: checked for null.
+    let agent = if slot.is_null() { 0 } else { unsafe { (*slot).agent } };
+    let tgid = crate::bpf::read::ids().0;
+    if agent == 0 || PROCS.get_ptr(&tgid).is_some() {
+        return;
+    }
+    // SAFETY: checked for null.
+    if enter_proc(tgid, leader_start(task), unsafe { &*slot }) {
+        return;
+    }
+    let Some(runtime) = runtime() else { return };
+    let enforced = policy_of(agent, runtime.generation).is_some_and(|p| p.flags & POLICY_ENFORCE != 0);
+    if runtime.flags & RUN_POLICY != 0 && enforced {
+        // SAFETY: no pointers. It cannot fail for the running task.
+        unsafe { bpf_send_signal(SIGKILL) };
+    }
 }
 
 #[inline(always)]

@@ -3,6 +3,7 @@
 use agent_monitor_ebpf::{
     Header, Kind, Verdict,
     event::{FileBody, NetBody},
+    fields::ABSENT,
     header::{FLAG_AGAIN, FLAG_ASKED, FLAG_DECIDED, FLAG_HELD},
     path::HashKey,
     people::{
@@ -45,7 +46,8 @@ const REFUSE: u32 = 2;
 #[inline(always)]
 fn can_wait(task: *mut task_struct, kind: u16) -> bool {
     let t = task.cast_const().cast::<u8>();
-    if field::<u32>(t, &g::O_TASK_FLAGS) & PF_IO_WORKER != 0
+    if g::O_TASK_STATUS.load() == ABSENT
+        || field::<u32>(t, &g::O_TASK_FLAGS) & PF_IO_WORKER != 0
         || field::<u32>(t, &g::O_TASK_STATUS) & TS_COMPAT != 0
     {
         return false;

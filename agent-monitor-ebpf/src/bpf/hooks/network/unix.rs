@@ -4,6 +4,7 @@ use agent_monitor_ebpf::{
     Kind, Source,
     event::{NET_ABSTRACT, NET_TEXT, NET_UNNAMED, NetBody, Piece},
     fields::ABSENT,
+    loss::LossReason,
     policy::ask,
 };
 use aya_ebpf::{helpers::generated::bpf_probe_read_kernel_str, macros::lsm, programs::LsmContext};
@@ -13,7 +14,7 @@ use super::{
     describe, flow_of, sock_of,
 };
 use crate::bpf::{
-    emit::{begin, body, send},
+    emit::{begin, body, lose, send},
     globals as g,
     judge::{self, settle},
     read::{Ptr, field, pointer, value},
@@ -73,11 +74,17 @@ fn abstract_name(actor: &Actor, at: Ptr, len: u32, asked: u32) -> u32 {
     len
 }
 
-/// Writes the name a UNIX socket was bound to and judges it: its dentry, its abstract name, or none.
+/// Writes the name a UNIX socket was bound to and judges it: its dentry, its abstract name, or none. Where this kernel does
+/// not show the name, it is judged as what cannot be known.
 #[inline(always)]
 pub(super) fn unix_name(actor: &Actor, sk: Ptr, asked: u32) -> u32 {
     let b: *mut NetBody = body(actor.scratch);
-    if g::O_UNIX_DENTRY.load() == ABSENT || g::O_UNIX_ADDR.load() == ABSENT {
+    let shown = [&g::O_UNIX_DENTRY, &g::O_UNIX_ADDR, &g::O_UNIX_ADDR_LEN, &g::O_UNIX_ADDR_NAME];
+    if shown.iter().any(|offset| offset.load() == ABSENT) {
+        // SAFETY: scratch was checked for null when the actor was made.
+        let kind = unsafe { (*actor.scratch).rec.head.kind };
+        lose(actor.agent(), kind, LossReason::ReadFailed);
+        judge::unknown(actor);
         return 0;
     }
     let dentry = pointer(sk, &g::O_UNIX_DENTRY);

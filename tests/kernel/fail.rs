@@ -1,0 +1,199 @@
+//! Fail direction: a table without room, a member that the kernel does not have. What the scope says of such a case happens,
+//! and is counted. (Places too deep, a full ring, unknown socket families and a stopped daemon are rows of `escape`, `loss`
+//! and `survive`.)
+
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use agent_monitor_tests::harness::actor::{Actor, Mark};
+use agent_monitor_tests::harness::case::{Case, Verdict};
+use agent_monitor_tests::harness::client;
+use agent_monitor_tests::harness::event::Event;
+use agent_monitor_tests::harness::lane::actor_program;
+use agent_monitor_tests::harness::monitor::{Daemon, Setup};
+use agent_monitor_tests::harness::registry::{Match, Record};
+use agent_monitor_tests::harness::{PATIENCE, expectation_limit, world};
+use agent_monitor_tests::sys::bpf::PinnedMap;
+use agent_monitor_tests::sys::wait;
+
+pub(crate) const CASES: &[Case] = &[
+    Case::both("table_of_processes_is_full", table_of_processes_is_full),
+    Case::both("table_of_places_is_full", table_of_places_is_full),
+    Case::both("a_member_nothing_works_without", a_member_nothing_works_without),
+    Case::vm("a_member_that_names_unix_sockets", a_member_that_names_unix_sockets),
+];
+
+const PORT: &str = "127.0.0.1:4012";
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// An enforced agent that may not reach one port and, at level full, not open one file.
+struct Fixture {
+    daemon: Daemon,
+    bot: String,
+    stranger: String,
+    secret: String,
+    full: bool,
+}
+
+impl Fixture {
+    fn new(setup: Setup) -> Self {
+        world::close();
+        let bot = setup.scratch.program(&actor_program(), "bot");
+        let stranger = setup.scratch.program(&actor_program(), "stranger");
+        let secret = setup.scratch.file("secret/f", "content");
+        let dir = setup.scratch.text("secret");
+        let scope = format!(
+            "[scope]\ndefault = \"allow\"\n[[scope.file]]\npath = \"{dir}/**\"\nverdict = \"deny\"\n\
+             [[scope.net]]\nto = \"{PORT}\"\nverdict = \"deny\"\n"
+        );
+        let record = Record::new("bot").on(Match::exe(&bot)).enforce().degrade().scope(&scope);
+        let daemon = setup.record(&record).start();
+        let full = daemon.cli_json(&["status", "-o", "json"])["level"] == "full";
+        Self { daemon, bot, stranger, secret, full }
+    }
+
+    fn map(&self, name: &str) -> PinnedMap {
+        PinnedMap::open(&self.daemon.setup.bpffs().join(format!("map_{name}"))).unwrap()
+    }
+
+    /// What this level stops before it happens.
+    fn acts(&self) -> Vec<&str> {
+        let mut words = vec!["tcp-connect", PORT];
+        if self.full {
+            words.extend(["+", "open", &self.secret, "read"]);
+        }
+        words
+    }
+
+    /// A new process of the agent's is refused, and somebody else's is not.
+    fn refused(&self, when: &str) {
+        let run = Actor::start(&self.bot, &self.acts()).finish();
+        assert!(!run.marks.is_empty() && run.marks.iter().all(is_refused), "{when}: {:?}", run.marks);
+        self.stranger_passes(when);
+    }
+
+    fn stranger_passes(&self, when: &str) {
+        let run =
+            Actor::start(&self.stranger, &["tcp-connect", PORT, "+", "open", &self.secret, "read"]).finish();
+        // Nobody listens there.
+        let passed = |mark: &Mark| mark.ok || mark.facts["errno"] == "ECONNREFUSED";
+        assert!(run.marks.len() == 2 && run.marks.iter().all(passed), "a stranger, {when}: {:?}", run.marks);
+    }
+}
+
+fn is_refused(mark: &Mark) -> bool {
+    matches!(mark.facts.get("errno").map(String::as_str), Some("EACCES" | "EPERM"))
+}
+
+fn gap_of(reason: &str) -> impl Fn(&Event) -> bool + use<'_> {
+    move |event| event.gap.as_ref().is_some_and(|gap| gap.reason == reason && gap.count > 0)
+}
+
+/// At level full task storage binds and the table does not matter; at level partial the cgroup programs know processes by the
+/// table alone, so a process that finds no room ends before it does anything, new image and new process alike.
+fn table_of_processes_is_full() -> Verdict {
+    let fixture = Fixture::new(Setup::new());
+    fixture.refused("with room");
+    let mut early = Actor::start(&fixture.bot, &["pause", "fork", "tcp-connect", PORT]);
+    early.mark("PAUSED");
+    let feed = fixture.daemon.feed();
+    let table = fixture.map("PROCS");
+    let junk = table.fill().unwrap();
+    assert!(junk > 1000, "the table took {junk} entries only");
+    if fixture.full {
+        fixture.refused("without room");
+    } else {
+        let run = Actor::start(&fixture.bot, &fixture.acts()).finish();
+        assert!(run.marks.is_empty(), "a program without an entry did something: {:?}", run.marks);
+        fixture.stranger_passes("without room");
+    }
+    early.go();
+    let run = early.finish();
+    let tried: Vec<&Mark> = run.marks.iter().filter(|mark| mark.name == "tcp-connect").collect();
+    let stopped = if fixture.full { tried.len() == 1 && is_refused(tried[0]) } else { tried.is_empty() };
+    assert!(stopped, "a child without an entry: {:?}", run.marks);
+    assert!(feed.wait_for(expectation_limit(), gap_of("procs_full")), "the full table is not told");
+    table.clear(junk).unwrap();
+    fixture.refused("with room again");
+    Ok(())
+}
+
+/// A scope that finds no room is not put in force, the one before stays, and the daemon says so.
+fn table_of_places_is_full() -> Verdict {
+    let fixture = Fixture::new(Setup::new());
+    fixture.refused("with room");
+    let table = fixture.map("PLACES");
+    let junk = table.fill().unwrap();
+    let fewer: String =
+        (0..9).map(|n| format!("[[scope.file]]\npath = \"/srv/{n}/**\"\nverdict = \"deny\"\n")).collect();
+    let open = format!("[scope]\ndefault = \"allow\"\n{fewer}");
+    let record = Record::new("bot").on(Match::exe(&fixture.bot)).enforce().degrade().scope(&open);
+    record.write(&fixture.daemon.setup.registry());
+    fixture.daemon.signal(libc::SIGHUP);
+    let told = || fixture.daemon.output().contains("the old one stays");
+    assert!(wait::until(PATIENCE, told), "a scope without room is not told\n{}", fixture.daemon.output());
+    fixture.refused("after a scope that found no room");
+    table.clear(junk).unwrap();
+    fixture.daemon.signal(libc::SIGHUP);
+    let passes = || {
+        let run = Actor::start(&fixture.bot, &["tcp-connect", PORT]).finish();
+        run.marks.iter().all(|mark| mark.facts.get("errno").is_some_and(|e| e == "ECONNREFUSED"))
+    };
+    assert!(wait::until(PATIENCE, passes), "the new scope is not in force\n{}", fixture.daemon.output());
+    Ok(())
+}
+
+/// The kernel's types with one name made another.
+fn types_without(setup: &Setup, name: &str) -> String {
+    let mut types = std::fs::read(VMLINUX).unwrap();
+    let wanted = [b"\0".as_slice(), name.as_bytes(), b"\0"].concat();
+    let at = types.windows(wanted.len()).rposition(|window| window == wanted).unwrap();
+    types[at + 1] = b'~';
+    let path = setup.scratch.path("types");
+    std::fs::write(&path, types).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A daemon that cannot work on this kernel does not start, says which member is missing, and leaves in force what is there.
+fn a_member_nothing_works_without() -> Verdict {
+    let mut fixture = Fixture::new(Setup::new());
+    fixture.refused("before");
+    fixture.daemon.end_by(libc::SIGKILL);
+    let types = types_without(&fixture.daemon.setup, "d_parent");
+    let output = fixture.daemon.setup.command().args(["--btf", &types]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", client::describe(&output));
+    let said = client::describe(&output);
+    assert!(said.contains("no member d_parent in struct dentry"), "{said}");
+    fixture.refused("after a daemon could not start");
+    fixture.daemon.restart();
+    fixture.refused("under the next daemon");
+    Ok(())
+}
+
+/// Where the kernel does not show what a UNIX socket is called, the peer is what cannot be known: the scope's `unknown`.
+fn a_member_that_names_unix_sockets() -> Verdict {
+    world::close();
+    let mut setup = Setup::new();
+    let types = types_without(&setup, "unix_sock");
+    let place = setup.scratch.text("peer");
+    let listener = UnixListener::bind(Path::new(&place)).unwrap();
+    let scope = |unknown: &str| format!("[scope]\ndefault = \"allow\"\nunknown = \"{unknown}\"\n");
+    let bots = ["deny", "allow"].map(|unknown| {
+        let program = setup.scratch.program(&actor_program(), &format!("bot-{unknown}"));
+        let name = format!("bot-{unknown}");
+        Record::new(&name).on(Match::exe(&program)).enforce().scope(&scope(unknown)).write(&setup.registry());
+        program
+    });
+    setup = setup.arg("--btf").arg(&types);
+    let daemon = setup.start();
+    let feed = daemon.feed();
+    let run = Actor::start(&bots[0], &["unix-connect", &place]).finish();
+    assert!(run.marks.len() == 1 && is_refused(&run.marks[0]), "{:?}", run.marks);
+    Actor::start(&bots[1], &["unix-connect", &place]).finish().all_ok();
+    drop(listener);
+    assert!(feed.wait_for(expectation_limit(), gap_of("read_failed")), "what cannot be known is not told");
+    let doctor = daemon.cli(&["doctor"]);
+    let said = client::describe(&doctor);
+    assert!(said.contains("names of UNIX sockets are not told"), "{said}");
+    Ok(())
+}
