@@ -15,13 +15,15 @@ use agent_monitor_tests::sys::wait;
 pub(crate) const LONG: &[Case] = &[Case::both("cost", cost), Case::both("log", log)];
 
 /// Interleaved rounds; each measures every variant once.
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 21;
 /// What is done, with how many acts of it in one measurement.
 const WORK: &[(&str, &str, f64)] = &[
     ("open", "opens=20000", 20_000.0),
     ("connect", "connects=5000", 5_000.0),
     ("create+unlink", "files=2000", 2_000.0),
     ("fork+exec", "forks=300", 300.0),
+    // About as many opens with each program as a dynamic linker and a shell make.
+    ("exec+open storm", "forks=150 opens=6000", 6_150.0),
 ];
 const RULES: &[usize] = &[10, 100, 1000];
 
@@ -37,10 +39,10 @@ fn scope(rules: usize) -> String {
 }
 
 fn micros(program: &str, dir: &str, work: &str) -> f64 {
-    let zero = ["opens=0", "connects=0", "files=0", "forks=0"];
-    let (kind, _) = work.split_once('=').unwrap();
-    let mut words = vec!["storm".to_owned(), format!("dir={dir}"), "rounds=1".to_owned(), work.to_owned()];
-    words.extend(zero.iter().filter(|zero| !zero.starts_with(kind)).map(|zero| (*zero).to_owned()));
+    let mut words = vec!["storm".to_owned(), format!("dir={dir}"), "rounds=1".to_owned()];
+    words.extend(work.split(' ').map(str::to_owned));
+    let others = ["opens=", "connects=", "files=", "forks="].into_iter().filter(|kind| !work.contains(kind));
+    words.extend(others.map(|kind| format!("{kind}0")));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let run = Actor::start(program, &words).finish();
     run.all_ok();
@@ -79,22 +81,21 @@ fn cost() -> Verdict {
         }
         daemon.restart();
     }
-    let mut text =
-        format!("level {level}; ratios to the monitor absent, median (min-max) of {ROUNDS} rounds\n");
+    let mut text = format!(
+        "level {level}; ratios to the monitor absent, median (quartiles) of {ROUNDS} interleaved rounds\n"
+    );
     let names = std::iter::once("absent, us/act").chain(programs.iter().map(|(name, _)| name.as_str()));
-    writeln!(text, "{:<14} {}", "", names.map(|name| format!("{name:>20}")).collect::<String>()).unwrap();
+    let head: String = names.map(|name| format!("{name:>20}")).collect();
+    writeln!(text, "{:<15} {head}{:>20}", "", "1000 to 10 rules").unwrap();
     for ((name, _, acts), variants) in WORK.iter().zip(&measured) {
         let base = median(&variants[0]);
-        write!(text, "{name:<14} {:>20.2}", base / acts).unwrap();
+        write!(text, "{name:<15} {:>20.2}", base / acts).unwrap();
+        // Each round against the figure of the same round.
         for figures in &variants[1..] {
-            // Each round against the absent figure of the same round.
-            let ratios: Vec<f64> =
-                figures.iter().zip(&variants[0]).map(|(with, without)| with / without).collect();
-            let (low, high) =
-                ratios.iter().fold((f64::MAX, 0.0_f64), |(low, high), r| (low.min(*r), high.max(*r)));
-            write!(text, "{:>20}", format!("{:.2} ({low:.2}-{high:.2})", median(&ratios))).unwrap();
+            write!(text, "{:>20}", ratio(figures, &variants[0])).unwrap();
         }
-        text.push('\n');
+        writeln!(text, "{:>20}", ratio(&variants[variants.len() - 1], &variants[variants.len() - 3]))
+            .unwrap();
     }
     println!("\nFIGURES bench: {text}");
     Ok(())
@@ -159,8 +160,18 @@ fn log() -> Verdict {
     Ok(())
 }
 
+/// Median and quartiles of what each round says.
+fn ratio(figures: &[f64], to: &[f64]) -> String {
+    let ratios: Vec<f64> = figures.iter().zip(to).map(|(with, without)| with / without).collect();
+    format!("{:.2} ({:.2}-{:.2})", median(&ratios), quantile(&ratios, 0.25), quantile(&ratios, 0.75))
+}
+
 fn median(figures: &[f64]) -> f64 {
+    quantile(figures, 0.5)
+}
+
+fn quantile(figures: &[f64], part: f64) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    sorted[((sorted.len() - 1) as f64 * part).round() as usize]
 }

@@ -6,6 +6,7 @@ mod qemu;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -87,21 +88,23 @@ pub(crate) fn prepare(kernels: &[String]) -> Result<Vec<Kernel>> {
 pub(crate) fn run(kernels: &[Kernel], args: &Args) -> Result<Vec<Outcome>> {
     let machine = &machine(args)?;
     let base = initramfs::base(&programs::build()?, &args.with)?;
-    let mut outcomes = Vec::new();
-    for batch in kernels.chunks(args.jobs.max(1)) {
-        let images: Vec<PathBuf> =
-            batch.iter().map(|kernel| initramfs::build(kernel, &base)).collect::<Result<_>>()?;
-        let done: Vec<Result<Outcome>> = thread::scope(|scope| {
-            let runs: Vec<_> = batch
-                .iter()
-                .zip(&images)
-                .map(|(kernel, image)| scope.spawn(move || qemu::run(kernel, image, machine)))
-                .collect();
-            runs.into_iter().map(|run| run.join().unwrap_or_else(|_| bail!("a watcher panicked"))).collect()
-        });
-        outcomes.extend(done.into_iter().collect::<Result<Vec<_>>>()?);
-    }
-    Ok(outcomes)
+    // The newer the kernel, the longer its verifier takes: the longest runs first, so that none is left over at the end.
+    let waiting = Mutex::new((0..kernels.len()).collect::<Vec<_>>());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let worker = || -> Result<Vec<(usize, Outcome)>> {
+        let mut done = Vec::new();
+        while let Some((number, kernel)) = next().and_then(|number| Some((number, kernels.get(number)?))) {
+            done.push((number, qemu::run(kernel, &initramfs::build(kernel, &base)?, machine)?));
+        }
+        Ok(done)
+    };
+    let mut outcomes = thread::scope(|scope| -> Result<Vec<_>> {
+        let workers: Vec<_> = (0..args.jobs.max(1)).map(|_| scope.spawn(worker)).collect();
+        let done = workers.into_iter().map(|run| run.join().unwrap_or_else(|_| bail!("a watcher panicked")));
+        Ok(done.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    })?;
+    outcomes.sort_by_key(|(number, _)| *number);
+    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
 fn machine(args: &Args) -> Result<qemu::Machine> {

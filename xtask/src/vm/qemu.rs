@@ -85,7 +85,7 @@ pub(crate) fn run(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Resul
         let line = &plain(raw);
         watch.line(line);
         // A full disk must not hide what the machine says.
-        writeln!(log, "{line}").ok();
+        writeln!(log, "{:7.1} {line}", start.elapsed().as_secs_f64()).ok();
         if !machine.quiet {
             println!("{:>6} | {line}", kernel.series);
         }
