@@ -10,11 +10,13 @@ use agent_monitor_tests::harness::case::{Case, Verdict};
 use agent_monitor_tests::harness::client;
 use agent_monitor_tests::harness::event::Event;
 use agent_monitor_tests::harness::lane::actor_program;
-use agent_monitor_tests::harness::monitor::{Daemon, Setup};
+use agent_monitor_tests::harness::monitor::Setup;
 use agent_monitor_tests::harness::registry::{Match, Record};
 use agent_monitor_tests::harness::{PATIENCE, expectation_limit, world};
 use agent_monitor_tests::sys::bpf::PinnedMap;
 use agent_monitor_tests::sys::wait;
+
+use crate::survive::{Fixture, PORT, is_refused};
 
 pub(crate) const CASES: &[Case] = &[
     Case::both("table_of_processes_is_full", table_of_processes_is_full),
@@ -23,66 +25,10 @@ pub(crate) const CASES: &[Case] = &[
     Case::vm("a_member_that_names_unix_sockets", a_member_that_names_unix_sockets),
 ];
 
-const PORT: &str = "127.0.0.1:4012";
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// An enforced agent that may not reach one port and, at level full, not open one file.
-struct Fixture {
-    daemon: Daemon,
-    bot: String,
-    stranger: String,
-    secret: String,
-    full: bool,
-}
-
-impl Fixture {
-    fn new(setup: Setup) -> Self {
-        world::close();
-        let bot = setup.scratch.program(&actor_program(), "bot");
-        let stranger = setup.scratch.program(&actor_program(), "stranger");
-        let secret = setup.scratch.file("secret/f", "content");
-        let dir = setup.scratch.text("secret");
-        let scope = format!(
-            "[scope]\ndefault = \"allow\"\n[[scope.file]]\npath = \"{dir}/**\"\nverdict = \"deny\"\n\
-             [[scope.net]]\nto = \"{PORT}\"\nverdict = \"deny\"\n"
-        );
-        let record = Record::new("bot").on(Match::exe(&bot)).enforce().degrade().scope(&scope);
-        let daemon = setup.record(&record).start();
-        let full = daemon.cli_json(&["status", "-o", "json"])["level"] == "full";
-        Self { daemon, bot, stranger, secret, full }
-    }
-
-    fn map(&self, name: &str) -> PinnedMap {
-        PinnedMap::open(&self.daemon.setup.bpffs().join(format!("map_{name}"))).unwrap()
-    }
-
-    /// What this level stops before it happens.
-    fn acts(&self) -> Vec<&str> {
-        let mut words = vec!["tcp-connect", PORT];
-        if self.full {
-            words.extend(["+", "open", &self.secret, "read"]);
-        }
-        words
-    }
-
-    /// A new process of the agent's is refused, and somebody else's is not.
-    fn refused(&self, when: &str) {
-        let run = Actor::start(&self.bot, &self.acts()).finish();
-        assert!(!run.marks.is_empty() && run.marks.iter().all(is_refused), "{when}: {:?}", run.marks);
-        self.stranger_passes(when);
-    }
-
-    fn stranger_passes(&self, when: &str) {
-        let run =
-            Actor::start(&self.stranger, &["tcp-connect", PORT, "+", "open", &self.secret, "read"]).finish();
-        // Nobody listens there.
-        let passed = |mark: &Mark| mark.ok || mark.facts["errno"] == "ECONNREFUSED";
-        assert!(run.marks.len() == 2 && run.marks.iter().all(passed), "a stranger, {when}: {:?}", run.marks);
-    }
-}
-
-fn is_refused(mark: &Mark) -> bool {
-    matches!(mark.facts.get("errno").map(String::as_str), Some("EACCES" | "EPERM"))
+fn map(fixture: &Fixture, name: &str) -> PinnedMap {
+    PinnedMap::open(&fixture.daemon.setup.bpffs().join(format!("map_{name}"))).unwrap()
 }
 
 fn gap_of(reason: &str) -> impl Fn(&Event) -> bool + use<'_> {
@@ -93,17 +39,17 @@ fn gap_of(reason: &str) -> impl Fn(&Event) -> bool + use<'_> {
 /// table alone, so a process that finds no room ends before it does anything, new image and new process alike.
 fn table_of_processes_is_full() -> Verdict {
     let fixture = Fixture::new(Setup::new());
-    fixture.refused("with room");
+    fixture.holds("with room");
     let mut early = Actor::start(&fixture.bot, &["pause", "fork", "tcp-connect", PORT]);
     early.mark("PAUSED");
     let feed = fixture.daemon.feed();
-    let table = fixture.map("PROCS");
+    let table = map(&fixture, "PROCS");
     let junk = table.fill().unwrap();
     assert!(junk > 1000, "the table took {junk} entries only");
     if fixture.full {
-        fixture.refused("without room");
+        fixture.holds("without room");
     } else {
-        let run = Actor::start(&fixture.bot, &fixture.acts()).finish();
+        let run = Actor::start(&fixture.bot, &fixture.acts(1)).finish();
         assert!(run.marks.is_empty(), "a program without an entry did something: {:?}", run.marks);
         fixture.stranger_passes("without room");
     }
@@ -114,15 +60,15 @@ fn table_of_processes_is_full() -> Verdict {
     assert!(stopped, "a child without an entry: {:?}", run.marks);
     assert!(feed.wait_for(expectation_limit(), gap_of("procs_full")), "the full table is not told");
     table.clear(junk).unwrap();
-    fixture.refused("with room again");
+    fixture.holds("with room again");
     Ok(())
 }
 
 /// A scope that finds no room is not put in force, the one before stays, and the daemon says so.
 fn table_of_places_is_full() -> Verdict {
     let fixture = Fixture::new(Setup::new());
-    fixture.refused("with room");
-    let table = fixture.map("PLACES");
+    fixture.holds("with room");
+    let table = map(&fixture, "PLACES");
     let junk = table.fill().unwrap();
     let fewer: String =
         (0..9).map(|n| format!("[[scope.file]]\npath = \"/srv/{n}/**\"\nverdict = \"deny\"\n")).collect();
@@ -132,7 +78,7 @@ fn table_of_places_is_full() -> Verdict {
     fixture.daemon.signal(libc::SIGHUP);
     let told = || fixture.daemon.output().contains("the old one stays");
     assert!(wait::until(PATIENCE, told), "a scope without room is not told\n{}", fixture.daemon.output());
-    fixture.refused("after a scope that found no room");
+    fixture.holds("after a scope that found no room");
     table.clear(junk).unwrap();
     fixture.daemon.signal(libc::SIGHUP);
     let passes = || {
@@ -157,16 +103,16 @@ fn types_without(setup: &Setup, name: &str) -> String {
 /// A daemon that cannot work on this kernel does not start, says which member is missing, and leaves in force what is there.
 fn a_member_nothing_works_without() -> Verdict {
     let mut fixture = Fixture::new(Setup::new());
-    fixture.refused("before");
+    fixture.holds("before");
     fixture.daemon.end_by(libc::SIGKILL);
     let types = types_without(&fixture.daemon.setup, "d_parent");
     let output = fixture.daemon.setup.command().args(["--btf", &types]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", client::describe(&output));
     let said = client::describe(&output);
     assert!(said.contains("no member d_parent in struct dentry"), "{said}");
-    fixture.refused("after a daemon could not start");
+    fixture.holds("after a daemon could not start");
     fixture.daemon.restart();
-    fixture.refused("under the next daemon");
+    fixture.holds("under the next daemon");
     Ok(())
 }
 

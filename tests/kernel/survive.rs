@@ -1,7 +1,7 @@
 //! Enforcement without the daemon: killed, stopped, ended, replaced. An agent tries what is forbidden all the while, and
 //! every attempt is counted.
 
-use agent_monitor_tests::harness::actor::{Actor, Run};
+use agent_monitor_tests::harness::actor::{Actor, Mark, Run};
 use agent_monitor_tests::harness::case::{Case, Verdict};
 use agent_monitor_tests::harness::lane::actor_program;
 use agent_monitor_tests::harness::monitor::{Daemon, Setup};
@@ -19,18 +19,20 @@ pub(crate) const CASES: &[Case] = &[
     Case::both("detach_refuses", detach_refuses),
 ];
 
-/// An enforced agent that may not open one file nor reach one port.
-struct Fixture {
-    daemon: Daemon,
-    bot: String,
+/// An enforced agent that may not reach one port and, at level full, not open one file.
+pub(crate) struct Fixture {
+    pub(crate) daemon: Daemon,
+    pub(crate) bot: String,
     stranger: String,
     secret: String,
+    pub(crate) full: bool,
 }
 
-const PORT: &str = "127.0.0.1:4002";
+/// Nobody listens there.
+pub(crate) const PORT: &str = "127.0.0.1:4002";
 
 impl Fixture {
-    fn new(setup: Setup) -> Self {
+    pub(crate) fn new(setup: Setup) -> Self {
         world::close();
         let bot = setup.scratch.program(&actor_program(), "bot");
         let stranger = setup.scratch.program(&actor_program(), "stranger");
@@ -42,11 +44,16 @@ impl Fixture {
         );
         let record = Record::new("bot").on(Match::exe(&bot)).enforce().degrade().scope(&scope);
         let daemon = setup.record(&record).start();
-        Self { daemon, bot, stranger, secret }
+        let full = daemon.cli_json(&["status", "-o", "json"])["level"] == "full";
+        Self { daemon, bot, stranger, secret, full }
     }
 
-    fn acts(&self, times: usize) -> Vec<&str> {
-        let round = ["open", &self.secret, "read", "+", "tcp-connect", PORT, "+"];
+    /// What this level stops before it happens.
+    pub(crate) fn acts(&self, times: usize) -> Vec<&str> {
+        let mut round = vec!["tcp-connect", PORT, "+"];
+        if self.full {
+            round.extend(["open", &self.secret, "read", "+"]);
+        }
         let mut words: Vec<&str> = round.iter().copied().cycle().take(round.len() * times).collect();
         words.pop();
         words
@@ -58,20 +65,26 @@ impl Fixture {
     }
 
     /// The agent is refused now, and somebody else is not.
-    fn holds(&self, when: &str) {
+    pub(crate) fn holds(&self, when: &str) {
         all_refused(&self.attempts(5).finish(), when);
-        let run = Actor::start(&self.stranger, &["open", &self.secret, "read"]).finish();
-        assert!(run.marks.iter().all(|mark| mark.ok), "a stranger, {when}: {:?}", run.marks);
+        self.stranger_passes(when);
     }
+
+    pub(crate) fn stranger_passes(&self, when: &str) {
+        let acts = ["tcp-connect", PORT, "+", "open", &self.secret, "read"];
+        let run = Actor::start(&self.stranger, &acts).finish();
+        let passed = |mark: &Mark| mark.ok || mark.facts["errno"] == "ECONNREFUSED";
+        assert!(run.marks.len() == 2 && run.marks.iter().all(passed), "a stranger, {when}: {:?}", run.marks);
+    }
+}
+
+pub(crate) fn is_refused(mark: &Mark) -> bool {
+    matches!(mark.facts.get("errno").map(String::as_str), Some("EACCES" | "EPERM"))
 }
 
 fn all_refused(run: &Run, when: &str) {
     assert!(!run.marks.is_empty(), "no attempts {when}");
-    let passed: Vec<_> = run
-        .marks
-        .iter()
-        .filter(|mark| !matches!(mark.facts.get("errno").map(String::as_str), Some("EACCES" | "EPERM")))
-        .collect();
+    let passed: Vec<_> = run.marks.iter().filter(|mark| !is_refused(mark)).collect();
     assert!(
         passed.is_empty(),
         "{} of {} attempts passed {when}: {:?}",
@@ -187,15 +200,7 @@ fn detach_refuses() -> Verdict {
     let run = Actor::start(&fixture.bot, &words).finish();
     let status = run.mark("run").facts.get("status").cloned().unwrap_or_default();
     assert_ne!(status, "0", "an agent detached the monitor: {:?}", run.marks);
-    fixture.holds_if_full("after an agent tried to detach");
+    fixture.holds("after an agent tried to detach");
     assert!(detach(&fixture, &[]).status.success());
     Ok(())
-}
-
-impl Fixture {
-    /// At level partial the network rule alone holds.
-    fn holds_if_full(&self, when: &str) {
-        let run = Actor::start(&self.bot, &["tcp-connect", PORT]).finish();
-        all_refused(&run, when);
-    }
 }
