@@ -1,6 +1,7 @@
 //! `vm`: the kernel tests in one virtual machine per kernel.
 
 mod initramfs;
+mod interpreters;
 pub(crate) mod kernel;
 mod qemu;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::build::{self, Profile};
 use crate::{programs, setup, workspace};
 use kernel::Kernel;
 pub(crate) use qemu::Outcome;
@@ -41,6 +43,9 @@ pub(crate) struct Args {
     /// Do not show what the machines print (it is in target/vm/KERNEL.log)
     #[arg(long, short)]
     quiet: bool,
+    /// The daemon as users have it, not as tests have it
+    #[arg(skip)]
+    release: bool,
 }
 
 impl Args {
@@ -55,8 +60,15 @@ impl Args {
             with: Vec::new(),
             jobs: JOBS,
             quiet: false,
+            release: false,
         }
     }
+}
+
+/// The benchmarks of this name in a machine.
+pub(crate) fn bench(kernel: &str, filter: &str) -> Result<ExitCode> {
+    let append = Some(format!("am.args=--ignored,--nocapture,{filter}"));
+    command(&Args { kernels: vec![kernel.to_string()], append, release: true, ..Args::matrix(None) })
 }
 
 /// The command.
@@ -86,7 +98,11 @@ pub(crate) fn prepare(kernels: &[String]) -> Result<Vec<Kernel>> {
 /// Builds, boots the kernels, and returns what became of each, in the order given.
 pub(crate) fn run(kernels: &[Kernel], args: &Args) -> Result<Vec<Outcome>> {
     let machine = &machine(args)?;
-    let base = initramfs::base(&programs::build()?, &args.with)?;
+    let mut programs = programs::build()?;
+    if args.release {
+        programs.daemon = build::daemon(Profile::Release)?;
+    }
+    let base = initramfs::base(&programs, &args.with)?;
     let mut outcomes = Vec::new();
     for batch in kernels.chunks(args.jobs.max(1)) {
         let images: Vec<PathBuf> =
