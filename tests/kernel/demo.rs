@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use agent_monitor_tests::harness::PATIENCE;
 use agent_monitor_tests::harness::case::{Case, Verdict};
@@ -67,7 +68,7 @@ fn decided() -> Verdict {
     let mut command = client::command(&["approval", "watch", "--socket"]);
     command.arg(&socket);
     let mut screen = Terminal::start(command, 30, 100);
-    let asked = screen.wait_for(PATIENCE, &["WHAT", "network.connect"]);
+    let asked = screen.wait_for(PATIENCE, &["WHAT", "network.connect", "YES ", "x deny and suspend"]);
     let full = demo.read("said").contains("level full");
     let held =
         if full { "the process is stopped inside it" } else { "it was refused; the next try may pass" };
@@ -91,20 +92,16 @@ fn decided() -> Verdict {
         assert!(asked.contains(words), "no `{words}` on the screen:\n{asked}");
     }
     show("screen", &asked);
-    // For the first moments a key decides nothing: it was meant for what was there before.
-    let yes = wait::until(PATIENCE, || {
-        screen.press("o");
-        wait::until(PATIENCE, || {
-            [": approved: ", "look at it first"].iter().any(|w| screen.text().contains(w))
-        });
-        screen.text().contains(": approved: ")
-    });
-    assert!(yes, "{}", screen.text());
-    let second = screen.wait_for(PATIENCE, &["approval 2 ", "network.connect"]);
+    // With its colours, for a picture.
+    show("drawing", &format!("{:?}", screen.drawing()));
+    answer(&screen, "o", ": approved: ");
+    let second = screen.wait_for(PATIENCE, &["approval 2 ", "YES ", "x deny and suspend"]);
     show("second", &second);
+    answer(&screen, "d", ": denied: ");
     // Where nothing can be held the agent tries again, and is denied again.
-    let over = wait::until(PATIENCE * 2, || {
+    let over = wait::until(PATIENCE, || {
         screen.press("d");
+        wait::pause(Duration::from_millis(300));
         demo.ended()
     });
     assert!(over, "the demo does not end\n{}\n{}", screen.text(), demo.read("said"));
@@ -112,6 +109,20 @@ fn decided() -> Verdict {
     assert!(wait::until(PATIENCE, || screen.ended().is_some()), "the screen does not close");
     check(&demo, full);
     Ok(())
+}
+
+/// Presses a key until it has decided. For the first moments it does not: it was meant for what was there before.
+fn answer(screen: &Terminal, key: &str, done: &str) {
+    const TOO_SOON: &str = "look at it first";
+    let decided = wait::until(PATIENCE, || {
+        // A key without a meaning here takes the message away.
+        screen.press("-");
+        wait::until(PATIENCE, || !screen.text().contains(TOO_SOON));
+        screen.press(key);
+        wait::until(PATIENCE, || [done, TOO_SOON].iter().any(|words| screen.text().contains(words)));
+        screen.text().contains(done)
+    });
+    assert!(decided, "`{key}` decides nothing:\n{}", screen.text());
 }
 
 /// What the record says, and what came out.
@@ -125,7 +136,8 @@ fn check(demo: &Demo, full: bool) {
     assert!(!denied.is_empty() && denied.iter().all(|event| event["detail"]["by"] == "root"), "{denied:?}");
     let pushes: Vec<&str> = events
         .iter()
-        .filter(|event| event["kind"] == "network.connect" && event["rule"] == "scope.net[1]")
+        // Judged again after a decision, it is judged by that.
+        .filter(|event| event["kind"] == "network.connect" && !event["hold"].is_null())
         .filter_map(|event| event["verdict"].as_str())
         .collect();
     if full {
