@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::build::{self, Profile};
 use crate::{programs, setup, workspace};
 use kernel::Kernel;
 pub(crate) use qemu::Outcome;
@@ -43,9 +42,6 @@ pub(crate) struct Args {
     /// Do not show what the machines print (it is in target/vm/KERNEL.log)
     #[arg(long, short)]
     quiet: bool,
-    /// The daemon as users have it, not as tests have it
-    #[arg(skip)]
-    release: bool,
 }
 
 impl Args {
@@ -60,15 +56,15 @@ impl Args {
             with: Vec::new(),
             jobs: JOBS,
             quiet: false,
-            release: false,
         }
     }
 }
 
-/// The benchmarks of this name in a machine.
+/// The benchmarks of this name in a machine, with the daemon as the tests have it: emulation is slower than any
+/// difference of profiles, and the hooks are the same.
 pub(crate) fn bench(kernel: &str, filter: &str) -> Result<ExitCode> {
     let append = Some(format!("am.args=--ignored,--nocapture,{filter}"));
-    command(&Args { kernels: vec![kernel.to_string()], append, release: true, ..Args::matrix(None) })
+    command(&Args { kernels: vec![kernel.to_string()], append, ..Args::matrix(None) })
 }
 
 /// The command.
@@ -98,11 +94,7 @@ pub(crate) fn prepare(kernels: &[String]) -> Result<Vec<Kernel>> {
 /// Builds, boots the kernels, and returns what became of each, in the order given.
 pub(crate) fn run(kernels: &[Kernel], args: &Args) -> Result<Vec<Outcome>> {
     let machine = &machine(args)?;
-    let mut programs = programs::build()?;
-    if args.release {
-        programs.daemon = build::daemon(Profile::Release)?;
-    }
-    let base = initramfs::base(&programs, &args.with)?;
+    let base = initramfs::base(&programs::build()?, &args.with)?;
     let mut outcomes = Vec::new();
     for batch in kernels.chunks(args.jobs.max(1)) {
         let images: Vec<PathBuf> =

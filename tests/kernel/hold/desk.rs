@@ -60,6 +60,15 @@ impl DerefMut for Shared {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // What a test that failed leaves waiting is nothing that the next one must meet.
+        if std::thread::panicking() {
+            drop(self.0.take());
+        }
+    }
+}
+
 pub(crate) fn shared() -> Shared {
     let mut slot = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     // A test that failed may have left it without its daemon.
@@ -231,6 +240,15 @@ impl Desk {
         assert!(output.status.success(), "{}", client::describe(&output));
         let text = String::from_utf8(output.stdout).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Acts of `bot` so far that were refused because the kernel had no memory to judge them with: each is counted.
+    pub(crate) fn refused_for_memory(&self) -> u64 {
+        let gaps = self.events(&["--kind", "gap.copy"]);
+        gaps.iter()
+            .filter(|gap| gap["gap"]["agent"] == "bot")
+            .filter_map(|gap| gap["gap"]["count"].as_u64())
+            .sum()
     }
 
     #[track_caller]

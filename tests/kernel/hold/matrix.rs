@@ -261,13 +261,21 @@ pub(super) fn crowd() -> Verdict {
     }
     let act = desk.words(&format!("crowd {CROWD} open @S/@N read"), "crowd");
     let words: Vec<&str> = act.split(' ').collect();
+    let before = desk.refused_for_memory();
     let actor = Actor::start(&desk.bot, &words);
-    let mut pending = Vec::new();
+    let (mut pending, mut refused) = (Vec::new(), 0);
     let every = wait::until(PATIENCE * 2, || {
         pending = desk.pending();
-        pending.len() >= CROWD
+        refused = (desk.refused_for_memory() - before) as usize;
+        pending.len() + refused >= CROWD
     });
-    assert!(every, "{} of {CROWD} wait", pending.len());
+    if !every {
+        let gaps = desk.events(&["--kind", "gap"]);
+        drop(desk.answering(Answer::Deny));
+        panic!("{} of {CROWD} wait; {gaps:?}: {:?}", pending.len(), actor.finish());
+    }
+    // Since 6.19 the kernel may refuse a hook its memory in a moment in which many ask: then the act is refused.
+    assert!(refused <= CROWD / 20, "{refused} had no memory");
     let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64 | 1);
     println!("\nseed {seed}");
     let mut random = Random(seed);
@@ -280,7 +288,7 @@ pub(super) fn crowd() -> Verdict {
         let path = asked["event"]["file"]["path"].as_str().unwrap();
         let number: u64 = path.rsplit('/').next().unwrap().parse().unwrap();
         let pid = asked["event"]["process"]["pid"].as_u64().unwrap();
-        let answer = if at < CROWD / 2 { Answer::Approve } else { Answer::Deny };
+        let answer = if at < pending.len() / 2 { Answer::Approve } else { Answer::Deny };
         answers.insert(number, (pid, answer));
         desk.decide(asked, answer);
     }
@@ -288,8 +296,11 @@ pub(super) fn crowd() -> Verdict {
     let members: Vec<_> = run.marks.iter().filter(|mark| mark.name == "member").collect();
     assert_eq!(members.len(), CROWD);
     for member in members {
-        let (pid, answer) = answers[&member.number("number")];
         let errno = member.facts.get("errno").map(String::as_str);
+        let Some((pid, answer)) = answers.get(&member.number("number")).copied() else {
+            assert_eq!(errno, Some("EACCES"), "{member:?} was not asked about");
+            continue;
+        };
         let right = match answer {
             Answer::Approve => member.ok,
             Answer::Deny => errno == Some("EACCES"),
