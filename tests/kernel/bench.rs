@@ -1,6 +1,8 @@
 //! What an act costs with the monitor absent, attached and not concerned, observing, and enforcing with more and more
 //! rules: ratios in one interleaved run. Asked for by name only (`cargo xtask bench`).
 
+mod hold;
+
 use std::fmt::Write as _;
 
 use agent_monitor_tests::harness::PATIENCE;
@@ -12,7 +14,12 @@ use agent_monitor_tests::harness::registry::{Match, Record};
 use agent_monitor_tests::harness::world;
 use agent_monitor_tests::sys::wait;
 
-pub(crate) const LONG: &[Case] = &[Case::both("cost", cost), Case::both("log", log)];
+pub(crate) const LONG: &[Case] = &[
+    Case::both("cost", cost),
+    Case::both("log", log),
+    Case::vm("hold_latency", hold::latency),
+    Case::vm("hold_not_held", hold::not_held),
+];
 
 /// Interleaved rounds; each measures every variant once.
 const ROUNDS: usize = 21;

@@ -1,7 +1,9 @@
 //! People in the action path: the act stops inside its system call, a person decides, and the same call goes on or fails.
 
 pub(crate) mod desk;
+mod matrix;
 mod rows;
+mod runtime;
 
 use agent_monitor_tests::harness::actor::Actor;
 use agent_monitor_tests::harness::case::{Case, Verdict};
@@ -13,18 +15,21 @@ use self::desk::{Answer, Desk};
 pub(crate) const CASES: &[Case] = &[
     Case::vm("approved", || every(Answer::Approve)),
     Case::vm("denied", || every(Answer::Deny)),
+    Case::vm("timed_out", matrix::timed_out),
+    Case::vm("killed", matrix::killed),
     Case::vm("cannot_wait", cannot_wait),
     Case::vm("woken_without_a_decision", woken),
-    Case::vm("killed_while_held", killed),
     Case::vm("two_threads_one_ticket", two_threads),
-    Case::vm("many_at_once", many),
+    Case::vm("two_hundred_at_once", matrix::crowd),
     Case::vm("other_arguments", other_arguments),
-    Case::vm("daemon_killed_deny", || daemon_killed("deny")),
-    Case::vm("daemon_killed_wait", || daemon_killed("wait")),
-    Case::vm("nobody_to_ask", nobody),
+    Case::vm("threads_and_signals", runtime::go_like),
+    Case::vm("python", || runtime::script(&runtime::PYTHON)),
+    Case::vm("node", || runtime::script(&runtime::NODE)),
     Case::vm("grant_used_up", grant_used_up),
     Case::vm("session_narrows_and_ends", session),
     Case::vm("suspended_in_a_storm", suspended),
+    Case::vm("daemon_killed", matrix::daemon_killed),
+    Case::vm("nobody_to_ask", nobody),
     Case::both("asked_at_level_partial", asked_partial),
 ];
 
@@ -106,20 +111,6 @@ fn woken() -> Verdict {
     Ok(())
 }
 
-/// A held process can be killed, and its request goes away.
-fn killed() -> Verdict {
-    let desk = desk::shared();
-    let row = rows::HELD[0];
-    desk.prepare(row.name);
-    let actor = desk.start(&row);
-    let asked = desk.wait_for_request();
-    sys::kill(asked["waiting"][0].as_u64().unwrap() as i32, libc::SIGKILL).unwrap();
-    let run = actor.finish();
-    assert!(run.marks.is_empty(), "{run:?}");
-    assert!(wait::until(PATIENCE, || desk.pending().is_empty()), "{:?}", desk.pending());
-    Ok(())
-}
-
 /// A yes for once lets exactly one of two threads pass that try the same act at the same time.
 fn two_threads() -> Verdict {
     let desk = desk::shared();
@@ -136,36 +127,6 @@ fn two_threads() -> Verdict {
         let run = actor.finish();
         let opened = run.marks.iter().filter(|mark| mark.name == "open" && mark.ok).count();
         assert_eq!(opened, 1, "{run:?}");
-    }
-    Ok(())
-}
-
-/// Many processes held at once, each decided on its own.
-fn many() -> Verdict {
-    const PROCESSES: usize = 16;
-    let desk = desk::shared();
-    let actors: Vec<(String, Actor)> = (0..PROCESSES)
-        .map(|n| {
-            let name = format!("many{n}");
-            desk.prepare(&name);
-            let act = desk.words("open @S/f read", &name);
-            let words: Vec<&str> = act.split(' ').collect();
-            (name, Actor::start(&desk.bot, &words))
-        })
-        .collect();
-    assert!(wait::until(PATIENCE, || desk.pending().len() == PROCESSES), "{}", desk.pending().len());
-    let mut pending = desk.pending();
-    // Not in the order they came.
-    pending.sort_by_key(|asked| asked["digest"].as_str().unwrap().to_owned());
-    for asked in &pending {
-        let path = asked["event"]["file"]["path"].as_str().unwrap();
-        let even = path.bytes().rfind(u8::is_ascii_digit).unwrap() % 2 == 0;
-        desk.decide(asked, if even { Answer::Approve } else { Answer::Deny });
-    }
-    for (name, actor) in actors {
-        let even = name.bytes().last().unwrap() % 2 == 0;
-        let run = actor.finish();
-        assert_eq!(run.marks[0].ok, even, "{name}: {run:?}");
     }
     Ok(())
 }
@@ -195,35 +156,9 @@ fn other_arguments() -> Verdict {
     Ok(())
 }
 
-/// What is held when the daemon dies is denied or offered again by the next one, as the record says.
-fn daemon_killed(on_loss: &str) -> Verdict {
-    desk::close();
-    let mut desk = Desk::set(on_loss);
-    let row = rows::HELD[0];
-    desk.prepare(row.name);
-    let actor = desk.start(&row);
-    let asked = desk.wait_for_request();
-    let pid = asked["waiting"][0].as_u64().unwrap() as u32;
-    assert!(wait::until(PATIENCE, || sys::state(pid) == Some('T')));
-    desk.daemon.end_by(libc::SIGKILL);
-    assert_eq!(sys::state(pid), Some('T'), "it waits while no daemon runs");
-    desk.daemon.restart();
-    let run = if on_loss == "wait" {
-        let again = desk.wait_for_request();
-        assert_eq!(again["id"], asked["id"], "the same request");
-        desk.decide(&again, Answer::Approve);
-        actor.finish()
-    } else {
-        actor.finish()
-    };
-    assert_eq!(run.marks[0].ok, on_loss == "wait", "{run:?}");
-    Ok(())
-}
-
 /// With the daemon dead what would be held is refused.
 fn nobody() -> Verdict {
-    desk::close();
-    let mut desk = Desk::set("deny");
+    let mut desk = desk::shared();
     let row = rows::HELD[0];
     desk.prepare(row.name);
     desk.daemon.end_by(libc::SIGKILL);

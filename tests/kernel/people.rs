@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use agent_monitor_tests::harness::PATIENCE;
-use agent_monitor_tests::harness::case::{Case, Verdict};
+use agent_monitor_tests::harness::case::{Case, Skip, Verdict};
+use agent_monitor_tests::harness::cgroup::Cgroup;
 use agent_monitor_tests::harness::client;
-use agent_monitor_tests::harness::lane::monitor_program;
+use agent_monitor_tests::harness::lane::{cgroup_root, monitor_program};
 use agent_monitor_tests::harness::monitor::{Daemon, Setup};
 use agent_monitor_tests::harness::registry::Record;
 use agent_monitor_tests::harness::world;
@@ -15,6 +16,7 @@ use agent_monitor_tests::sys::{self, wait};
 
 pub(crate) const CASES: &[Case] = &[
     Case::both("suspend_stops_a_fork_storm_and_resume_goes_on", suspend_stops_a_fork_storm),
+    Case::both("suspend_freezes_a_group_of_its_own", suspend_freezes),
     Case::both("session_has_an_id_a_task_and_an_end", session_has_an_end),
     Case::both("grant_is_given_and_taken_back", grant_is_given_and_taken_back),
     Case::both("retired_is_for_ever", retired_is_for_ever),
@@ -107,6 +109,35 @@ fn suspend_stops_a_fork_storm() -> Verdict {
     for kind in ["agent.suspended", "agent.resumed", "session.started"] {
         assert!(kinds.iter().any(|known| known == kind), "no {kind}");
     }
+    Ok(())
+}
+
+/// An agent that has a control group for itself is frozen in it: not even a signal moves it, and it goes on where it was.
+fn suspend_freezes() -> Verdict {
+    let name = format!("/agent-monitor-tests-{}", std::process::id());
+    let Some(group) = Cgroup::make(&name) else { return Skip::because("no cgroup v2 is mounted") };
+    let daemon = daemon("");
+    let trace = daemon.setup.scratch.path("trace");
+    let script = format!("while :; do echo x >> {}; done", trace.display());
+    let mut command = Command::new(monitor_program());
+    command.args(["exec", "--agent", "bot", "--socket", &daemon.socket(), "--", "/bin/sh", "-c", &script]);
+    group.start_in(command.stdin(Stdio::null()));
+    let bot = Launched(command.spawn().unwrap());
+    let frozen = || {
+        let text = std::fs::read_to_string(cgroup_root().unwrap().join(&name[1..]).join("cgroup.events"));
+        text.unwrap().lines().any(|line| line == "frozen 1")
+    };
+    assert!(wait::until(PATIENCE, || size(&trace) > 20), "it does not run");
+    good(&daemon, &["agent", "suspend", "bot"]);
+    assert!(frozen(), "it was stopped in another way");
+    let written = size(&trace);
+    // A signal would wake what is only stopped.
+    sys::kill(bot.0.id() as i32, libc::SIGCONT).unwrap();
+    good(&daemon, &["agent", "show", "bot"]);
+    assert_eq!(size(&trace), written, "it went on by a signal");
+    good(&daemon, &["agent", "resume", "bot"]);
+    assert!(!frozen() && wait::until(PATIENCE, || size(&trace) > written), "it does not go on");
+    drop(bot);
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod message;
 mod namespace;
 mod privilege;
 mod reuse;
+mod runtime;
 mod socket;
 mod storm;
 mod stream;
@@ -75,6 +76,7 @@ const TABLES: &[&[Act]] = &[
     privilege::ACTS,
     memory::ACTS,
     reuse::ACTS,
+    runtime::ACTS,
     storm::ACTS,
 ];
 

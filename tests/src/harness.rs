@@ -14,6 +14,7 @@ pub mod monitor;
 pub mod peer;
 pub mod registry;
 pub mod scratch;
+pub mod terminal;
 pub mod world;
 
 use std::time::Duration;

@@ -94,6 +94,15 @@ fn stat_field(pid: u32, field: usize) -> Option<String> {
     rest.split(' ').nth(field.checked_sub(3)?).map(str::to_owned)
 }
 
+/// Nanoseconds of the clock that all processes of a host share.
+pub fn monotonic_nanos() -> io::Result<u64> {
+    let mut time = [0_u8; 16];
+    call(libc::SYS_clock_gettime, &mut [num(libc::CLOCK_MONOTONIC), Arg::Out(&mut time)])?;
+    let (seconds, nanos) = time.split_at(8);
+    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).unwrap_or_default();
+    Ok(word(seconds) * 1_000_000_000 + word(nanos))
+}
+
 /// What a fork-like call returned to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forked {

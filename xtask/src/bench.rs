@@ -1,14 +1,28 @@
-//! `bench`: what an act costs with the monitor absent, attached, observing and enforcing, on this host's kernel.
+//! `bench`: what an act costs with the monitor absent, attached, observing and enforcing, on this host's kernel; or in a
+//! virtual machine, for what only level full has.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::{shell, workspace};
+use crate::{shell, vm, workspace};
 
-/// The command. Figures are ratios of one interleaved run; a VM gives none that mean anything but
-/// `cargo xtask vm KERNEL --filter bench,--ignored` runs the same there, for level full.
-pub(crate) fn command() -> Result<ExitCode> {
+/// Options of `bench`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// In a virtual machine of this kernel, at level full: only ratios of one run mean anything there
+    #[arg(long, value_name = "KERNEL")]
+    vm: Option<String>,
+    /// Only benchmarks whose name contains this
+    #[arg(long, default_value = "bench")]
+    filter: String,
+}
+
+/// The command. Figures are ratios of one interleaved run.
+pub(crate) fn command(args: &Args) -> Result<ExitCode> {
+    if let Some(kernel) = &args.vm {
+        return vm::bench(kernel, &args.filter);
+    }
     crate::build::daemon(crate::build::Profile::Release)?;
     let daemon = workspace::target()?.join("release/agent-monitor");
     let mut build = workspace::cargo()?;
@@ -23,7 +37,7 @@ pub(crate) fn command() -> Result<ExitCode> {
         "kernel",
         "--",
         "--ignored",
-        "bench",
+        &args.filter,
         "--nocapture",
     ]);
     shell::run(&mut run)?;

@@ -1,6 +1,7 @@
 //! `vm`: the kernel tests in one virtual machine per kernel.
 
 mod initramfs;
+mod interpreters;
 pub(crate) mod kernel;
 mod qemu;
 
@@ -58,6 +59,13 @@ impl Args {
             quiet: false,
         }
     }
+}
+
+/// The benchmarks of this name in a machine, with the daemon as the tests have it: emulation is slower than any
+/// difference of profiles, and the hooks are the same.
+pub(crate) fn bench(kernel: &str, filter: &str) -> Result<ExitCode> {
+    let append = Some(format!("am.args=--ignored,--nocapture,{filter}"));
+    command(&Args { kernels: vec![kernel.to_string()], append, ..Args::matrix(None) })
 }
 
 /// The command.

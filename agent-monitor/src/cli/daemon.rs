@@ -8,10 +8,10 @@ use std::time::Duration;
 use agent_monitor::config::{Config, Stream};
 use agent_monitor::control::Daemon as _;
 use agent_monitor::health::Summary;
-use agent_monitor::health::doctor::Report;
+use agent_monitor::health::doctor::{Level, Report};
 use agent_monitor::record::{Filter, Subscription};
 use agent_monitor::registry::diagnostic::escape;
-use agent_monitor::run::demo::Demo;
+use agent_monitor::run::demo::{Demo, Played};
 use agent_monitor::run::live::Live;
 use agent_monitor::run::{Core, Port, Prepared};
 use anyhow::Context as _;
@@ -84,6 +84,9 @@ fn banner(core: &Core, config: &Config, demo: Option<&Demo>) -> anyhow::Result<(
     if config.stream != Stream::Text {
         let agents = core.agents().len();
         note(&format!("agent-monitor: level {}, {agents} agents registered", core.report().level.as_str()));
+        if let Some(demo) = demo {
+            asks(core, demo)?.iter().for_each(|line| note(line));
+        }
         return Ok(());
     }
     let mut out = Out::new();
@@ -109,11 +112,33 @@ fn banner(core: &Core, config: &Config, demo: Option<&Demo>) -> anyhow::Result<(
             "Demo: {} runs now, and is watched.",
             demo.dir().join("bin/demo-agent.sh").display()
         ))?;
+        asks(core, demo)?.iter().try_for_each(|line| out.line(line))?;
     } else {
         out.line("Watching; Ctrl-C ends.")?;
     }
     out.line(&event_line::heading())?;
     Ok(out.flush()?)
+}
+
+/// What a person can do while the demo runs.
+fn asks(core: &Core, demo: &Demo) -> anyhow::Result<Vec<String>> {
+    let (outside, program) = (demo.outside()?, std::env::current_exe().context("who am I?")?);
+    let how = match holds(core) {
+        true => "and is stopped inside the call until a person decides, for 60 s at most",
+        false => {
+            "which this host's level cannot hold: it is refused and asked about, tried again each second, and the next \
+             try passes after a yes"
+        }
+    };
+    Ok(vec![
+        format!("Demo: it pushes a file out to {outside}, {how}. Decide in another terminal:"),
+        format!("  {} approval watch --socket {}", program.display(), demo.socket().display()),
+    ])
+}
+
+/// Whether this host can stop a process inside a call.
+fn holds(core: &Core) -> bool {
+    core.report().level == Level::Full
 }
 
 fn level(out: &mut Out, report: &Report) -> anyhow::Result<()> {
@@ -185,13 +210,16 @@ fn play(
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let core = Arc::clone(core);
     let run = move || {
-        let status = demo.play(|| core.wait(Duration::from_millis(20)));
+        let played = demo.play(holds(&core), || core.wait(Duration::from_millis(20)));
         core.wait(DEMO_REST);
         ender.close();
-        let status = status.context("cannot run the demo's agent")?;
+        let Played { status, pushed } = played.context("cannot run the demo's agent")?;
         if !status.success() {
             note(&format!("the demo's agent ended with {status}"));
         }
+        let sizes: Vec<String> = pushed.iter().map(|bytes| format!("{bytes} bytes")).collect();
+        let what = if sizes.is_empty() { "nothing".to_owned() } else { sizes.join(", ") };
+        note(&format!("demo: what reached the listener outside: {what}"));
         Ok(())
     };
     Ok(std::thread::Builder::new().name("demo".to_owned()).spawn(run)?)

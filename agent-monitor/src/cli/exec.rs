@@ -60,6 +60,12 @@ pub(crate) fn run(args: &ExecArgs, shared: &Shared) -> anyhow::Result<ExitCode> 
     }
     let client = shared.client()?;
     let confinement = Confinement::of(&client, &args.agent)?;
+    if args.scope.is_some() && confinement.level != Some(Level::Full) {
+        note(
+            "this host is not at level full: --scope narrows the network only; its rules for files, programs and privileges \
+             are not held",
+        );
+    }
     let request = ExecRequest {
         agent: args.agent.clone(),
         task: args.task.clone(),
@@ -92,6 +98,8 @@ fn read_scope(path: &Path) -> anyhow::Result<String> {
 /// How the command is confined where the kernel does not judge files.
 #[derive(Default)]
 struct Confinement {
+    /// What the host can do.
+    level: Option<Level>,
     plan: Option<(Plan, Ability)>,
     /// What is not held, in words.
     not_held: Vec<String>,
@@ -101,12 +109,13 @@ impl Confinement {
     /// Asks the daemon for level and scope. At level full, and for agents that are only observed, there is nothing to do.
     fn of(client: &Client, id: &str) -> anyhow::Result<Self> {
         let status: Status = block_on(client.get("/v1/status"))??;
-        if status.daemon.level == Level::Full {
-            return Ok(Self::default());
+        let level = Some(status.daemon.level);
+        if level == Some(Level::Full) {
+            return Ok(Self { level, ..Self::default() });
         }
         let agent: AgentDetail = block_on(client.get(&format!("/v1/agents/{id}")))??;
         if agent.summary.mode != Mode::Enforce || agent.scope.is_empty() {
-            return Ok(Self::default());
+            return Ok(Self { level, ..Self::default() });
         }
         let parsed = parse_scope(&agent.scope, Path::new("the daemon's record"));
         let record = parsed.record.with_context(|| format!("the daemon's scope of {id} cannot be read"))?;
@@ -129,6 +138,6 @@ impl Confinement {
             return Err(Failure { code: FAILURE, message, hint: Some(hint) }.into());
         }
         not_held.iter().for_each(|not| note(&format!("not held at level partial: {not}")));
-        Ok(Self { plan: ability.map(|ability| (plan, ability)), not_held })
+        Ok(Self { level, plan: ability.map(|ability| (plan, ability)), not_held })
     }
 }

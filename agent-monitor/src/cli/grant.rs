@@ -3,10 +3,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent_monitor::control::api::Status;
+use agent_monitor::health::doctor::Level;
 use agent_monitor::people::api::{GrantList, GrantRequest, GrantView, WhyRequest};
 use agent_monitor::registry::diagnostic::escape;
 use clap::{ArgGroup, Args, Subcommand};
 
+use super::exit::note;
 use super::output::{Format, Out, OutputArgs, or_dash};
 use super::session::{ListArgs, checked, left};
 use super::{Shared, approval, block_on};
@@ -93,6 +96,16 @@ pub(crate) fn run(command: &GrantCommand, shared: &Shared) -> anyhow::Result<Exi
                 reason: args.reason.clone(),
             };
             let grant: GrantView = block_on(client.post("/v1/grants", &request))??;
+            if !(request.file.is_empty() && request.exec.is_empty()) {
+                let status: Status = block_on(client.get("/v1/status"))??;
+                if status.daemon.level != Level::Full {
+                    note(&format!(
+                        "this host is at level {}: files and programs of a launched agent are held by Landlock, which \
+                         nothing widens while it runs; the --file and --exec parts of this grant have no effect here",
+                        status.daemon.level.as_str()
+                    ));
+                }
+            }
             one(&mut out, &grant, args.output)?;
         }
         GrantCommand::Confirm(args) => {

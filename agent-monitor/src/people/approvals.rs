@@ -7,6 +7,8 @@ pub mod decide;
 pub mod upkeep;
 pub mod view;
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use serde_json::json;
 
@@ -39,6 +41,8 @@ pub struct Request {
     pub event: Event,
     /// The agent's id.
     pub id: String,
+    /// How long it may wait, where the agent's record says so; else as long as the settings say.
+    pub timeout: Option<Duration>,
 }
 
 /// What became of a request.
@@ -161,7 +165,7 @@ impl People {
         if let Some(flood) = self.floods.remove(&request.agent) {
             done.events.push(flood_told(now, &flood, "over"));
         }
-        let deadline = Deadline::after(now, self.settings.hold_timeout);
+        let deadline = Deadline::after(now, request.timeout.unwrap_or(self.settings.hold_timeout));
         let event = line(&request.event);
         let id = self.db.write(|tx| {
             let sql = "INSERT INTO approval(agent, agent_index, digest, held, state, count, event, asked_wall, \

@@ -52,7 +52,7 @@ pub(super) fn request(tgid: u32, digest: u64, held: bool, session: u64) -> Reque
         file: Some(File { path: Some(format!("/srv/{digest}")), ..File::default() }),
         ..Event::new(at(0).wall, Kind::FileOpen, Source::Lsm)
     };
-    Request { agent: 7, key: key(tgid), session, digest, held, event, id: "bot".to_owned() }
+    Request { agent: 7, key: key(tgid), session, digest, held, event, id: "bot".to_owned(), timeout: None }
 }
 
 pub(super) fn oncall(need: usize) -> Approvers {

@@ -93,6 +93,9 @@ impl Writer {
         if record.on_daemon_loss == OnDaemonLoss::Wait {
             self.text("on_daemon_loss", "wait");
         }
+        if let Some(span) = record.hold_timeout {
+            self.text("hold_timeout", duration(span.as_secs()));
+        }
     }
 
     fn match_table(&mut self, found: &Match) {

@@ -152,6 +152,7 @@ fn read_document(reader: &mut Reader, document: &Section<'_>) -> Option<Record> 
         approvals: agent.approvals,
         degrade: agent.degrade,
         on_daemon_loss: agent.on_daemon_loss,
+        hold_timeout: agent.hold_timeout,
         matches,
         scope,
         offboarding,

@@ -302,7 +302,7 @@ pub struct Record {
     /// When it ends.
     pub expires: Located<Timestamp>,
     /// It also ends after this long without activity; whole seconds.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "idle_seconds")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "whole_seconds")]
     pub retire_when_idle: Option<Located<Duration>>,
     /// Whether verdicts are carried out.
     pub mode: Located<Mode>,
@@ -314,6 +314,10 @@ pub struct Record {
     pub degrade: Degrade,
     /// What becomes of held actions when the daemon is gone.
     pub on_daemon_loss: OnDaemonLoss,
+    /// How long an action of it is held before it is denied: 1 s to 24 h, whole seconds; the daemon's setting where it
+    /// says nothing.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "whole_seconds")]
+    pub hold_timeout: Option<Located<Duration>>,
     /// How its processes are recognised; any one is enough. May be empty: launch only.
     #[serde(rename = "match")]
     pub matches: Vec<Located<Match>>,
@@ -324,8 +328,8 @@ pub struct Record {
     pub offboarding: Offboarding,
 }
 
-fn idle_seconds<S: Serializer>(idle: &Option<Located<Duration>>, serializer: S) -> Result<S::Ok, S::Error> {
-    idle.map(|idle| idle.as_secs()).serialize(serializer)
+fn whole_seconds<S: Serializer>(span: &Option<Located<Duration>>, serializer: S) -> Result<S::Ok, S::Error> {
+    span.map(|span| span.as_secs()).serialize(serializer)
 }
 
 impl Record {
@@ -357,6 +361,7 @@ impl PartialEq for Record {
             approvals,
             degrade,
             on_daemon_loss,
+            hold_timeout,
             matches,
             scope,
             offboarding,
@@ -373,6 +378,7 @@ impl PartialEq for Record {
             && *approvals == other.approvals
             && *degrade == other.degrade
             && *on_daemon_loss == other.on_daemon_loss
+            && *hold_timeout == other.hold_timeout
             && *matches == other.matches
             && *scope == other.scope
             && *offboarding == other.offboarding

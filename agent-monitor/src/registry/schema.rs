@@ -162,6 +162,13 @@ fn agent() -> Value {
                     "description": "What becomes of held actions when the daemon is gone.",
                 }),
             ),
+            (
+                "hold_timeout",
+                pattern(
+                    "^[0-9]+[smhd]$",
+                    "How long an action is held before it is denied, 1s to 24h: 10m. Else the daemon's setting.",
+                ),
+            ),
         ],
     )
 }

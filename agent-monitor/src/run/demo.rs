@@ -1,15 +1,18 @@
 //! `run --demo`: an example registry and a scripted example agent, in a directory that is thrown away.
 //!
 //! The agent is a shell script that reads, writes, renames and removes files, connects to a listener on loopback, tries
-//! to leave its scope, and starts a second registered agent. Nothing of the host is changed.
+//! to leave its scope, pushes a file out if a person lets it, and starts a second registered agent. It runs as `nobody`
+//! where it can, for nobody approves what runs as themselves. Nothing of the host is changed.
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::net::TcpListener;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::config::Config;
 
@@ -23,14 +26,30 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("demo-agent.sh", include_str!("demo/demo-agent.sh")),
     ("demo-helper.sh", include_str!("demo/demo-helper.sh")),
     ("deploy.sh", include_str!("demo/deploy.sh")),
+    ("push.sh", include_str!("demo/push.sh")),
 ];
+/// `nobody`: whom the agent runs as.
+const AGENT: u32 = 65_534;
+/// How often a push is tried, a second apart, where it cannot be held.
+const TRIES: &str = "60";
 
 /// The directory. Removed when dropped.
 #[derive(Debug)]
 pub struct Demo {
     dir: PathBuf,
+    /// Where the agent pushes a file to.
+    outside: TcpListener,
     /// Where its pins go. Left behind only when the programs did not load.
     pins: OnceLock<PathBuf>,
+}
+
+/// How the agent ended, and what came out.
+#[derive(Debug)]
+pub struct Played {
+    /// Its exit.
+    pub status: ExitStatus,
+    /// Bytes of each push that the listener outside received.
+    pub pushed: Vec<u64>,
 }
 
 impl Demo {
@@ -40,17 +59,33 @@ impl Demo {
     /// When they cannot be written.
     pub fn new() -> io::Result<Self> {
         let dir = std::env::temp_dir().join(format!("agent-monitor-demo-{}", std::process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        let demo = Self { dir: fs::canonicalize(dir)?, pins: OnceLock::new() };
-        for name in ["agents.d", "bin", "work", "state", "customers"] {
-            fs::DirBuilder::new().mode(0o755).create(demo.dir.join(name))?;
+        // The agent is another user.
+        fs::DirBuilder::new().mode(0o755).create(&dir)?;
+        let outside = TcpListener::bind("127.0.0.1:0")?;
+        outside.set_nonblocking(true)?;
+        let demo = Self { dir: fs::canonicalize(dir)?, outside, pins: OnceLock::new() };
+        for (name, mode) in [
+            ("agents.d", 0o755),
+            ("bin", 0o755),
+            ("state", 0o700),
+            ("home", 0o755),
+            ("home/work", 0o755),
+            ("home/customers", 0o755),
+        ] {
+            fs::DirBuilder::new().mode(mode).create(demo.dir.join(name))?;
         }
         for (name, text) in RECORDS {
             let path = demo.dir.join("agents.d").join(name);
-            fs::write(&path, demo.fill(text))?;
+            fs::write(&path, demo.fill(text)?)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
         }
-        fs::write(demo.dir.join("customers/list.csv"), "name,mail\nExample,mail@example.com\n")?;
+        let list = "home/customers/list.csv";
+        fs::write(demo.dir.join(list), "name,mail\nExample,mail@example.com\n")?;
+        if is_root() {
+            for name in ["home", "home/work", "home/customers", list] {
+                chown(demo.dir.join(name), Some(AGENT), Some(AGENT))?;
+            }
+        }
         for (name, text) in SCRIPTS {
             let path = demo.dir.join("bin").join(name);
             fs::write(&path, text)?;
@@ -59,8 +94,23 @@ impl Demo {
         Ok(demo)
     }
 
-    fn fill(&self, text: &str) -> String {
-        text.replace("@DIR@", &self.dir.display().to_string())
+    fn fill(&self, text: &str) -> io::Result<String> {
+        let port = self.outside.local_addr()?.port().to_string();
+        Ok(text.replace("@DIR@", &self.dir.display().to_string()).replace("@PORT@", &port))
+    }
+
+    /// Where the agent pushes its file to.
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub fn outside(&self) -> io::Result<SocketAddr> {
+        self.outside.local_addr()
+    }
+
+    /// Where the control socket is.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("control.sock")
     }
 
     /// The settings, with every place inside the directory.
@@ -71,7 +121,7 @@ impl Demo {
         Config {
             registry: self.dir.join("agents.d"),
             state_dir: self.dir.join("state"),
-            socket: self.dir.join("control.sock"),
+            socket: self.socket(),
             bpffs: pins,
             detach_on_exit: true,
             ..config
@@ -84,35 +134,56 @@ impl Demo {
         &self.dir
     }
 
-    /// Runs the scripted agent to its end. `stop` is asked now and then whether to give up.
+    /// Runs the scripted agent to its end. `held`: what must wait for a person is stopped inside the call; else it is
+    /// refused, and the agent tries again. `stop` is asked now and then whether to give up.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn play(&self, stop: impl Fn() -> bool) -> io::Result<ExitStatus> {
+    pub fn play(&self, held: bool, stop: impl Fn() -> bool) -> io::Result<Played> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        let port = listener.local_addr()?.port();
         listener.set_nonblocking(true)?;
-        let mut child = Command::new(self.dir.join("bin/demo-agent.sh"))
-            .arg(port.to_string())
-            .current_dir(self.dir.join("work"))
+        let mut command = Command::new(self.dir.join("bin/demo-agent.sh"));
+        command
+            .arg(listener.local_addr()?.port().to_string())
+            .arg(self.outside()?.port().to_string())
+            .arg(if held { "1" } else { TRIES })
+            .current_dir(self.dir.join("home/work"))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
+            .stdout(Stdio::null());
+        if is_root() {
+            command.uid(AGENT).gid(AGENT);
+        }
+        let mut child = command.spawn()?;
+        let mut pushed = Vec::new();
         loop {
-            if let Ok((mut peer, _)) = listener.accept() {
-                peer.set_read_timeout(Some(std::time::Duration::from_millis(200)))?;
-                // What the agent sends does not matter.
-                io::copy(&mut peer.by_ref().take(256), &mut io::sink()).ok();
-            }
+            // What the agent says to the first one does not matter.
+            received(&listener)?;
+            pushed.extend(received(&self.outside)?);
             if let Some(status) = child.try_wait()? {
-                return Ok(status);
+                pushed.extend(received(&self.outside)?);
+                return Ok(Played { status, pushed });
             }
             if stop() {
                 child.kill()?;
-                return child.wait();
+                return Ok(Played { status: child.wait()?, pushed });
             }
         }
     }
+}
+
+/// Bytes that somebody who has connected sends, if somebody has.
+fn received(listener: &TcpListener) -> io::Result<Option<u64>> {
+    let Ok((mut peer, _)) = listener.accept() else { return Ok(None) };
+    peer.set_nonblocking(false)?;
+    peer.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let mut text = Vec::new();
+    // Who sends nothing for so long has sent all.
+    peer.by_ref().take(4096).read_to_end(&mut text).ok();
+    Ok(Some(u64::try_from(text.len()).unwrap_or(u64::MAX)))
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 impl Drop for Demo {
@@ -144,9 +215,11 @@ mod tests {
         let began = std::cell::Cell::new(0u32);
         let stop = || {
             began.set(began.get() + 1);
-            std::thread::park_timeout(std::time::Duration::from_millis(10));
+            std::thread::park_timeout(Duration::from_millis(10));
             began.get() > 3000
         };
-        assert!(demo.play(stop).unwrap().success());
+        let played = demo.play(true, stop).unwrap();
+        assert!(played.status.success());
+        assert_eq!(played.pushed, [6, 6], "`draft` and a line end, twice: nothing holds it here");
     }
 }

@@ -166,7 +166,12 @@ impl Core {
 
     /// One round of the thread for people: what came in, and what time brings.
     pub fn people_round(&self) {
-        let heard = self.inbox.take();
+        let mut heard = self.inbox.take();
+        for request in &mut heard.requests {
+            let book = lock(&self.book);
+            let span = book.loaded.get(&request.id).and_then(|record| record.hold_timeout);
+            request.timeout = span.map(|span| span.value);
+        }
         let now = self.moment();
         let mut side = lock(&self.people);
         let Some(side) = side.as_mut() else { return };

@@ -132,7 +132,10 @@ fn hold(family: &str, full: bool, see: &Ability) -> Ability {
         ("network", false) => {
             (AbilityState::Partial, "refused and asked about: after a yes the next try passes")
         }
-        (_, false) => (AbilityState::No, "what cannot be refused here is not asked about"),
+        (_, false) => (
+            AbilityState::No,
+            "what cannot be refused here is not asked about; scopes of sessions do not narrow it, grants do not widen it",
+        ),
     };
     let state = if see.state == AbilityState::No { AbilityState::No } else { state };
     let fix = (!full).then(|| LSM_FIX.to_owned());

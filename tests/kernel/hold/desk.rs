@@ -1,6 +1,6 @@
 //! A daemon whose agent must ask, and the person at the desk.
 
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,9 +54,28 @@ impl Deref for Shared {
     }
 }
 
+impl DerefMut for Shared {
+    fn deref_mut(&mut self) -> &mut Desk {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // What a test that failed leaves waiting is nothing that the next one must meet.
+        if std::thread::panicking() {
+            drop(self.0.take());
+        }
+    }
+}
+
 pub(crate) fn shared() -> Shared {
     let mut slot = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    slot.get_or_insert_with(|| Desk::set("deny"));
+    // A test that failed may have left it without its daemon.
+    if slot.as_ref().is_some_and(|desk| !desk.daemon.runs()) {
+        drop(slot.take());
+    }
+    slot.get_or_insert_with(Desk::set);
     Shared(slot)
 }
 
@@ -66,6 +85,17 @@ pub(crate) fn close() {
 
 /// `nobody`: who decides.
 pub(crate) const PERSON: u32 = 65_534;
+
+/// Agents with the same scope; each is a copy of the actor of this name.
+const AGENTS: &[(&str, &str, Option<&str>)] = &[
+    // What the daemon's death does to what is held, and how long it waits.
+    ("bot", "deny", None),
+    ("patient", "wait", None),
+    ("brief", "deny", Some("10s")),
+];
+
+/// Scripts that are `bot` too.
+pub(crate) const SCRIPTS: &[&str] = &["held.py", "held.js"];
 
 /// What must be asked.
 const HOLD: &str = r#"[scope]
@@ -77,7 +107,7 @@ verdict = "hold"
 path = "@SECRET/**"
 verdict = "hold"
 [[scope.net]]
-to = "127.0.0.1:4001"
+to = "127.0.0.1:4001-4002"
 verdict = "hold"
 action = ["connect", "bind", "listen"]
 [[scope.privilege]]
@@ -95,12 +125,13 @@ verdict = "hold"
 "#;
 
 impl Desk {
-    /// A desk on the whole level of this host, with `on_daemon_loss` as given.
-    pub(crate) fn set(on_loss: &str) -> Self {
+    /// A desk on the whole level of this host.
+    fn set() -> Self {
         world::close();
         let setup = Setup::new();
         let scope = HOLD.replace("@SECRET", &setup.scratch.text("secret"));
-        Self::with(setup, &scope, on_loss)
+        let config = setup.scratch.file("config.toml", "[approval]\npending-max = 1000\n");
+        Self::with(setup.arg("--config").arg(&config), &scope, AGENTS)
     }
 
     /// A desk at level partial.
@@ -108,21 +139,32 @@ impl Desk {
         world::close();
         let scope =
             "[scope]\ndefault = \"allow\"\n[[scope.net]]\nto = \"127.0.0.1:4003\"\nverdict = \"hold\"\n";
-        Self::with(Setup::new().arg("--force-partial"), scope, "deny")
+        Self::with(Setup::new().arg("--force-partial"), scope, &AGENTS[..1])
     }
 
-    fn with(setup: Setup, scope: &str, on_loss: &str) -> Self {
-        let program = |name: &str| setup.scratch.program(&actor_program(), name);
-        let (bot, stranger) = (program("bot"), program("stranger"));
-        let record = Record::new("bot")
-            .on(Match::exe(&bot))
-            .enforce()
-            .scope(scope)
-            .on_daemon_loss(on_loss)
-            // The agent runs as root, and an agent never approves itself.
-            .approver("user:nobody");
+    fn with(mut setup: Setup, scope: &str, agents: &[(&str, &str, Option<&str>)]) -> Self {
+        let stranger = setup.scratch.program(&actor_program(), "stranger");
+        let bot = setup.scratch.text("bin/bot");
+        for (name, on_loss, timeout) in agents {
+            let exe = setup.scratch.program(&actor_program(), name);
+            let mut record = Record::new(name)
+                .on(Match::exe(&exe))
+                .enforce()
+                .scope(scope)
+                .on_daemon_loss(on_loss)
+                // The agent runs as root, and an agent never approves itself.
+                .approver("user:nobody");
+            if let Some(timeout) = timeout {
+                record = record.hold_timeout(timeout);
+            }
+            if *name == "bot" {
+                let scripts = SCRIPTS.iter().map(|name| setup.scratch.text(&format!("bin/{name}")));
+                record = scripts.fold(record, |record, path| record.on(Match::script(&path)));
+            }
+            setup = setup.record(&record);
+        }
         let nobody = PERSON.to_string();
-        let daemon = setup.arg("--socket-group").arg(&nobody).record(&record).start();
+        let daemon = setup.arg("--socket-group").arg(&nobody).start();
         std::os::unix::fs::chown(daemon.setup.scratch.path("run"), None, Some(PERSON)).unwrap();
         for dir in [daemon.setup.scratch.path("run"), daemon.setup.scratch.path("")] {
             std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -168,17 +210,45 @@ impl Desk {
     }
 
     pub(crate) fn start(&self, row: &Row) -> Actor {
-        let act = self.words(row.act, row.name);
+        self.start_as("bot", row, row.name)
+    }
+
+    /// Starts a row with files of another name, as this agent.
+    pub(crate) fn start_as(&self, agent: &str, row: &Row, name: &str) -> Actor {
+        let act = self.words(row.act, name);
         let words: Vec<&str> = act.split(' ').collect();
-        Actor::start(&self.bot, &words)
+        Actor::start(&self.dir(&format!("bin/{agent}")), &words)
     }
 
     /// Requests that wait.
     pub(crate) fn pending(&self) -> Vec<Value> {
-        let (status, body) = client::get(&self.daemon.setup.socket(), "/v1/approvals").unwrap();
+        self.requests("").into_iter().filter(|a| a["state"] == "pending").collect()
+    }
+
+    /// Requests, with those that were decided if `all=true` is in the query.
+    pub(crate) fn requests(&self, query: &str) -> Vec<Value> {
+        let path = format!("/v1/approvals?{query}");
+        let (status, body) = client::get(&self.daemon.setup.socket(), &path).unwrap();
         assert_eq!(status, 200, "{body}");
         let list: Value = serde_json::from_str(&body).unwrap();
-        list["approvals"].as_array().unwrap().iter().filter(|a| a["state"] == "pending").cloned().collect()
+        list["approvals"].as_array().unwrap().clone()
+    }
+
+    /// Events of the running daemon, by these filters.
+    pub(crate) fn events(&self, filters: &[&str]) -> Vec<Value> {
+        let output = self.cli(&[&["events", "-o", "jsonl", "--limit", "100000"], filters].concat());
+        assert!(output.status.success(), "{}", client::describe(&output));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Acts of `bot` so far that were refused because the kernel had no memory to judge them with: each is counted.
+    pub(crate) fn refused_for_memory(&self) -> u64 {
+        let gaps = self.events(&["--kind", "gap.copy"]);
+        gaps.iter()
+            .filter(|gap| gap["gap"]["agent"] == "bot")
+            .filter_map(|gap| gap["gap"]["count"].as_u64())
+            .sum()
     }
 
     #[track_caller]

@@ -49,7 +49,7 @@ pub(crate) const HELD: &[Row] = &[
     row("interpreter", "run @O/script"),
     row("connect", "tcp-connect 127.0.0.1:4001"),
     row("sendto", "udp-sendto 127.0.0.1:4001 4"),
-    row("sendmsg", "udp-sendmsg 127.0.0.1:4001 4"),
+    row("sendmsg", "udp-sendmsg 127.0.0.1:4002 4"),
     row("bind", "tcp-bind 127.0.0.1:4001"),
     row("kill", "kill @BYSTANDER 18"),
     row("ptrace", "ptrace-pid @BYSTANDER"),
@@ -62,4 +62,27 @@ pub(crate) const ASKED: &[Row] = &[
     row("io_uring", "uring-open @S/f read"),
     row("io_uring_connect", "uring-connect 127.0.0.1:4001"),
     row("sendmmsg", "udp-sendmmsg 127.0.0.1:4001 4"),
+];
+
+/// Rows that leave something behind in their directories when they pass.
+pub(crate) const CHANGING: &[&str] = &[
+    "open_truncating",
+    "creat",
+    "creat_over",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "rename",
+    "rename_over",
+    "renameat2",
+    "mkdir",
+    "mknod",
+    "link",
+    "symlink",
+    "truncate",
+    "chmod",
+    "fchmodat",
+    "chown",
+    "utimes",
+    "setxattr",
 ];

@@ -119,6 +119,11 @@ impl Daemon {
         self.child.as_ref().unwrap().id()
     }
 
+    /// Whether it was started and has not been reaped.
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
     pub fn socket(&self) -> String {
         self.setup.socket().to_str().unwrap().to_owned()
     }

@@ -66,6 +66,7 @@ pub struct Record {
     enforce: bool,
     degrade: bool,
     on_daemon_loss: String,
+    hold_timeout: Option<String>,
     approver: Option<String>,
     scope: String,
 }
@@ -78,6 +79,7 @@ impl Record {
             enforce: false,
             degrade: false,
             on_daemon_loss: "deny".to_owned(),
+            hold_timeout: None,
             approver: None,
             scope: String::new(),
         }
@@ -112,6 +114,12 @@ impl Record {
         self
     }
 
+    /// How long an act is held.
+    pub fn hold_timeout(mut self, span: &str) -> Self {
+        self.hold_timeout = Some(span.to_owned());
+        self
+    }
+
     pub fn enforce(mut self) -> Self {
         self.enforce = true;
         self
@@ -133,6 +141,9 @@ impl Record {
         }
         if self.on_daemon_loss != "deny" {
             writeln!(text, "on_daemon_loss = {}", quote(&self.on_daemon_loss)).unwrap();
+        }
+        if let Some(span) = &self.hold_timeout {
+            writeln!(text, "hold_timeout = {}", quote(span)).unwrap();
         }
         for rule in &self.matches {
             write!(text, "\n[[match]]\n{}\n", rule.lines.join("\n")).unwrap();

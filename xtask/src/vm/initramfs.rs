@@ -77,7 +77,9 @@ pub(crate) fn base(programs: &Programs, with: &[PathBuf]) -> Result<PathBuf> {
 pub(crate) fn build(kernel: &Kernel, base: &Path) -> Result<PathBuf> {
     let whole = workspace::target()?.join(format!("vm/{}.initramfs", kernel.series));
     let mut file = fs::File::create(&whole)?;
-    for part in [base, &modules(kernel)?] {
+    let mut parts = vec![base.to_path_buf(), modules(kernel)?];
+    parts.extend(super::interpreters::archive(kernel)?);
+    for part in parts {
         file.write_all(&fs::read(part)?)?;
     }
     Ok(whole)
@@ -109,7 +111,7 @@ fn applets(root: &Path) -> Result<()> {
 }
 
 /// Copies a file or folder of the host to the same path; returns the programs in it.
-fn take_along(path: &Path, root: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn take_along(path: &Path, root: &Path) -> Result<Vec<PathBuf>> {
     let path = std::path::absolute(path)?;
     let place = root.join(path.strip_prefix("/")?);
     let parent = place.parent().context("the root folder cannot be taken along")?;
@@ -136,7 +138,7 @@ fn strip(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Every shared library that `ldd` names for these programs, at the same path.
-fn libraries(programs: &[PathBuf], root: &Path) -> Result<()> {
+pub(super) fn libraries(programs: &[PathBuf], root: &Path) -> Result<()> {
     let mut found = BTreeSet::new();
     for program in programs {
         // ldd fails for a static program, which needs nothing.
@@ -216,7 +218,7 @@ fn dependencies(module: &[u8]) -> Vec<String> {
     text.split(',').filter(|name| !name.is_empty()).map(ToString::to_string).collect()
 }
 
-fn pack(root: &Path, archive: &Path) -> Result<()> {
+pub(super) fn pack(root: &Path, archive: &Path) -> Result<()> {
     let parent = archive.parent().context("an archive needs a folder")?;
     fs::create_dir_all(parent)?;
     let fresh = tempfile::NamedTempFile::new_in(parent)?;

@@ -66,7 +66,7 @@ impl FakePeople {
     pub fn hold(&self, pid: u32, digest: u64, event: Event) -> Result<(), StoreError> {
         let key = TaskKey { tgid: pid, start: 1 };
         let id = FakeDaemon::AGENT.to_owned();
-        let request = Request { agent: 1, key, session: 0, digest, held: true, event, id };
+        let request = Request { agent: 1, key, session: 0, digest, held: true, event, id, timeout: None };
         let Inner { people, effects, .. } = &mut *self.inner();
         let mut done = Done::default();
         people.ask(&request, now(), &mut done)?;

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::attribute::TaskKey;
 use crate::attribute::boot;
+use crate::kernel::bpffs::cgroup_mount;
 
-/// Where control groups are.
-const ROOT: &str = "/sys/fs/cgroup";
 /// Looks at whether it is frozen, a millisecond apart at the least.
 const LOOKS: usize = 2_000;
 
@@ -19,7 +18,7 @@ pub fn freeze(keys: &[TaskKey]) -> Option<String> {
     let groups: BTreeSet<String> =
         keys.iter().map(|key| boot::read(key.tgid)?.cgroup).collect::<Option<_>>()?;
     let group = groups.into_iter().next().filter(|group| group.len() > 1 && !group.contains(".."))?;
-    let dir = PathBuf::from(format!("{ROOT}{group}"));
+    let dir = dir_of(&group)?;
     let mine: BTreeSet<u32> = keys.iter().map(|key| key.tgid).collect();
     let all = members(&dir).ok()?;
     if all.is_empty() || !all.is_subset(&mine) {
@@ -42,8 +41,7 @@ pub fn freeze(keys: &[TaskKey]) -> Option<String> {
 /// The processes that are in a frozen group; none where it is not frozen.
 #[must_use]
 pub fn frozen(group: &str) -> BTreeSet<u32> {
-    let dir = PathBuf::from(format!("{ROOT}{group}"));
-    if is_frozen(&dir) { members(&dir).unwrap_or_default() } else { BTreeSet::new() }
+    dir_of(group).filter(|dir| is_frozen(dir)).and_then(|dir| members(&dir).ok()).unwrap_or_default()
 }
 
 /// Lets a frozen group go on.
@@ -51,10 +49,17 @@ pub fn frozen(group: &str) -> BTreeSet<u32> {
 /// # Errors
 /// When it cannot be written; a group that is gone is no error.
 pub fn thaw(group: &str) -> io::Result<()> {
-    match set(&PathBuf::from(format!("{ROOT}{group}")), false) {
+    let Some(dir) = dir_of(group) else { return Ok(()) };
+    match set(&dir, false) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
+}
+
+/// A group's directory, wherever the unified hierarchy is mounted: on hybrid hosts that is below `/sys/fs/cgroup`. `None`
+/// where none is: then nothing is frozen.
+fn dir_of(group: &str) -> Option<PathBuf> {
+    Some(cgroup_mount()?.join(group.trim_start_matches('/')))
 }
 
 fn set(dir: &Path, frozen: bool) -> io::Result<()> {

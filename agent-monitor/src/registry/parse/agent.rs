@@ -28,10 +28,14 @@ pub(super) const KEYS: &[&str] = &[
     "approvals",
     "degrade",
     "on_daemon_loss",
+    "hold_timeout",
 ];
 
 /// Most people that one action may need.
 const MAX_APPROVALS: u64 = 8;
+
+/// Longest time for which an action is held.
+const MAX_HOLD: Duration = Duration::from_secs(86_400);
 
 /// Longest text of owner, purpose and the like, in characters.
 const MAX_TEXT_CHARS: usize = 500;
@@ -55,6 +59,7 @@ pub(super) struct Agent {
     pub(super) approvals: u8,
     pub(super) degrade: Degrade,
     pub(super) on_daemon_loss: OnDaemonLoss,
+    pub(super) hold_timeout: Option<Located<Duration>>,
 }
 
 /// Reads everything, reports everything, and gives an agent only if nothing required is missing.
@@ -70,12 +75,15 @@ pub(super) fn read(reader: &mut Reader, section: &Section<'_>) -> Option<Agent> 
     let mode = reader.choice(section, "mode", &MODES).unwrap_or(Located::new(Mode::default(), section.at));
     let environment = text(reader, section, "environment");
     let data_boundary = text(reader, section, "data_boundary");
-    let retire_when_idle = read_idle(reader, section);
+    let idle = "a whole number and one of m, h, d, w, from 1m to 520w: \"30d\"";
+    let retire_when_idle = read_span(reader, section, "retire_when_idle", Duration::MAX, idle);
     let approvers = read_approvers(reader, section);
     let approvals = reader.integer(section, "approvals", 1..=MAX_APPROVALS);
     let approvals = approvals.and_then(|number| u8::try_from(number.value).ok());
     let degrade = reader.choice(section, "degrade", &DEGRADE);
     let on_daemon_loss = reader.choice(section, "on_daemon_loss", &ON_DAEMON_LOSS);
+    let hold = "a whole number and one of s, m, h, from 1s to 24h: \"10m\"";
+    let hold_timeout = read_span(reader, section, "hold_timeout", MAX_HOLD, hold);
     Some(Agent {
         id: id?,
         owner: owner?,
@@ -89,6 +97,7 @@ pub(super) fn read(reader: &mut Reader, section: &Section<'_>) -> Option<Agent> 
         approvals: approvals.unwrap_or(1),
         degrade: degrade.map_or_else(Degrade::default, |degrade| degrade.value),
         on_daemon_loss: on_daemon_loss.map_or_else(OnDaemonLoss::default, |loss| loss.value),
+        hold_timeout,
     })
 }
 
@@ -222,17 +231,20 @@ fn instant(mut datetime: Datetime) -> Result<Timestamp, String> {
     text.parse().map_err(|error: jiff::Error| error.to_string())
 }
 
-fn read_idle(reader: &mut Reader, section: &Section<'_>) -> Option<Located<Duration>> {
-    let text = reader.string(section, "retire_when_idle")?;
-    match parse_duration(&text) {
+/// A time that is written as a whole number and a unit.
+fn read_span(
+    reader: &mut Reader,
+    section: &Section<'_>,
+    key: &str,
+    longest: Duration,
+    hint: &str,
+) -> Option<Located<Duration>> {
+    let text = reader.string(section, key)?;
+    match parse_duration(&text).filter(|span| *span <= longest) {
         Some(duration) => Some(Located::new(duration, text.at)),
         None => {
-            reader.error(
-                Code::InvalidValue,
-                text.at,
-                format!("`{}` is no duration", text.value),
-                "a whole number and one of m, h, d, w, from 1m to 520w: \"30d\"",
-            );
+            let message = format!("`{}` is no duration for {key}", text.value);
+            reader.error(Code::InvalidValue, text.at, message, hint);
             None
         }
     }

@@ -18,7 +18,7 @@ fn agent() -> impl Strategy<Value = String> {
         maybe(&["retire_when_idle = \"30d\"", "retire_when_idle = \"90m\"", "retire_when_idle = \"61s\"", "retire_when_idle = \"4w\""]),
         maybe(&["approvers = [\"alice\", \"group:oncall\"]", "approvers = \"user:bob\""]),
         maybe(&["degrade = \"allow\"", "environment = \"ci\"", "approvals = 1"]),
-        maybe(&["on_daemon_loss = \"wait\"", "data_boundary = \"x\\\"y\\\\z\""]),
+        maybe(&["on_daemon_loss = \"wait\"", "hold_timeout = \"90s\"", "data_boundary = \"x\\\"y\\\\z\""]),
     )
         .prop_map(|(id, text, a, b, c, d, e)| {
             format!("[agent]\nid = \"{id}\"\nowner = \"{text}\"\npurpose = \"{text}\"\nexpires = 2030-05-06T07:08:09.5+02:00\n{a}\n{b}\n{c}\n{d}\n{e}\n")

@@ -106,6 +106,7 @@ fn single_bad_values() {
         ("environment = \"\"", Code::InvalidValue, "remove the key"),
         ("environment = \"a\\u001bb\"", Code::InvalidValue, "plain text"),
         ("data_boundary = \"a\\u0000\"", Code::InvalidValue, "remove it"),
+        ("hold_timeout = \"25h\"", Code::InvalidValue, "from 1s to 24h"),
         ("on_daemon_loss = \"panic\"", Code::InvalidValue, "deny, wait"),
     ];
     for (agent, code, hint) in cases {

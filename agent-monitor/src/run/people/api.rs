@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::control::people::PeopleDaemon;
 use crate::control::{ApiError, Peer};
-use crate::model::SCHEMA_VERSION;
+use crate::model::{Family, SCHEMA_VERSION};
 use crate::people::api::{ApprovalDetail, ApprovalList, ApproveRequest, DecisionReply, DenyRequest};
 use crate::people::approvals::decide::Say;
 use crate::people::approvals::view::means;
@@ -153,7 +153,9 @@ impl Core {
         }
         let Ok(filter) = spec.compile(self.clock.now()) else { return Vec::new() };
         let page = self.store.query(&filter, Some(RECENT + 1));
-        let others = page.events.iter().filter(|one| one.seq != event.seq);
+        // What people were asked about it is no action of it.
+        let asked = |one: &crate::model::Event| one.kind.family() == Family::Approval;
+        let others = page.events.iter().filter(|one| one.seq != event.seq && !asked(one));
         let mut recent: Vec<_> = others.map(|one| (**one).clone()).collect();
         let extra = recent.len().saturating_sub(RECENT);
         recent.drain(..extra);

@@ -122,5 +122,6 @@ fn request(engine: &Engine, event: &Event) -> Option<Request> {
         held: hold.held,
         event: event.clone(),
         id,
+        timeout: None,
     })
 }

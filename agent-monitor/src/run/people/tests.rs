@@ -343,6 +343,21 @@ mod lives {
     }
 
     #[test]
+    fn a_record_says_how_long_its_acts_wait() {
+        let office = office();
+        let left = || {
+            let list = office.bench.core.approvals(None, false).unwrap();
+            list.approvals.iter().map(|one| one.left_ms).collect::<Vec<_>>()
+        };
+        office.hold(1);
+        office.write("2099-01-01T00:00:00Z", "hold_timeout = \"20s\"");
+        office.bench.core.load().unwrap();
+        office.hold(2);
+        let left = left();
+        assert!(left[0] > 500_000 && (1..=20_000).contains(&left[1]), "{left:?}");
+    }
+
+    #[test]
     fn an_idle_agent_is_retired() {
         let office = office();
         let core = &office.bench.core;
