@@ -30,6 +30,18 @@ pod! {
     }
 }
 
+/// Agent index of known programs that no record speaks of (shadow agents). Given at an exec to a process that is bound to
+/// nobody; what an agent starts stays the agent's, and any rule of a record goes before it.
+pub const SHADOW: u32 = SPARED - 1;
+/// Agent index in the tables of users and cgroups: no [`SHADOW`] here, and nothing else either. No process ever has it.
+pub const SPARED: u32 = 0x7fff_ffff;
+
+/// Whether a process takes an identity that was found for it. One comparison for nobody and [`SPARED`].
+#[inline(always)]
+pub const fn binds(found: u32) -> bool {
+    found.wrapping_sub(1) < SPARED - 1
+}
+
 /// Bound for a launch: the next exec starts the launched program, which keeps the identity even when another record
 /// matches it.
 pub const TAG_LAUNCH: u16 = 1;

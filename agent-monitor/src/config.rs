@@ -18,6 +18,7 @@ pub use log::LogLayer;
 use crate::log::Settings as LogSettings;
 use crate::record::Limits;
 use crate::redact::{OwnRule, Redactor, RuleError};
+use crate::registry::record::Approver;
 use crate::registry::{Code, Diagnostic, Severity, source::Source};
 
 /// Where the file is looked for.
@@ -80,8 +81,33 @@ pub enum ShadowAct {
     /// A finding.
     #[default]
     Audit,
-    /// A finding, and the daemon ends the process: some milliseconds after its exec, not before it.
+    /// A finding, and what it does waits for a person; what every program needs to start does not.
+    Hold,
+    /// A finding, and it may do nothing.
+    Deny,
+    /// A finding, and its end.
     Kill,
+}
+
+impl ShadowAct {
+    /// Whether the kernel has a part in it. Programs that are known on this host are then met at their exec, before the
+    /// new image runs; others some milliseconds later.
+    #[must_use]
+    pub const fn stops(self) -> bool {
+        matches!(self, Self::Hold | Self::Deny | Self::Kill)
+    }
+
+    /// The word of the settings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Audit => "audit",
+            Self::Hold => "hold",
+            Self::Deny => "deny",
+            Self::Kill => "kill",
+        }
+    }
 }
 
 /// Policy about agents without a record.
@@ -91,6 +117,19 @@ pub struct Shadow {
     pub act: ShadowAct,
     /// Who is let alone: `user:NAME`, `unit:NAME`, `path:GLOB`.
     pub except: Vec<String>,
+    /// Who decides about what is held; nobody but root where none is named.
+    pub approvers: Vec<Approver>,
+}
+
+impl Shadow {
+    /// Exceptions of a kind (`user`, `unit`, `path`), without the kind.
+    pub fn excepted<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
+        self.except
+            .iter()
+            .filter_map(|rule| rule.split_once(':'))
+            .filter(move |(of, _)| *of == kind)
+            .map(|(_, rest)| rest)
+    }
 }
 
 /// Checked settings of the daemon.
@@ -166,6 +205,8 @@ pub struct Layer {
     pub shadow: Option<ShadowAct>,
     /// See [`Shadow::except`].
     pub shadow_except: Option<Vec<String>>,
+    /// See [`Shadow::approvers`]: `user:NAME`, `group:NAME`, or a name that stands for both.
+    pub shadow_approvers: Option<Vec<String>>,
     /// Table `[record]`.
     pub record: RecordLayer,
     /// Table `[approval]`.
@@ -224,6 +265,12 @@ pub enum ConfigError {
     Exception {
         /// The exception.
         rule: String,
+    },
+    /// Somebody who is to decide about shadow agents has no name.
+    #[error("shadow-approvers: `{name}` is neither user:NAME, group:NAME nor a name")]
+    Approver {
+        /// What was written.
+        name: String,
     },
     /// A path must be absolute, for a daemon has no place of its own.
     #[error("{key}: {} is not absolute", path.display())]
@@ -291,6 +338,7 @@ impl Layer {
             redact: if self.redact.is_empty() { below.redact } else { self.redact },
             shadow: self.shadow.or(below.shadow),
             shadow_except: self.shadow_except.or(below.shadow_except),
+            shadow_approvers: self.shadow_approvers.or(below.shadow_approvers),
             demo: self.demo || below.demo,
         }
     }
@@ -330,13 +378,22 @@ impl Layer {
             force_partial: self.force_partial.unwrap_or(false),
             detach_on_exit: self.detach_on_exit.unwrap_or(false),
             approval: self.approval.finish().map_err(ConfigError::Approval)?,
-            shadow: shadow(self.shadow, self.shadow_except)?,
+            shadow: shadow(self.shadow, self.shadow_except, self.shadow_approvers)?,
         })
     }
 }
 
-fn shadow(act: Option<ShadowAct>, except: Option<Vec<String>>) -> Result<Shadow, ConfigError> {
+fn shadow(
+    act: Option<ShadowAct>,
+    except: Option<Vec<String>>,
+    approvers: Option<Vec<String>>,
+) -> Result<Shadow, ConfigError> {
     let except = except.unwrap_or_default();
+    let approvers = approvers.unwrap_or_default();
+    let approvers = approvers
+        .iter()
+        .map(|text| Approver::parse(text).ok_or_else(|| ConfigError::Approver { name: text.clone() }))
+        .collect::<Result<Vec<_>, _>>()?;
     let known = |rule: &&String| {
         ["user:", "unit:", "path:"]
             .iter()
@@ -344,7 +401,7 @@ fn shadow(act: Option<ShadowAct>, except: Option<Vec<String>>) -> Result<Shadow,
     };
     match except.iter().find(|rule| !known(rule)) {
         Some(rule) => Err(ConfigError::Exception { rule: rule.clone() }),
-        None => Ok(Shadow { act: act.unwrap_or_default(), except }),
+        None => Ok(Shadow { act: act.unwrap_or_default(), except, approvers }),
     }
 }
 
@@ -400,11 +457,20 @@ mod tests {
 
     #[test]
     fn shadow_policy_and_its_exceptions() {
-        let text = "shadow = \"kill\"\nshadow-except = [\"user:ci\", \"path:/opt/*\"]\n";
+        let text = "shadow = \"kill\"\nshadow-except = [\"user:ci\", \"path:/opt/*\"]\n\
+                    shadow-approvers = [\"group:oncall\"]\n";
         let shadow = parse(text).unwrap().finish().unwrap().shadow;
         assert_eq!((shadow.act, shadow.except.len()), (ShadowAct::Kill, 2));
+        assert_eq!(shadow.excepted("path").collect::<Vec<_>>(), ["/opt/*"]);
+        assert_eq!(shadow.approvers, [Approver::Group("oncall".to_owned())]);
         assert_eq!(parse("").unwrap().finish().unwrap().shadow, Shadow::default());
-        assert!(parse("shadow = \"hold\"\n").is_err(), "what cannot be done is refused");
+        for act in ["off", "audit", "hold", "deny", "kill"] {
+            let layer = parse(&format!("shadow = \"{act}\"\n")).unwrap();
+            assert_eq!(layer.finish().unwrap().shadow.act.as_str(), act);
+        }
+        assert!(parse("shadow = \"freeze\"\n").is_err(), "what cannot be done is refused");
+        let nobody = parse("shadow-approvers = [\"user:\"]\n").unwrap().finish();
+        assert!(matches!(nobody, Err(ConfigError::Approver { .. })));
         let wrong = parse("shadow-except = [\"group:x\"]\n").unwrap().finish();
         assert!(matches!(wrong, Err(ConfigError::Exception { .. })));
     }

@@ -177,6 +177,7 @@ impl Running {
         let thread = |what| move |source| RunError::Thread { what, source };
         core.resume();
         // Recognition first, then the reader, so that nothing waits while what runs already is bound.
+        shadow::look_for_programs(&core).map_err(thread("the search for programs"))?;
         core.load_records()?;
         core.resume_people();
         let reader = core.take_reader()?;

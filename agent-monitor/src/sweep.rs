@@ -17,6 +17,7 @@ pub mod homes;
 pub mod identify;
 mod jobs;
 pub mod judge;
+pub mod known;
 pub mod live;
 pub mod manifest;
 pub mod mcp;

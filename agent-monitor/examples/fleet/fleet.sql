@@ -17,7 +17,7 @@ WITH finds AS (
             risks: 'STRUCT(mark VARCHAR)[]'
         }
     )
-    WHERE registry.state IN ('shadow', 'expired') AND identity.level <> 'low' AND presence.level <> 'low'
+    WHERE registry.state IN ('shadow', 'expired', 'retired') AND identity.level <> 'low' AND presence.level <> 'low'
 )
 SELECT
     product.id AS product,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, TaskLine, TaskTag};
 
 use super::TaskKey;
+use super::identity::REFUSED;
 
 /// A process as the kernel's task iterator tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +151,8 @@ fn tag_of(task: &TaskInfo, root: Option<&Root>, above: TaskTag, now: u64) -> Tas
             TaskTag {
                 since: now,
                 agent: root.agent,
-                delegator: current.agent,
+                // Who was only known as a program without a record has handed nothing on.
+                delegator: if current.agent < REFUSED { current.agent } else { 0 },
                 bound_by: root.bound_by as u8,
                 root_by: root.root_by as u8,
                 ..TaskTag::NONE

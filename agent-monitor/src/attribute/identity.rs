@@ -8,10 +8,31 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use agent_monitor_ebpf::task::SHADOW;
+
 use crate::model::{BoundBy, Mode};
 
 /// Number of an agent in kernel maps; never 0.
 pub type AgentIndex = u32;
+
+/// Id of known programs that no record speaks of. No record can have it: the ids of records hold no `_`.
+pub const SHADOW_ID: &str = "_shadow";
+/// Id of a tree of such a program that a person has let go on.
+pub const ALLOWED_ID: &str = "_shadow-allowed";
+/// Id of one that a person has refused.
+pub const REFUSED_ID: &str = "_shadow-refused";
+/// Number of [`ALLOWED_ID`].
+pub const ALLOWED: AgentIndex = SHADOW - 1;
+/// Number of [`REFUSED_ID`].
+pub const REFUSED: AgentIndex = SHADOW - 2;
+/// The identities that no record gives.
+const RESERVED: [(&str, AgentIndex); 3] = [(SHADOW_ID, SHADOW), (ALLOWED_ID, ALLOWED), (REFUSED_ID, REFUSED)];
+
+/// Whether an id is one that no record gives.
+#[must_use]
+pub fn is_reserved(id: &str) -> bool {
+    RESERVED.iter().any(|(known, _)| *known == id)
+}
 
 /// Indices and ids.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +64,9 @@ impl Agents {
     pub fn restore(stored: &Stored) -> Self {
         let mut agents = Self { last: stored.last, ..Self::default() };
         for (id, index) in &stored.agents {
+            if *index >= REFUSED {
+                continue;
+            }
             agents.last = agents.last.max(*index);
             if *index != 0 && !agents.names.contains_key(index) {
                 agents.insert(id, *index);
@@ -54,7 +78,8 @@ impl Agents {
     /// What to keep.
     #[must_use]
     pub fn stored(&self) -> Stored {
-        let agents = self.ids.iter().map(|(id, index)| (id.to_string(), *index)).collect();
+        let agents = self.ids.iter().filter(|(_, index)| **index < REFUSED);
+        let agents = agents.map(|(id, index)| (id.to_string(), *index)).collect();
         Stored { last: self.last, agents }
     }
 
@@ -70,6 +95,16 @@ impl Agents {
             });
             if let Some(known) = self.names.get_mut(&index) {
                 known.mode = Some(mode);
+            }
+        }
+    }
+
+    /// Adds the identities of programs without a record, where the policy stops them.
+    pub fn register_shadows(&mut self) {
+        for (id, index) in RESERVED {
+            self.insert(id, index);
+            if let Some(known) = self.names.get_mut(&index) {
+                known.mode = Some(if index == ALLOWED { Mode::Observe } else { Mode::Enforce });
             }
         }
     }
@@ -142,6 +177,8 @@ pub fn bound_by(by: agent_monitor_ebpf::task::BoundBy) -> BoundBy {
 
 #[cfg(test)]
 mod tests {
+    use agent_monitor_ebpf::task::SPARED;
+
     use super::*;
 
     #[test]
@@ -156,6 +193,22 @@ mod tests {
         assert_eq!(again.index("b"), Some(b));
         assert_eq!(again.index("c"), Some(3));
         assert_eq!(again.name(77), "_index-77");
+    }
+
+    #[test]
+    fn what_no_record_gives_is_not_kept_and_not_counted() {
+        let mut agents = Agents::default();
+        agents.register([("a", Mode::Observe)]);
+        agents.register_shadows();
+        assert_eq!((agents.index(SHADOW_ID), agents.mode(SHADOW)), (Some(SHADOW), Some(Mode::Enforce)));
+        assert!(ALLOWED < SHADOW && REFUSED < ALLOWED && SHADOW < SPARED && is_reserved(ALLOWED_ID));
+        assert_eq!(agents.stored(), Stored { last: 1, agents: [("a".to_owned(), 1)].into() });
+        agents.register([("a", Mode::Observe), ("b", Mode::Observe)]);
+        assert_eq!((agents.index("b"), agents.mode(SHADOW)), (Some(2), None), "only while the policy asks");
+        let stored = Stored { last: 1, agents: [("x".to_owned(), SHADOW)].into() };
+        let mut again = Agents::restore(&stored);
+        again.register([("x", Mode::Observe)]);
+        assert_eq!(again.index("x"), Some(2));
     }
 
     #[test]

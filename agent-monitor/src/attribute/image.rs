@@ -347,5 +347,7 @@ fn bound_by(found: &Match) -> BoundBy {
     }
 }
 
+pub mod shadow;
+
 #[cfg(test)]
 mod tests;

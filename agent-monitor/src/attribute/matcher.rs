@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use agent_monitor_ebpf::task::BoundBy;
 
 use super::container;
-use crate::registry::argv::ArgvPattern;
+use crate::registry::argv::{ArgvPattern, glob};
 use crate::registry::record::MatchRank;
 
 /// Which file, and unchanged since when.
@@ -94,6 +94,21 @@ impl Rule {
         self.exe.is_some() || self.script.is_some() || self.argv.is_some()
     }
 
+    /// Whether the rule, which only user space can compare, might fit a process of a program: by one of its `names`, the
+    /// path and the links to it. Rather yes than no.
+    fn may_claim(&self, names: &[Vec<u8>]) -> bool {
+        let among = |paths: &Option<BTreeSet<Vec<u8>>>| {
+            paths.as_ref().is_some_and(|paths| names.iter().any(|name| paths.contains(name)))
+        };
+        match (&self.exe, &self.script, &self.argv) {
+            (None, None, None) => true,
+            (None, None, Some(argv)) => may_run(argv, names),
+            // A script alone the kernel knows by itself where it is started as a program.
+            (None, Some(_), None) => false,
+            _ => among(&self.exe) || among(&self.script),
+        }
+    }
+
     fn fits(&self, facts: &Facts<'_>) -> bool {
         let among = |paths: &Option<BTreeSet<Vec<u8>>>, path: Option<&[u8]>| {
             paths.as_ref().is_none_or(|paths| path.is_some_and(|path| paths.contains(path)))
@@ -126,6 +141,23 @@ impl Rule {
     }
 }
 
+/// Whether a command line that starts a program by one of these names, or by an interpreter, might fit.
+fn may_run(argv: &ArgvPattern, names: &[Vec<u8>]) -> bool {
+    let Some((program, rest)) = argv.patterns().split_first() else { return false };
+    let fits = |pattern: &String, text: &[u8]| glob(pattern.as_bytes(), text);
+    let base = |name: &[u8]| name.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+    if names.iter().any(|name| fits(program, name) || fits(program, &base(name))) {
+        return true;
+    }
+    let is_path = |pattern: &&String| pattern.contains('/') || pattern.contains('.');
+    INTERPRETERS.iter().any(|name| fits(program, name))
+        && rest.iter().filter(is_path).all(|pattern| names.iter().any(|name| fits(pattern, name)))
+}
+
+/// Names under which scripts are run.
+const INTERPRETERS: [&[u8]; 9] =
+    [b"node", b"nodejs", b"bun", b"deno", b"python3", b"python", b"bash", b"sh", b"env"];
+
 fn within(path: &str, parent: &str) -> bool {
     let parent = parent.trim_end_matches('/');
     path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -155,6 +187,13 @@ impl Matcher {
     #[must_use]
     pub fn needs_files(&self) -> bool {
         self.rules.iter().any(|rule| rule.file.is_some())
+    }
+
+    /// Whether a rule that only user space can compare might make a process of a program an agent's: by its path and the
+    /// links to it. The kernel must leave such a program alone until that was compared.
+    #[must_use]
+    pub fn may_claim(&self, names: &[Vec<u8>]) -> bool {
+        self.rules.iter().any(|rule| rule.late && rule.may_claim(names))
     }
 
     /// The closest rule that fits.
@@ -214,6 +253,25 @@ mod tests {
         assert_eq!(in_group(&format!("/docker/{id}")), Some(4));
         assert_eq!(in_group("/a/b/c"), Some(5));
         assert_eq!(in_group("/a/bc"), None);
+    }
+
+    #[test]
+    fn programs_that_arguments_may_claim() {
+        let argv = |patterns: &[&str]| {
+            Some(ArgvPattern::new(patterns.iter().map(ToString::to_string).collect()).unwrap())
+        };
+        let late = |rule: Rule| Matcher::new(vec![Rule { late: true, ..rule }]);
+        let names = [b"/opt/codex/codex.js".to_vec(), b"/usr/bin/codex".to_vec()];
+        let claims = |patterns: &[&str]| late(Rule { argv: argv(patterns), ..rule(1, 1) }).may_claim(&names);
+        assert!(claims(&["codex"]) && claims(&["/usr/bin/*"]) && claims(&["node", "*/codex.js"]));
+        assert!(claims(&["node", "--once"]), "nothing says that it is another script");
+        assert!(!claims(&["python3", "/srv/bot.py"]) && !claims(&["claude"]));
+        assert!(late(rule(1, 2)).may_claim(&names), "by places alone");
+        assert!(
+            late(Rule { exe: paths("/usr/bin/codex"), argv: argv(&["x"]), ..rule(1, 2) }).may_claim(&names)
+        );
+        assert!(!late(Rule { script: paths("/usr/bin/codex"), ..rule(1, 1) }).may_claim(&names));
+        assert!(!Matcher::new(vec![Rule { argv: argv(&["codex"]), ..rule(1, 1) }]).may_claim(&names));
     }
 
     #[test]

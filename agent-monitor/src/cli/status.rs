@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use agent_monitor::control::api::Status;
+use agent_monitor::control::api::{ShadowStatus, Status};
 use agent_monitor::log::recorder::LogStatus;
 use clap::Args;
 
@@ -27,6 +27,19 @@ pub(crate) fn run(args: &StatusArgs, shared: &Shared) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
+fn shadow_line(shadow: &ShadowStatus) -> String {
+    match shadow.policy.as_str() {
+        "hold" | "deny" | "kill" => {
+            let limits: String = shadow.limits.iter().map(|limit| format!("; {limit}")).collect();
+            format!(
+                "{}, {} known programs before their first instruction{limits}",
+                shadow.policy, shadow.programs
+            )
+        }
+        policy => policy.to_owned(),
+    }
+}
+
 fn log_line(log: &LogStatus) -> String {
     let sealed = log.sealed_at.map_or_else(|| "not sealed yet".to_owned(), |time| format!("sealed {time}"));
     let problem = log.problem.as_ref().map_or_else(String::new, |problem| format!("; {problem}"));
@@ -47,6 +60,7 @@ fn table(out: &mut Out, status: &Status) -> anyhow::Result<()> {
         ("registry", daemon.registry.clone()),
         ("agents", format!("{} registered, {} refused", daemon.agents, daemon.refused.len())),
         ("bound", format!("{} processes", daemon.bound_processes)),
+        ("shadow agents", shadow_line(&daemon.shadow)),
         ("unattributed", daemon.unattributed.clone()),
         (
             "record",

@@ -1,5 +1,6 @@
 //! `sweep`: every agent on this host, and whether the registry knows it. Works without a daemon.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,8 +8,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_monitor::people::store::retired_ids;
 use agent_monitor::registry::diagnostic::Diagnostic;
 use agent_monitor::registry::report;
+use agent_monitor::run::people::STATE_FILE;
 use agent_monitor::sweep::pack::{DIRECTORY, Pack};
 use agent_monitor::sweep::propose::{self, Answer};
 use agent_monitor::sweep::registered::Register;
@@ -117,7 +120,7 @@ pub(super) fn look(what: &WhatArgs, shared: &Shared) -> anyhow::Result<(Report, 
         note("note: files of signatures with errors are left out");
     }
     let register = Arc::new(match at_rest(shared) {
-        Ok(loaded) => Register::new(&loaded),
+        Ok(loaded) => Register::new(&loaded).with_retired(retired(shared)?),
         // Anybody may sweep what is his; what he may not read is said.
         Err(error) if !rustix::process::geteuid().is_root() => Register::unreadable(format!("{error:#}")),
         Err(error) => return Err(error),
@@ -144,6 +147,17 @@ pub(super) fn look(what: &WhatArgs, shared: &Shared) -> anyhow::Result<(Report, 
         write!(stderr, "\r\u{1b}[K").ok();
     }
     Ok((report?, pack))
+}
+
+/// Ids of retired agents. Who may not read the daemon's state takes records as they are, and is told.
+fn retired(shared: &Shared) -> anyhow::Result<BTreeSet<String>> {
+    match retired_ids(&shared.settings()?.state_dir.join(STATE_FILE)) {
+        Ok(ids) => Ok(ids),
+        Err(error) => {
+            note(&format!("note: which agents are retired is not known: {error}"));
+            Ok(BTreeSet::new())
+        }
+    }
 }
 
 fn check_pack(words: &[String], format: Format) -> anyhow::Result<ExitCode> {

@@ -31,11 +31,14 @@ pub(super) fn write(out: &mut Out, report: &Report, all: bool, evidence: bool) -
         shown.iter().try_for_each(|find| details(out, find))?;
     }
     out.line("")?;
+    let registered =
+        report.finds.iter().filter(|find| find.registry.state == RegistryState::Registered).count();
+    let traces = report.finds.iter().filter(|find| find.is_unregistered() && !find.is_shadow()).count();
+    let left = if traces > 0 { format!(", {traces} left traces only") } else { String::new() };
     out.line(&format!(
-        "{} shadow agents, {} registered, {} finds on {} in {:.1} s{}",
-        report.shadows(),
-        report.finds.iter().filter(|find| find.registry.state == RegistryState::Registered).count(),
-        report.finds.len(),
+        "{}{left}, {registered} registered, {} on {} in {:.1} s{}",
+        counted(report.shadows(), "shadow agent"),
+        counted(report.finds.len(), "find"),
         escape(&report.host.name),
         std::time::Duration::from_millis(report.sweep.millis).as_secs_f64(),
         if hidden > 0 {
@@ -44,7 +47,15 @@ pub(super) fn write(out: &mut Out, report: &Report, all: bool, evidence: bool) -
             String::new()
         },
     ))?;
-    gaps(report).iter().try_for_each(|line| out.line(line))
+    gaps(report).iter().try_for_each(|line| out.line(line))?;
+    if report.shadows() > 0 && !evidence {
+        out.line("hint: --evidence says why; agent-monitor agent adopt FIND registers one, --propose DIR writes a record for each")?;
+    }
+    Ok(())
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn row(find: &Find, compared: bool) -> Vec<String> {

@@ -50,6 +50,20 @@ pub struct DaemonStatus {
     /// The durable log; absent where there is to be none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogStatus>,
+    /// Agents without a record.
+    #[serde(default)]
+    pub shadow: ShadowStatus,
+}
+
+/// What becomes of agents without a record.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowStatus {
+    /// `off`, `audit`, `hold`, `deny` or `kill`.
+    pub policy: String,
+    /// Programs on this host that the kernel meets at their exec, before the new image runs.
+    pub programs: u64,
+    /// What this policy cannot do here, one sentence each.
+    pub limits: Vec<String>,
 }
 
 /// A record that was not taken.

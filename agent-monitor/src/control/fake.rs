@@ -84,6 +84,7 @@ impl Daemon for FakeDaemon {
             agents: 1,
             refused: Vec::new(),
             bound_processes: 2,
+            shadow: super::api::ShadowStatus::default(),
             log: None,
         }
     }

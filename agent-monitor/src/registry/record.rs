@@ -134,6 +134,24 @@ pub enum Approver {
 }
 
 impl Approver {
+    /// By the kind (`user`, `group`, or nothing) and the name; `None` for another kind.
+    pub fn of(kind: &str, name: &str) -> Option<Self> {
+        match kind {
+            "" => Some(Self::Any(name.to_owned())),
+            "user" => Some(Self::User(name.to_owned())),
+            "group" => Some(Self::Group(name.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// Reads `user:NAME`, `group:NAME` or `NAME`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, name) = text.split_once(':').unwrap_or(("", text));
+        let is_name =
+            !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':');
+        Self::of(kind, name).filter(|_| is_name)
+    }
+
     /// The name without its kind.
     pub fn name(&self) -> &str {
         match self {

@@ -12,13 +12,14 @@ use crate::attribute::backfill::Plan;
 use crate::attribute::boot::same_start;
 use crate::attribute::tree::Binding;
 use crate::attribute::{TaskKey, identity};
+use crate::config::ShadowAct;
 use crate::control::api::{
-    AgentDetail, AgentSummary, DaemonStatus, ExecReply, ExecRequest, ProcessRow, Reloaded,
+    AgentDetail, AgentSummary, DaemonStatus, ExecReply, ExecRequest, ProcessRow, Reloaded, ShadowStatus,
 };
 use crate::control::{ApiError, Daemon, Peer};
 use crate::engine::{Host as _, Output};
 use crate::health::Health;
-use crate::health::doctor::{AbilityState, Report};
+use crate::health::doctor::{AbilityState, Check, Level, Report};
 use crate::model::{Event, SCHEMA_VERSION, Source, Time};
 use crate::record::Store;
 use crate::registry::Record;
@@ -49,11 +50,20 @@ impl Daemon for Core {
             refused: refused_records,
             bound_processes: self.bound().len() as u64,
             log: self.log_status(),
+            shadow: self.shadow_status(),
         }
     }
 
     fn doctor(&self) -> Report {
-        self.report.clone()
+        let ShadowStatus { policy, programs, limits } = self.shadow_status();
+        let mut report = self.report.clone();
+        if self.config.shadow.act.stops() {
+            let met = format!("{policy}: {programs} known programs are met before their first instruction");
+            let found = std::iter::once(met).chain(limits).collect::<Vec<_>>().join("; ");
+            let ok = report.level == Level::Full || self.config.shadow.act == ShadowAct::Kill;
+            report.checks.push(Check { name: "shadow agents".to_owned(), ok, found, fix: None });
+        }
+        report
     }
 
     fn agents(&self) -> Vec<AgentSummary> {

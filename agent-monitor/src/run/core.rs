@@ -13,6 +13,7 @@ use super::people::{InForce, Inbox, Side};
 use super::port::{Port, PortError, RingReader};
 use super::state::{LastSeen, State, boot_id, kept};
 use crate::attribute::backfill::{self, Plan, Root};
+use crate::attribute::identity;
 use crate::attribute::tree::Limits;
 use crate::attribute::{Agents, Compiled, Matcher, MountTable, TaskKey};
 use crate::clock::Clock;
@@ -68,6 +69,8 @@ pub struct Core {
     pub(super) port: Mutex<Box<dyn Port>>,
     /// Agents without a record.
     pub(super) shadows: Mutex<Watch>,
+    /// Programs that the kernel meets at their exec.
+    pub(super) known: super::shadow::Known,
     /// Execs whose scripts are to be looked into.
     pub(super) scripts: super::shadow::Scripts,
     /// Why there is no log, where there should be one.
@@ -127,6 +130,7 @@ impl Core {
             live: Mutex::new(Live { engine, host: LiveHost::default() }),
             port: Mutex::new(port),
             shadows: Mutex::new(super::shadow::watch(&config)),
+            known: super::shadow::Known::default(),
             scripts: super::shadow::Scripts::default(),
             people: Mutex::new(None),
             inbox: Inbox::default(),
@@ -173,8 +177,7 @@ impl Core {
     /// How long a record may wait in a ring: recognition in user space should not.
     #[must_use]
     pub fn patience(&self) -> Duration {
-        let kills = self.config.shadow.act == crate::config::ShadowAct::Kill;
-        let late = kills || lock(&self.live).engine.matcher().has_late();
+        let late = self.config.shadow.act.stops() || lock(&self.live).engine.matcher().has_late();
         Duration::from_millis(if late { 10 } else { 100 })
     }
 
@@ -194,34 +197,37 @@ impl Core {
             let finding = self.shadow(&event);
             let event = self.store.append(event);
             self.inbox.hear(&live.engine, &event);
-            finding.into_iter().for_each(|finding| drop(self.store.append(finding)));
+            finding.into_iter().for_each(|finding| self.act_on(&mut live, finding));
         }
         count
     }
 
     pub(super) fn append(&self, out: &mut Output) {
-        for event in out.events.drain(..) {
-            let finding = self.shadow(&event);
-            drop(self.store.append(event));
-            finding.into_iter().for_each(|finding| drop(self.store.append(finding)));
-        }
+        out.events.drain(..).for_each(|event| drop(self.store.append(event)));
     }
 
     /// Binds a process that was recognised in user space, with what it has forked meanwhile.
     fn bind(&self, live: &mut Live, request: BindRequest, out: &mut Output) {
-        let outcome = self.bind_tree(&request);
+        let BindRequest { key, agent, before, by, .. } = request;
+        let outcome = self.bind_tree(key, agent, before, by);
         let outcome =
             outcome.map_err(|error| tracing::warn!(pid = request.key.tgid, %error, "cannot bind")).ok();
         live.engine.bind_done(request, outcome, &mut live.host, out);
     }
 
-    fn bind_tree(&self, request: &BindRequest) -> Result<BindOutcome, PortError> {
-        let BindRequest { key, agent, before, by, .. } = *request;
+    /// Binds a process and what it has forked meanwhile.
+    pub(super) fn bind_tree(
+        &self,
+        key: TaskKey,
+        agent: u32,
+        before: u32,
+        by: BoundBy,
+    ) -> Result<BindOutcome, PortError> {
         let now = self.clock.boot_nanos();
         let root = Root { agent, bound_by: by, root_by: by, nests: true };
         let tag = TaskTag {
             agent,
-            delegator: before,
+            delegator: if before < identity::REFUSED { before } else { 0 },
             since: now,
             bound_by: by as u8,
             root_by: by as u8,

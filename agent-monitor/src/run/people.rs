@@ -15,9 +15,12 @@ mod who;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use agent_monitor_ebpf::task::SHADOW;
+
 use super::core::{Core, lock};
 use super::port::{LifeState, PortError};
 use crate::attribute::TaskKey;
+use crate::config::ShadowAct;
 use crate::model::{Event, Kind, Time};
 use crate::people::approvals::Asked;
 use crate::people::hands::{Act, Condition, Hands, LinuxHands};
@@ -327,23 +330,29 @@ impl Core {
     }
 
     /// Lets stopped processes of agents that can be held go on, where no request of theirs is known: the kernel judges
-    /// them again, and what must wait is asked again. For requests that were lost with a daemon or a full queue.
+    /// them again, and what must wait is asked again. For requests that were lost with a daemon or a full queue, and for
+    /// processes that belong to another agent by now than the one that was asked for.
     fn offer_again(&self, side: &mut Side) {
-        let known: BTreeSet<TaskKey> = match side.people.held() {
-            Ok(held) => held.iter().map(|waiter| waiter.key).collect(),
+        let known: BTreeMap<TaskKey, u32> = match side.people.held() {
+            Ok(held) => held.iter().map(|(agent, waiter)| (waiter.key, *agent)).collect(),
             Err(error) => return self.broken(side, &error),
         };
         let can_hold: BTreeSet<u32> = {
             let book = lock(&self.book);
             let records = book.loaded.records.iter().filter(|record| record.scope.can_hold());
-            records.filter_map(|record| book.agents.index(record.id.as_str())).collect()
+            let shadows = self.config.shadow.act == ShadowAct::Hold;
+            let agents = records.filter_map(|record| book.agents.index(record.id.as_str()));
+            agents.chain(shadows.then_some(SHADOW)).collect()
         };
         // A process that its own job control stopped is not ours to wake: only what was held at an act.
         let tasks = lock(&self.port).backfill(&crate::attribute::backfill::Plan::new()).unwrap_or_default();
         for task in tasks.iter().filter(|task| task.held) {
             let key = task.key();
-            let stopped = can_hold.contains(&task.tag.agent)
-                && !known.contains(&key)
+            let again = match known.get(&key) {
+                Some(asked) => *asked != task.tag.agent,
+                None => can_hold.contains(&task.tag.agent),
+            };
+            let stopped = again
                 && self.life_of(task.tag.agent) == LifeState::Active
                 && side.hands.condition(key) == Condition::Stopped;
             if stopped && let Err(error) = side.hands.act(key, Act::Wake) {

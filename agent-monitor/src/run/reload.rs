@@ -80,6 +80,9 @@ impl Core {
         let in_force: Vec<Record> = loaded.records.iter().chain(&dead).cloned().collect();
         let mut agents = book.agents.clone();
         agents.register(in_force.iter().map(|record| (record.id.value.as_str(), mode(record))));
+        if self.config.shadow.act.stops() {
+            agents.register_shadows();
+        }
         // Numbers are on disk before any binding carries them.
         if let Err(error) = self.state.keep_agents(&agents.stored()) {
             tracing::warn!(%error, "numbers of agents are not kept; they may change at the next start");
@@ -87,7 +90,11 @@ impl Core {
         lock(&self.live).host.forget();
         let (compiled, policy) = self.compile(&in_force, &agents, &mut book);
         // Nobody's program runs a moment under a record that is over.
-        let told = self.put_lives(lock(&self.port).as_mut(), in_force.iter(), &agents);
+        let told = {
+            let mut port = lock(&self.port);
+            let lives = self.put_lives(port.as_mut(), in_force.iter(), &agents);
+            lives.and_then(|()| self.put_shadow_life(port.as_mut()))
+        };
         if let Err(error) = told {
             self.health.reload_refused();
             return Err(error.into());
@@ -196,14 +203,21 @@ impl Core {
 
     fn compile(&self, records: &[Record], agents: &Agents, book: &mut Book) -> (Compiled, PolicyImage) {
         let mounts = lock(&self.live).engine.mounts().clone();
-        let compiled = compile(records, agents, &mut LiveResolve::new(&mounts, &mut book.hashes));
+        let mut resolve = LiveResolve::new(&mounts, &mut book.hashes);
+        let mut compiled = compile(records, agents, &mut resolve);
+        self.meet_shadows(&mut compiled, &mut resolve);
         for note in compiled.notes.iter().filter(|note| !book.compiled.notes.contains(note)) {
             tracing::warn!("{note}");
         }
-        let scopes = scope::compile::compile(
+        let mut scopes = scope::compile::compile(
             records,
             &self.extras(),
             agents,
+            &mut LiveResolve::new(&mounts, &mut book.hashes),
+            &self.own_places(),
+        );
+        scopes.add_shadows(
+            self.config.shadow.act,
             &mut LiveResolve::new(&mounts, &mut book.hashes),
             &self.own_places(),
         );

@@ -1,5 +1,9 @@
 //! Shadow agents at their exec: the signatures that the daemon goes by, and what its policy does.
 
+mod known;
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -8,18 +12,28 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use agent_monitor_ebpf::task::{BoundBy, SHADOW};
+
 use super::core::{Core, Live, lock};
+use crate::attribute::tree::Binding;
 use crate::attribute::{TaskKey, boot};
-use crate::config::Config;
-use crate::model::{Event, Kind, Process, Source, Verdict};
+use crate::config::{Config, ShadowAct};
+use crate::engine::Output;
+use crate::model::{Event, Kind, Process, Source, Verdict, text};
 use crate::sweep::manifest;
 use crate::sweep::pack::DIRECTORY;
+use crate::sweep::pack::ProductIndex;
+use crate::sweep::proc::{Proc, environment};
 use crate::sweep::root::Root;
 use crate::sweep::signatures;
 use crate::sweep::watch::{Finding, Watch};
 
+pub(super) use known::{Known, look_for_programs};
+
 /// Execs that wait at the most.
 const QUEUE: usize = 256;
+/// Bytes of an environment that are looked at.
+const ENVIRONMENT_MAX: u64 = 128 << 10;
 /// Bytes of a script that are looked at.
 const SCRIPT_HEAD: u64 = 256 << 10;
 
@@ -64,19 +78,82 @@ pub(super) fn scripts(core: Arc<Core>) -> std::io::Result<()> {
 
 impl Core {
     /// What an event says of agents without a record, at once; a script is looked into later.
-    pub(super) fn shadow(&self, event: &Event) -> Option<Event> {
+    pub(super) fn shadow(&self, event: &Event) -> Option<Finding> {
         let mut watch = lock(&self.shadows);
         if let Some(finding) = watch.observe(event) {
-            drop(watch);
-            return Some(carry_out(finding));
+            if finding.late.is_some() {
+                self.learn_programs(&watch, event);
+            }
+            return Some(finding);
         }
-        if watch.script_of(event).is_some() && self.scripts.tell.try_send(event.clone()).is_err() {
-            tracing::debug!("more scripts are started than can be looked into");
+        let wanted = watch.script_of(event).is_some() || watch.wants_marks(event);
+        if wanted && self.scripts.tell.try_send(event.clone()).is_err() {
+            tracing::debug!("more programs are started than can be looked into");
         }
         None
     }
 
+    /// Does what the policy asks where the kernel has not met the process at its exec, and tells the finding with what came
+    /// of that.
+    pub(super) fn act_on(&self, live: &mut Live, finding: Finding) {
+        let Finding { mut event, late } = finding;
+        let done = match (late, event.process.as_deref()) {
+            (Some(ShadowAct::Kill), Some(process)) => end(process),
+            (Some(ShadowAct::Hold | ShadowAct::Deny), Some(process)) => self.bind_late(live, process.pid),
+            _ => {
+                self.store.append(event);
+                return;
+            }
+        };
+        let late = (self.clock.now().unix_nanos() - event.time.unix_nanos()) / 1_000_000;
+        let detail = event.detail.get_or_insert_default();
+        detail.insert("carried_out".to_owned(), done.is_ok().into());
+        detail.insert("late_ms".to_owned(), u64::try_from(late).unwrap_or_default().into());
+        if let Err(why) = done {
+            tracing::warn!(
+                pid = event.process.as_ref().map(|process| process.pid),
+                why,
+                "a shadow agent was not stopped"
+            );
+            detail.insert("why".to_owned(), why.into());
+        }
+        self.store.append(event);
+    }
+
+    /// Gives a process and all that it has started the identity that the kernel gives to known programs.
+    fn bind_late(&self, live: &mut Live, pid: u32) -> Result<(), String> {
+        let known = live.engine.tree().latest(pid).map(|proc| (proc.key, proc.binding.is_some()));
+        let Some((key, bound)) = known else { return Err("it is not known any more".to_owned()) };
+        if bound {
+            return Err("it belongs to an agent by now".to_owned());
+        }
+        let outcome = self.bind_tree(key, SHADOW, 0, BoundBy::Exe).map_err(|error| error.to_string())?;
+        if !outcome.bound.iter().any(|(found, _)| *found == key) {
+            return Err("it had ended".to_owned());
+        }
+        let binding = |by| Binding {
+            agent: SHADOW,
+            delegator: 0,
+            by,
+            session: 0,
+            delay_ms: None,
+            known_from: outcome.at,
+        };
+        let bound: Vec<(TaskKey, Binding)> =
+            outcome.bound.iter().map(|(key, by)| (*key, binding(*by))).collect();
+        let mut out = Output::default();
+        let Live { engine, host } = live;
+        engine.backfilled(&bound, Source::Daemon, outcome.at, host, &mut out);
+        self.append(&mut out);
+        Ok(())
+    }
+
     fn look_into(&self, event: &Event) {
+        if lock(&self.shadows).wants_marks(event) {
+            let marks = self.marks(event);
+            let found = if marks.is_empty() { None } else { lock(&self.shadows).marked(event, &marks) };
+            found.into_iter().for_each(|finding| drop(self.store.append(finding.event)));
+        }
         let Some(script) = lock(&self.shadows).script_of(event) else { return };
         let text =
             Root::open(Path::new("/"), "", false).ok().and_then(|root| root.head(&script, SCRIPT_HEAD).ok());
@@ -86,8 +163,26 @@ impl Core {
         found.into_iter().for_each(|finding| drop(self.store.append(finding.event)));
     }
 
+    /// Products whose marks a process carries in its environment; empty where it is another one by now. Values are compared
+    /// where they stand and kept nowhere.
+    fn marks(&self, event: &Event) -> BTreeSet<ProductIndex> {
+        let Some(process) = event.process.as_deref() else { return BTreeSet::new() };
+        let own = std::fs::read_link(format!("/proc/{}/exe", process.pid)).ok();
+        let own = own.map(|exe| text::escape(exe.as_os_str().as_encoded_bytes()));
+        let file = std::fs::File::open(format!("/proc/{}/environ", process.pid)).ok();
+        let Some(file) = file.filter(|_| own.is_some() && own == process.exe) else { return BTreeSet::new() };
+        let mut block = Vec::new();
+        if file.take(ENVIRONMENT_MAX).read_to_end(&mut block).is_err() {
+            return BTreeSet::new();
+        }
+        let pack = lock(&self.shadows).pack();
+        let mut read = Proc::default();
+        environment(&pack, &block, &mut read);
+        read.markers
+    }
+
     /// Tells the shadow agents that run already when the daemon starts. Whatever the policy, they are only told: what
-    /// ends them is their next exec, or a person.
+    /// stops them is their next exec, or a person.
     pub(super) fn shadows_that_run(&self) {
         let mut live = lock(&self.live);
         let Live { engine, host } = &mut *live;
@@ -103,27 +198,11 @@ impl Core {
             let detail = event.detail.get_or_insert_default();
             detail.insert("action".to_owned(), "audit".into());
             detail.insert("running_before".to_owned(), true.into());
+            detail.remove("before_first_instruction");
             event.verdict = Some(Verdict::Audit);
             drop(self.store.append(event));
         }
     }
-}
-
-/// Ends the process where the policy says so; the event says whether that was done.
-pub(super) fn carry_out(finding: Finding) -> Event {
-    let Finding { mut event, kill } = finding;
-    if kill && let Some(process) = event.process.as_deref() {
-        let done = end(process);
-        if let Err(why) = &done {
-            tracing::warn!(pid = process.pid, why, "a shadow agent was not ended");
-        }
-        let detail = event.detail.get_or_insert_default();
-        detail.insert("carried_out".to_owned(), done.is_ok().into());
-        if let Err(why) = done {
-            detail.insert("why".to_owned(), why.into());
-        }
-    }
-    event
 }
 
 /// Ends the very process, not one that got its pid.
@@ -133,8 +212,7 @@ fn end(process: &Process) -> Result<(), String> {
     // The descriptor holds whoever has the pid now; program and user must be those that were told.
     let same = process.exe.is_some()
         && boot::read(process.pid).is_some_and(|seed| {
-            seed.exe.as_deref().map(crate::model::text::escape) == process.exe
-                && Some(seed.uid) == process.uid
+            seed.exe.as_deref().map(text::escape) == process.exe && Some(seed.uid) == process.uid
         });
     if !same {
         return Err("it is another process by now".to_owned());

@@ -6,6 +6,7 @@
 
 mod net;
 mod place;
+mod shadow;
 
 use std::collections::BTreeMap;
 

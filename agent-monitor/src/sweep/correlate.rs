@@ -46,6 +46,8 @@ struct Key {
 pub trait Registered {
     /// The agent whose record names a file at or below one of these paths, and whether the record has expired.
     fn of_paths(&self, paths: &[String], uid: Option<u32>) -> Option<(String, bool)>;
+    /// Whether a person has retired an agent.
+    fn is_retired(&self, agent: &str) -> bool;
 }
 
 /// Makes finds of observations. `keys` are credential files in homes, by owner.
@@ -166,6 +168,9 @@ fn find(
     let agent = seen.iter().find_map(|o| o.process.as_ref()?.agent.clone());
     let agent = agent.or_else(|| registered.of_paths(&paths, key.place.uid));
     let registry = match agent {
+        Some((agent, _)) if registered.is_retired(&agent) => {
+            Registry { state: RegistryState::Retired, agent: Some(agent) }
+        }
         Some((agent, false)) => Registry { state: RegistryState::Registered, agent: Some(agent) },
         Some((agent, true)) => Registry { state: RegistryState::Expired, agent: Some(agent) },
         None if !kind.is_agent() => Registry { state: RegistryState::Component, agent: None },
@@ -353,6 +358,10 @@ fn fix(product: &Product, registry: &Registry, identity: u8, id: &str) -> Option
         RegistryState::Registered | RegistryState::Component | RegistryState::Unknown => return None,
         RegistryState::Expired => format!(
             "its record `{}` has expired: renew it, or remove the agent",
+            registry.agent.as_deref().unwrap_or_default()
+        ),
+        RegistryState::Retired => format!(
+            "its agent `{}` is retired and it is still there: remove it, and then its record",
             registry.agent.as_deref().unwrap_or_default()
         ),
         RegistryState::Shadow if identity < 50 => {

@@ -49,7 +49,7 @@ impl Job<'_> {
     }
 
     /// Paths that fit a pattern whose `*` stands for one whole name each, or for a name's end (`python3*`).
-    fn expand(&self, pattern: &str, out: &mut Harvest) -> Vec<String> {
+    pub(super) fn expand(&self, pattern: &str, out: &mut Harvest) -> Vec<String> {
         let mut found = vec![String::new()];
         for part in pattern.split('/').filter(|part| !part.is_empty()) {
             let Some((before, after)) = part.split_once('*') else {
@@ -94,6 +94,7 @@ pub fn home(job: Job<'_>, home: &Home) -> Harvest {
             state::of_home(job, home, &place, &names, &mut out);
             packages::of_home(job, home, &place, &names, &mut out);
             services::of_home(job, home, &place, &mut out);
+            containers::of_home(job, home, &place, &mut out);
             if job.history {
                 state::histories(job, home, &place, &mut out);
             }

@@ -56,6 +56,13 @@ impl Users {
         users
     }
 
+    /// Number of a user, by name or number.
+    #[must_use]
+    pub fn uid(&self, user: &str) -> Option<u32> {
+        let by_name = self.names.iter().find(|(_, name)| *name == user).map(|(uid, _)| *uid);
+        by_name.or_else(|| user.parse().ok())
+    }
+
     /// Name of a user.
     #[must_use]
     pub fn name(&self, uid: u32) -> Option<&str> {
@@ -112,5 +119,6 @@ mod tests {
             [("/root", true), ("/home/a", true), ("/usr/share/ollama", false), ("/var/lib/n8n", false)]
         );
         assert_eq!((users.name(1000), users.name(5)), (Some("a"), None));
+        assert_eq!((users.uid("a"), users.uid("77"), users.uid("b")), (Some(1000), Some(77), None));
     }
 }

@@ -29,11 +29,11 @@ pub trait Ask {
 /// Weights of signs of behaviour, 0 to 100.
 pub(super) const FRAMEWORK_IMPORT: u8 = 55;
 const FRAMEWORK_LOADED: u8 = 40;
-const SDK_IMPORT: u8 = 30;
+pub(super) const SDK_IMPORT: u8 = 30;
 const PROVIDER: u8 = 45;
 const LOCAL_MODEL: u8 = 35;
 const KEY: u8 = 15;
-const TOOLS: u8 = 15;
+pub(super) const TOOLS: u8 = 15;
 /// Behaviour never says more than this.
 const BEHAVIOUR_MAX: u8 = 70;
 /// From here on a process is told as a product.
@@ -59,7 +59,10 @@ const NOT_AGENTS: &[&str] = &[
     "squid",
     "agent-monitor",
 ];
-const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "fish", "git", "rg", "sed", "patch"];
+/// Weight of the mark that an agent sets for its children.
+pub(super) const MARK: u8 = 60;
+/// Programs by which an agent acts.
+pub(super) const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "fish", "git", "rg", "sed", "patch"];
 
 struct Judge<'a> {
     pack: &'a Pack,
@@ -252,7 +255,7 @@ impl Judge<'_> {
                 continue;
             }
             let what = format!("`{}` carries the mark that it sets for its children", name_of(proc));
-            let mut observation = self.base(About::Product(*product), proc, Source::Environment, 60, &what);
+            let mut observation = self.base(About::Product(*product), proc, Source::Environment, MARK, &what);
             observation.process = Some(Box::new(self.seen(proc, self.subjects.get(&proc.pid), ask)));
             self.out.push(observation);
         }
@@ -321,6 +324,19 @@ impl Judge<'_> {
         if server && proc.piped && by_agent {
             self.stdio_server(proc, script.unwrap_or_default().to_owned(), ask);
             return;
+        }
+        let server_of = |child: &Proc| {
+            let product = self.pack.product(self.told.get(&child.pid)?.product)?;
+            (product.kind() == ProductKind::McpServer).then(|| product.name.clone())
+        };
+        if let Some((child, name)) =
+            self.procs.children(proc.pid).find_map(|child| Some((child, server_of(child)?)))
+        {
+            signs.push((
+                Source::Behaviour,
+                TOOLS,
+                format!("has started the MCP server {name} (pid {})", child.pid),
+            ));
         }
         let kinds: BTreeSet<Source> = signs.iter().map(|(source, ..)| *source).collect();
         let talks = kinds.contains(&Source::Connection) || kinds.contains(&Source::Imports);

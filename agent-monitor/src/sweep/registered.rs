@@ -1,6 +1,6 @@
 //! The registry as a sweep needs it: which process and which file a record speaks of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::correlate;
@@ -30,6 +30,7 @@ pub struct Register {
     files: Vec<FileRule>,
     users: BTreeMap<String, u32>,
     unreadable: Option<String>,
+    retired: BTreeSet<String>,
 }
 
 impl Register {
@@ -37,6 +38,12 @@ impl Register {
     #[must_use]
     pub fn unreadable(why: String) -> Self {
         Self { unreadable: Some(why), ..Self::default() }
+    }
+
+    /// Takes the ids that a person has retired; their records may still be there.
+    #[must_use]
+    pub fn with_retired(self, retired: BTreeSet<String>) -> Self {
+        Self { retired, ..self }
     }
 
     /// Why nothing is known, where that is so.
@@ -123,6 +130,10 @@ impl Register {
 }
 
 impl correlate::Registered for Register {
+    fn is_retired(&self, agent: &str) -> bool {
+        self.retired.contains(agent)
+    }
+
     fn of_paths(&self, paths: &[String], uid: Option<u32>) -> Option<(String, bool)> {
         let below = |file: &str, dir: &str| {
             file.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -213,6 +213,8 @@ pub enum RegistryState {
     Shadow,
     /// A record knew it whose end date has passed.
     Expired,
+    /// A person has retired the agent that its record names: it is never to run again.
+    Retired,
     /// The registry could not be read.
     Unknown,
     /// A record knows it.
@@ -228,6 +230,7 @@ impl RegistryState {
         match self {
             Self::Shadow => "shadow",
             Self::Expired => "expired",
+            Self::Retired => "retired",
             Self::Unknown => "unknown",
             Self::Registered => "registered",
             Self::Component => "component",
@@ -432,13 +435,18 @@ pub struct Find {
 }
 
 impl Find {
-    /// A shadow agent that one should act on: unregistered or expired, and that it is one and is there are both surer
+    /// A shadow agent that one should act on: unregistered, expired or retired, and that it is one and is there are both surer
     /// than low. What only left traces is reported and is none.
     #[must_use]
     pub fn is_shadow(&self) -> bool {
-        matches!(self.registry.state, RegistryState::Shadow | RegistryState::Expired)
+        self.is_unregistered() && self.presence.level > Level::Low
+    }
+
+    /// The same where nothing but traces may be left of it.
+    #[must_use]
+    pub fn is_unregistered(&self) -> bool {
+        matches!(self.registry.state, RegistryState::Shadow | RegistryState::Expired | RegistryState::Retired)
             && self.identity.level > Level::Low
-            && self.presence.level > Level::Low
     }
 }
 

@@ -1,4 +1,4 @@
-//! The daemon says at the exec what a sweep would say, once per tree; policy and adoption.
+//! The daemon says at the exec what a sweep would say, once per tree; adoption.
 
 use std::process::Command;
 use std::time::Instant;
@@ -23,11 +23,11 @@ fn shadow(scratch: &Scratch) -> String {
     scratch.program(&actor_program(), "claude")
 }
 
-fn finding(event: &Event, pid: u32) -> bool {
+pub(super) fn finding(event: &Event, pid: u32) -> bool {
     event.kind == KIND && event.pid() == Some(pid)
 }
 
-fn detail(world: &World, pid: u32) -> Value {
+pub(super) fn detail(world: &World, pid: u32) -> Value {
     world
         .feed
         .with(|events| events.iter().find(|e| finding(e, pid)).and_then(|e| e.detail.clone()))
@@ -99,30 +99,6 @@ pub(super) fn home_made_at_exec() -> Verdict {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let find = find_of(&report, running.pid()).unwrap_or_default();
     assert_eq!(find["id"], said.unwrap_or_default()["find"], "{find:#}");
-    Ok(())
-}
-
-pub(super) fn policy_kill() -> Verdict {
-    world::close();
-    let setup = Setup::new();
-    let claude = shadow(&setup.scratch);
-    let spared = setup.scratch.dir("spared").join("claude").to_str().unwrap().to_owned();
-    std::fs::copy(actor_program(), &spared).unwrap();
-    let text = format!("shadow = \"kill\"\nshadow-except = [\"path:{spared}\"]\n");
-    let config = setup.scratch.file("daemon.toml", &text);
-    let world = World::start(setup.arg("--config").arg(&config));
-    let mut command = Command::new(&claude);
-    let mut victim = command.args(["--wait", "noop"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
-    // Waiting closes what is still there, and then it would end by itself.
-    let stdin = victim.stdin.take();
-    let status = victim.wait().unwrap();
-    drop(stdin);
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL), "{status}");
-    let pid = victim.id();
-    assert!(world.feed.wait_for(PATIENCE, |e| finding(e, pid)), "no finding");
-    let said = detail(&world, pid);
-    assert_eq!((&said["action"], &said["carried_out"]), (&"kill".into(), &true.into()), "{said:#}");
-    Actor::start(&spared, &["noop"]).finish().all_ok();
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use agent_monitor_ebpf::{
     fields::ABSENT,
     loss::LossReason,
     path::{HashKey, TEXT_MAX},
-    task::TaskTag,
+    task::{TaskTag, binds},
 };
 use aya_ebpf::{
     bindings::task_struct, helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint,
@@ -143,7 +143,7 @@ fn cgroup_attach(ctx: BtfTracePointContext) -> i32 {
     let t = task.cast_const().cast::<u8>();
     let uid = field(pointer(t, &g::O_TASK_CRED), &g::O_CRED_UID);
     let found = by_cgroup(entry, uid);
-    if found.agent == 0 {
+    if !binds(found.agent) {
         return 0;
     }
     let by = found.bound_by as u8;

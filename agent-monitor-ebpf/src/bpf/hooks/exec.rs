@@ -13,7 +13,7 @@ use agent_monitor_ebpf::{
     path::{HashKey, TEXT_MAX},
     people::LIFE_ACTIVE,
     policy::{POLICY_ENFORCE, RULE_DECIDED, ask, decision, stricter},
-    task::TAG_LAUNCH,
+    task::{SHADOW, TAG_LAUNCH, binds},
 };
 use aya_ebpf::{
     bindings::task_struct,
@@ -185,12 +185,15 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// By cgroup and user only: what needs no look at the image.
+/// By cgroup and user only: what needs no look at the image. Goes before what only is a known program.
 #[inline(always)]
 fn plain(actor: &Actor, runtime: &Runtime, entry: Option<&'static CgroupEntry>, uid: u32) {
     let mut found = by_cgroup(entry, uid);
     if found.agent == 0 {
         found = by_user(runtime, uid);
+    }
+    if found.agent == 0 {
+        return;
     }
     // SAFETY: scratch was checked for null when the actor was made.
     unsafe {
@@ -206,7 +209,7 @@ fn bind(actor: &Actor) {
     // SAFETY: scratch was checked for null when the actor was made.
     unsafe {
         let (found, old) = ((*s).found_agent, (*s).old.agent);
-        if found == 0 || found == old {
+        if !binds(found) || found == old || (found == SHADOW && old != 0) {
             return;
         }
         let by = (*s).found_by as u8;
@@ -269,7 +272,7 @@ fn recognise_and_tell(actor: &Actor, runtime: &Runtime, bprm: Ptr) {
         // Cannot fail: the slot exists.
         let _kept = set_tag(actor.task, actor.tag());
     } else {
-        if found == 0 && was == 0 {
+        if was == 0 && (found == 0 || found == SHADOW) {
             plain(actor, runtime, entry, uid);
         }
         bind(actor);

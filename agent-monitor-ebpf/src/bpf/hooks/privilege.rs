@@ -5,7 +5,7 @@ use agent_monitor_ebpf::{
     event::{PIECE_TRUNCATED, Piece, PrivBody, priv_op},
     loss::LossReason,
     policy::{POLICY_MAY_BPF, power},
-    task::TaskTag,
+    task::{TaskTag, binds},
 };
 use aya_ebpf::{
     bindings::task_struct,
@@ -141,7 +141,7 @@ pub(crate) fn bind_user(uid: u32) {
         return;
     }
     let found = by_user(runtime, uid);
-    if found.agent == 0 {
+    if !binds(found.agent) {
         return;
     }
     let by = found.bound_by as u8;

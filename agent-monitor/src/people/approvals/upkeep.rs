@@ -203,15 +203,15 @@ impl People {
         })
     }
 
-    /// All processes that wait inside an action now.
+    /// All processes that wait inside an action now, each with the number of the agent that it is asked for.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn held(&self) -> Result<Vec<Waiter>, StoreError> {
+    pub fn held(&self) -> Result<Vec<(u32, Waiter)>, StoreError> {
         self.db.read(|conn| {
-            let sql = "SELECT w.tgid, w.start, w.session FROM waiter w JOIN approval a ON a.id = w.approval \
-                       WHERE a.state = 'pending' AND a.held = 1";
-            conn.prepare_cached(sql)?.query_map([], waiter)?.collect()
+            let sql = "SELECT w.tgid, w.start, w.session, a.agent_index FROM waiter w \
+                       JOIN approval a ON a.id = w.approval WHERE a.state = 'pending' AND a.held = 1";
+            conn.prepare_cached(sql)?.query_map([], |row| Ok((row.get(3)?, waiter(row)?)))?.collect()
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::decide::Form;
 use super::{COLUMNS, Stored, stored};
+use crate::attribute::identity::{ALLOWED_ID, SHADOW_ID};
 use crate::model::{Event, Kind, Source};
 use crate::people::api::{ApprovalView, DecisionCount, FloodView, FormView, VoteView};
 use crate::people::sessions::label;
@@ -125,6 +126,13 @@ pub fn means(view: &ApprovalView, form: Form, session: Option<&str>) -> FormView
     let agent = &view.agent;
     let kind = view.event.kind.as_str();
     let first = view.waiting.first().copied().unwrap_or_default();
+    if agent == SHADOW_ID {
+        let means = format!(
+            "process {first} and all that it started go on until they end, recorded as {ALLOWED_ID}; nothing of them is \
+             held any more"
+        );
+        return FormView { form: "once".to_owned(), means, widens: true };
+    }
     let (form, means, widens) = match form {
         Form::Once if view.held => {
             ("once", format!("this {kind} of process {first} goes ahead, once; nothing else"), false)

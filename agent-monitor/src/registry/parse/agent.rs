@@ -272,19 +272,14 @@ fn read_approvers(reader: &mut Reader, section: &Section<'_>) -> Vec<Located<App
     let mut approvers: Vec<Located<Approver>> = Vec::new();
     for text in reader.strings(section, "approvers") {
         let (kind, name) = text.split_once(':').unwrap_or(("", &text));
-        let approver = match kind {
-            "" => Approver::Any(name.to_owned()),
-            "user" => Approver::User(name.to_owned()),
-            "group" => Approver::Group(name.to_owned()),
-            _ => {
-                reader.error(
-                    Code::InvalidValue,
-                    text.at,
-                    format!("`{kind}:` is no kind of approver"),
-                    "write user:NAME, group:NAME or NAME",
-                );
-                continue;
-            }
+        let Some(approver) = Approver::of(kind, name) else {
+            reader.error(
+                Code::InvalidValue,
+                text.at,
+                format!("`{kind}:` is no kind of approver"),
+                "write user:NAME, group:NAME or NAME",
+            );
+            continue;
         };
         if !is_account_name(name) {
             reader.error(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::attribute::identity::SHADOW_ID;
 use crate::control::people::PeopleDaemon;
 use crate::control::{ApiError, Peer};
 use crate::model::{Family, SCHEMA_VERSION};
@@ -84,8 +85,17 @@ impl Core {
             let now = self.moment();
             let found = side.people.approval(id).map_err(|error| unusable(&error))?;
             let found = found.ok_or_else(|| refused(&DecideError::Unknown(id)))?;
+            if found.agent == SHADOW_ID && !matches!(answer, Answer::Deny | Answer::Approve(Form::Once)) {
+                let problem = "a yes to an agent without a record is for its run, as `once`";
+                return Err(ApiError::new(
+                    409,
+                    problem,
+                    "agent-monitor agent adopt FIND registers it for longer",
+                ));
+            }
             let approvers = self.approvers_of(&found.agent);
             let person = side.directory.person(peer.uid());
+            let waiting = side.people.waiters(id).map_err(|error| unusable(&error))?;
             let mut done = Done::default();
             let say = Say { person: &person, answer, why, digest };
             let result = side.people.decide(id, say, &approvers, side.directory.as_ref(), now, &mut done);
@@ -97,10 +107,16 @@ impl Core {
                     return Err(error);
                 }
             }
+            let decided = result.as_ref().ok().map(|decision| decision.state);
+            let moved = self.decide_shadow(&found, answer, decided, &waiting);
             self.perform(side, done, now);
+            self.wake_shadows(side, &moved);
             let decision = result.map_err(|error| refused(&error))?;
             let view = side.people.view(found, &approvers, now).map_err(|error| unusable(&error))?;
             let means = match answer {
+                Answer::Deny if view.agent == SHADOW_ID => {
+                    "the process and all that it started may do nothing any more".to_owned()
+                }
                 Answer::Approve(form) => means(&view, form, None).means,
                 Answer::Deny => format!("{} is told EACCES", view.agent),
             };
@@ -128,6 +144,9 @@ impl Core {
         let view = side.people.view(found, &approvers, now).map_err(|error| unusable(&error))?;
         let mut forms = vec![Form::Once, Form::For(Duration::from_secs(600))];
         forms.extend(session.is_some().then_some(Form::Session));
+        if view.agent == SHADOW_ID {
+            forms.truncate(1);
+        }
         let id = session.as_ref().map(|session| session.id.as_str());
         let forms = forms.iter().map(|form| means(&view, *form, id)).collect();
         let recent = self.recent(&view.event);

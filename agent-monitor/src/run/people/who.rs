@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::attribute::identity::SHADOW_ID;
 use crate::people::who::Approvers;
 use crate::registry::LinuxFacts;
 use crate::registry::facts::HostFacts as _;
@@ -9,7 +10,8 @@ use crate::registry::record::UserRef;
 use crate::run::core::{Core, lock};
 
 impl Core {
-    /// Who decides for an agent. Of one without a record nobody does but root.
+    /// Who decides for an agent. Of one without a record nobody does but root, and of programs without a record whom the
+    /// settings name.
     pub(in crate::run) fn approvers_of(&self, id: &str) -> Approvers {
         let (record, index) = self.record_of(id);
         let mut own: BTreeSet<u32> = BTreeSet::new();
@@ -28,6 +30,7 @@ impl Core {
         }
         let named =
             record.as_ref().map(|record| record.approvers.iter().map(|one| one.value.clone()).collect());
+        let named = named.or_else(|| (id == SHADOW_ID).then(|| self.config.shadow.approvers.clone()));
         let need = record.as_ref().map_or(1, |record| usize::from(record.approvals));
         Approvers { named: named.unwrap_or_default(), need, own }
     }

@@ -14,6 +14,10 @@ impl Registered for Names {
         let found = self.0.iter().find(|(path, ..)| paths.iter().any(|p| p == path));
         found.map(|(_, agent, expired)| ((*agent).to_owned(), *expired))
     }
+
+    fn is_retired(&self, agent: &str) -> bool {
+        agent == "old-coder"
+    }
 }
 
 fn about(id: &str) -> About {
@@ -108,6 +112,7 @@ fn the_registry_decides() {
     assert_eq!(state(vec![]), (RegistryState::Shadow, true, true));
     assert_eq!(state(vec![(path, "coder", false)]), (RegistryState::Registered, false, false));
     assert_eq!(state(vec![(path, "coder", true)]), (RegistryState::Expired, true, true));
+    assert_eq!(state(vec![(path, "old-coder", false)]), (RegistryState::Retired, true, true));
     let sdk =
         finds(observed(), &Names(vec![])).into_iter().find(|find| find.product.id == "llm-sdk").unwrap();
     assert_eq!((sdk.registry.state, sdk.is_shadow()), (RegistryState::Component, false));

@@ -1,7 +1,7 @@
 //! What starts things by itself: systemd units and timers, of the system and of users, and cron.
 
 use super::{FILE_MAX, Job};
-use crate::sweep::homes::Home;
+use crate::sweep::homes::{self, Home, Users};
 use crate::sweep::identify;
 use crate::sweep::manifest;
 use crate::sweep::observe::{About, Harvest, Observation, Place, Source};
@@ -25,22 +25,25 @@ const CRON_USERS: &[&str] = &["/var/spool/cron/crontabs/*", "/var/spool/cron/*"]
 /// Units of a user.
 pub(super) fn of_home(job: Job<'_>, home: &Home, place: &Place, out: &mut Harvest) {
     for rest in [".config/systemd/user", ".local/share/systemd/user"] {
-        units(job, place, &format!("{}/{rest}", home.path), out);
+        units(job, place, &Users::default(), &format!("{}/{rest}", home.path), out);
     }
 }
 
 /// Units and cron tables of the system.
 pub(super) fn of_system(job: Job<'_>, place: &Place, out: &mut Harvest) {
+    let users = homes::parse(&job.root.text("/etc/passwd", 4 << 20).unwrap_or_default());
     let merged = job.root.canonical("/lib").is_some_and(|lib| lib == "/usr/lib");
     for dir in UNITS.iter().filter(|dir| !(merged && dir.starts_with("/lib/"))) {
-        units(job, place, dir, out);
+        units(job, place, &users, dir, out);
     }
     for (patterns, with_user) in [(CRON_SYSTEM, true), (CRON_USERS, false)] {
         for pattern in patterns {
             for path in files(job, pattern) {
                 let Ok(text) = job.root.text(&path, FILE_MAX) else { continue };
                 out.count += 1;
-                cron(job, place, &path, &text, with_user, out);
+                // A user's own table bears his name.
+                let owner = if with_user { None } else { path.rsplit('/').next() };
+                cron(job, (place, &users), &path, &text, owner, out);
             }
         }
     }
@@ -52,7 +55,13 @@ fn files(job: Job<'_>, pattern: &str) -> Vec<String> {
     entries.into_iter().filter(|entry| entry.is_file).map(|entry| format!("{dir}/{}", entry.name)).collect()
 }
 
-fn units(job: Job<'_>, place: &Place, dir: &str, out: &mut Harvest) {
+/// Where what runs as a user belongs.
+fn place_of(place: &Place, users: &Users, user: Option<&str>) -> Place {
+    let uid = place.uid.or_else(|| user.and_then(|user| users.uid(user)));
+    Place { uid, ..place.clone() }
+}
+
+fn units(job: Job<'_>, place: &Place, users: &Users, dir: &str, out: &mut Harvest) {
     let entries = match job.root.list(dir, 20_000) {
         Ok((entries, _)) => entries,
         Err(trouble) => return out.trouble(trouble, job.root.shown(dir)),
@@ -66,12 +75,13 @@ fn units(job: Job<'_>, place: &Place, dir: &str, out: &mut Harvest) {
         out.count += 1;
         let timer = entry.name.replace(".service", ".timer");
         let timed = entries.binary_search_by(|other| other.name.cmp(&timer)).is_ok();
-        unit(job, place, &entry.name, timed, &path, &text, out);
+        let parsed = parse_unit(&text);
+        let place = place_of(place, users, parsed.user.as_deref());
+        unit(job, &place, &entry.name, timed, &path, &parsed, out);
     }
 }
 
-fn unit(job: Job<'_>, place: &Place, name: &str, timed: bool, path: &str, text: &str, out: &mut Harvest) {
-    let parsed = parse_unit(text);
+fn unit(job: Job<'_>, place: &Place, name: &str, timed: bool, path: &str, parsed: &Unit, out: &mut Harvest) {
     let at = job.root.shown(path);
     let when = job.root.meta(path).ok().map(|meta| meta.modified);
     let named = job.pack.unit(name);
@@ -166,10 +176,19 @@ fn parse_unit(text: &str) -> Unit {
     unit
 }
 
-fn cron(job: Job<'_>, place: &Place, path: &str, text: &str, with_user: bool, out: &mut Harvest) {
+/// `owner`: whose table it is; in the system's own tables each line has a user.
+fn cron(
+    job: Job<'_>,
+    (place, users): (&Place, &Users),
+    path: &str,
+    text: &str,
+    owner: Option<&str>,
+    out: &mut Harvest,
+) {
     let at = job.root.shown(path);
-    for command in cron_commands(text, with_user) {
-        if let Some(mut seen) = starts(job, place, &command, "/", Source::Cron, &at) {
+    for (user, command) in cron_commands(text, owner.is_none()) {
+        let place = place_of(place, users, owner.or(user.as_deref()).filter(|user| *user != "root"));
+        if let Some(mut seen) = starts(job, &place, &command, "/", Source::Cron, &at) {
             debug_assert_eq!(seen.source.state(), State::Configured);
             seen.what = format!("cron starts `{}`: {}", redact::args(&command).join(" "), seen.what);
             out.seen.push(seen);
@@ -177,8 +196,8 @@ fn cron(job: Job<'_>, place: &Place, path: &str, text: &str, with_user: bool, ou
     }
 }
 
-/// The commands of a cron table.
-fn cron_commands(text: &str, with_user: bool) -> Vec<Vec<String>> {
+/// The commands of a cron table, with the user that they run as where the line says it.
+fn cron_commands(text: &str, with_user: bool) -> Vec<(Option<String>, Vec<String>)> {
     let mut found = Vec::new();
     for line in text.lines().take(5000).map(str::trim) {
         if line.is_empty() || line.starts_with('#') || line.len() > 4096 {
@@ -189,15 +208,16 @@ fn cron_commands(text: &str, with_user: bool) -> Vec<Vec<String>> {
         if !line.starts_with(['@', '*']) && !line.starts_with(|c: char| c.is_ascii_digit()) {
             continue;
         }
-        let mut rest = line;
+        let (mut rest, mut word) = (line, "");
         for _ in 0..times + usize::from(with_user) {
             let after = rest.trim_start();
             let end = after.find(char::is_whitespace).unwrap_or(after.len());
-            rest = after.get(end..).unwrap_or_default();
+            (word, rest) = after.split_at_checked(end).unwrap_or_default();
         }
+        let user = with_user.then(|| word.to_owned());
         let words = identify::shell_words(rest);
         if !words.is_empty() {
-            found.push(words);
+            found.push((user, words));
         }
     }
     found
@@ -209,6 +229,10 @@ mod tests {
 
     use super::*;
 
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn units_and_cron_lines_are_read() {
         let unit = parse_unit(
@@ -219,9 +243,16 @@ mod tests {
         let cron = "SHELL=/bin/sh\n# x\n*/5 * * * * root cd /srv && claude -p 'go on' >> log\n@daily bob codex exec x\n";
         assert_eq!(
             cron_commands(cron, true),
-            [vec!["claude", "-p", "go on", ">>", "log"], vec!["codex", "exec", "x"]]
+            [
+                (Some("root".to_owned()), words(&["claude", "-p", "go on", ">>", "log"])),
+                (Some("bob".to_owned()), words(&["codex", "exec", "x"]))
+            ]
         );
-        assert_eq!(cron_commands("0 1 * * * aider\n", false), [["aider"]]);
+        assert_eq!(cron_commands("0 1 * * * aider\n", false), [(None, words(&["aider"]))]);
+        let users = homes::parse("bob:x:1007:1007::/home/bob:/bin/sh\n");
+        let system = Place { uid: None, container: None };
+        assert_eq!(place_of(&system, &users, Some("bob")).uid, Some(1007));
+        assert_eq!(place_of(&system, &users, Some("eve")).uid, None);
     }
 
     proptest! {
