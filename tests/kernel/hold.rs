@@ -30,6 +30,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::vm("suspended_in_a_storm", suspended),
     Case::vm("daemon_killed", matrix::daemon_killed),
     Case::vm("nobody_to_ask", nobody),
+    Case::vm("let_go_when_the_monitor_leaves", let_go),
     Case::both("asked_at_level_partial", asked_partial),
 ];
 
@@ -178,6 +179,30 @@ fn nobody() -> Verdict {
     });
     assert!(refused, "what nobody can decide was not refused");
     desk.daemon.restart();
+    Ok(())
+}
+
+/// What is held when the monitor leaves the kernel goes on, by `detach` as at an end that detaches: nothing stays stopped.
+fn let_go() -> Verdict {
+    let mut desk = desk::shared();
+    let row = rows::HELD[0];
+    desk.prepare(row.name);
+    let held = desk.start(&row);
+    desk.wait_for_request();
+    desk.daemon.end_by(libc::SIGKILL);
+    assert_eq!(sys::state(held.pid()), Some('T'), "it goes on before anything was detached");
+    let bpffs = desk.daemon.setup.bpffs();
+    let output = client::run(&["detach", "--bpffs", bpffs.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", client::describe(&output));
+    held.finish().all_ok();
+    desk.daemon.setup.scratch.file("config.toml", "detach-on-exit = true\n");
+    desk.daemon.restart();
+    let held = desk.start(&row);
+    desk.wait_for_request();
+    let status = desk.daemon.end_by(libc::SIGTERM);
+    assert!(status.success(), "{}", desk.daemon.output());
+    held.finish().all_ok();
+    assert!(!bpffs.exists(), "pins are left in {}", bpffs.display());
     Ok(())
 }
 

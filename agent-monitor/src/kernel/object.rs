@@ -23,6 +23,7 @@ use super::{
     attach::{self, At, Cost, Hook, Outcome, PROGRAMS},
     bpffs,
     btf::{self, VMLINUX},
+    pins,
     pod::Plain,
     rings::Rings,
     seed,
@@ -262,12 +263,13 @@ impl Kernel {
         self.write_runtime()
     }
 
-    /// Detaches everything and removes the pins.
+    /// Detaches everything, removes the pins and lets go on what was held.
     ///
     /// # Errors
     /// When a pin cannot be removed.
     pub fn detach(self) -> Result<(), KernelError> {
-        bpffs::remove(&self.options.bpffs)
+        let dir = self.options.bpffs.clone();
+        pins::end(&dir, || drop(self))
     }
 }
 

@@ -82,8 +82,27 @@ pub fn detach(dir: &Path, force: bool) -> Result<usize, DetachError> {
     if lingering > 0 { Err(DetachError::Lingering { programs: lingering }) } else { Ok(pins) }
 }
 
+/// The same for the daemon that put the pins there and has its own descriptors to the programs, which `let_go` closes.
+///
+/// # Errors
+/// When a pin cannot be opened or removed.
+pub(super) fn end(dir: &Path, let_go: impl FnOnce()) -> Result<(), KernelError> {
+    let (programs, bound) = (linked(dir)?, bound(dir)?);
+    bpffs::remove(dir)?;
+    let_go();
+    let programs = wait_gone(&programs);
+    if programs > 0 {
+        tracing::warn!("{}", DetachError::Lingering { programs });
+    }
+    wake(&bound);
+    Ok(())
+}
+
 /// The programs that the pinned links attach.
 fn linked(dir: &Path) -> Result<BTreeSet<u32>, KernelError> {
+    if !dir.exists() {
+        return Ok(BTreeSet::new());
+    }
     let entries = std::fs::read_dir(dir).map_err(|e| KernelError::io("read", dir, e))?;
     let links = entries.flatten().filter(|entry| !entry.file_name().to_string_lossy().starts_with("map_"));
     links
