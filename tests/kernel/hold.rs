@@ -23,8 +23,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::vm("two_hundred_at_once", matrix::crowd),
     Case::vm("other_arguments", other_arguments),
     Case::vm("threads_and_signals", runtime::go_like),
-    Case::vm("python", || runtime::script(&runtime::PYTHON)),
-    Case::vm("node", || runtime::script(&runtime::NODE)),
+    Case::vm_with("python", runtime::PYTHON.interpreter, || runtime::script(&runtime::PYTHON)),
+    Case::vm_with("node", runtime::NODE.interpreter, || runtime::script(&runtime::NODE)),
     Case::vm("grant_used_up", grant_used_up),
     Case::vm("session_narrows_and_ends", session),
     Case::vm("suspended_in_a_storm", suspended),
@@ -272,7 +272,7 @@ fn session() -> Verdict {
 fn suspended() -> Verdict {
     let desk = desk::shared();
     desk.prepare("storm");
-    let act = desk.words("fork-storm 3000", "storm");
+    let act = desk.words("fork-storm 1500", "storm");
     let words: Vec<&str> = act.split(' ').collect();
     let actor = Actor::start(&desk.bot, &words);
     let bound = wait::until(PATIENCE, || desk.processes() > 0);
@@ -285,7 +285,7 @@ fn suspended() -> Verdict {
     assert!(!refused.status.success(), "something new started under a suspended agent: {refused:?}");
     let output = desk.cli(&["agent", "resume", "bot", "--why", "a test"]);
     assert!(output.status.success(), "{}", client::describe(&output));
-    let run = actor.finish();
+    let run = actor.finish_within(PATIENCE * 3);
     run.all_ok();
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Family `people`: sessions, grants and the life of agents, on real processes; and that what was decided outlives the
 //! daemon.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -20,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::both("session_has_an_id_a_task_and_an_end", session_has_an_end),
     Case::both("grant_is_given_and_taken_back", grant_is_given_and_taken_back),
     Case::both("retired_is_for_ever", retired_is_for_ever),
+    Case::vm("off_boarding_disables_units", off_boarding_disables_units),
     Case::both("state_outlives_kill9", state_outlives_kill9),
     Case::both("a_damaged_database_refuses_the_start", a_damaged_database_refuses_the_start),
 ];
@@ -221,6 +223,41 @@ fn retired_is_for_ever() -> Verdict {
     let mut late = launch(&daemon, &[], "exit 0");
     assert!(wait::until(PATIENCE, || late.ended()));
     assert!(!late.0.wait().unwrap().success(), "a retired agent was launched");
+    Ok(())
+}
+
+/// What off-boarding asks of systemd, and that it believes only what it sees afterwards. No systemd runs in the machine: a
+/// program of its name keeps two units, one of which will not go.
+fn off_boarding_disables_units() -> Verdict {
+    world::close();
+    let setup = Setup::new();
+    let gone = setup.scratch.text("gone");
+    let systemctl = format!(
+        "#!/bin/sh\nfor unit; do :; done\ncase \"$2 $unit\" in\n\
+         'disable good.service') echo Removed; : > {gone};;\n\
+         'disable stubborn.service') echo 'Access denied' >&2; exit 1;;\n\
+         'is-active good.service') [ -e {gone} ] && echo inactive || echo active;;\n\
+         'is-enabled good.service') [ -e {gone} ] && echo disabled || echo enabled;;\n\
+         'is-active stubborn.service') echo active;;\n\
+         'is-enabled stubborn.service') echo enabled;;\nesac\n"
+    );
+    std::fs::create_dir_all("/run/systemd/system").unwrap();
+    std::fs::write("/usr/bin/systemctl", systemctl).unwrap();
+    std::fs::set_permissions("/usr/bin/systemctl", std::fs::Permissions::from_mode(0o755)).unwrap();
+    let off = "[offboarding]\ndisable_units = [\"good.service\", \"stubborn.service\"]\n";
+    let daemon = setup.record(&Record::new("bot").scope(off)).start();
+    let reply = daemon.cli_json(&["agent", "retire", "bot", "-o", "json"]);
+    let [good, stubborn] = [&reply["steps"][0], &reply["steps"][1]];
+    assert_eq!(
+        (good["target"].as_str(), good["result"].as_str()),
+        (Some("good.service"), Some("done")),
+        "{reply}"
+    );
+    assert_eq!(good["evidence"]["active"], "inactive", "{reply}");
+    assert_eq!(stubborn["result"], "failed", "{reply}");
+    assert!(stubborn["evidence"]["said"].as_str().unwrap().contains("Access denied"), "{reply}");
+    std::fs::remove_dir_all("/run/systemd").unwrap();
+    std::fs::remove_file("/usr/bin/systemctl").unwrap();
     Ok(())
 }
 

@@ -1,11 +1,10 @@
 //! Agents in real runtimes, held in the main thread and in a worker; and one whose threads are interrupted by signals.
 
-use std::path::Path;
 use std::time::Duration;
 
 use agent_monitor_tests::harness::PATIENCE;
 use agent_monitor_tests::harness::actor::Actor;
-use agent_monitor_tests::harness::case::{Skip, Verdict};
+use agent_monitor_tests::harness::case::Verdict;
 use agent_monitor_tests::sys::{self, num, wait};
 
 use super::desk::{self, Answer};
@@ -14,7 +13,7 @@ use super::desk::{self, Answer};
 pub(super) struct Program {
     /// Name of the script, one of [`desk::SCRIPTS`].
     script: &'static str,
-    interpreter: &'static str,
+    pub(super) interpreter: &'static str,
     text: &'static str,
     threads: &'static [&'static str],
 }
@@ -69,9 +68,6 @@ else { new Worker(__filename, { workerData: path }).on('exit', after); }
 
 /// Held in each kind of thread: approved it reads the file, denied it sees the language's own error, and goes on.
 pub(super) fn script(program: &Program) -> Verdict {
-    if !Path::new(program.interpreter).exists() {
-        return Skip::because(format!("there is no {} here", program.interpreter));
-    }
     let desk = desk::shared();
     desk.prepare(program.script);
     let file = desk.words("@S/f", program.script);

@@ -12,6 +12,8 @@ pub enum On {
     Host,
     /// The host, and virtual machines that were given this program (`cargo xtask vm --with`).
     With(&'static str),
+    /// Virtual machines that have this program.
+    VmWith(&'static str),
 }
 
 /// Why a test that belongs to this lane could not run.
@@ -51,11 +53,16 @@ impl Case {
         Self { name, on: On::With(program), run }
     }
 
+    pub const fn vm_with(name: &'static str, program: &'static str, run: fn() -> Verdict) -> Self {
+        Self { name, on: On::VmWith(program), run }
+    }
+
     fn belongs_here(&self) -> bool {
         match self.on {
             On::Both => true,
             On::Vm => lane() == Lane::Vm,
             On::Host => lane() == Lane::Host,
+            On::VmWith(program) => lane() == Lane::Vm && Path::new(program).exists(),
             On::With(program) => lane() == Lane::Host || Path::new(program).exists(),
         }
     }

@@ -30,8 +30,8 @@ for module in list(sys.modules.values()):
             print(path)
 ";
 
-/// The archive for this kernel; `None` where it has none. An interpreter that this host lacks is left out, and the tests
-/// that need it say so.
+/// The archive for this kernel; `None` where it has none. An interpreter that this host lacks is left out, with
+/// the tests that need it, and that is said.
 pub(super) fn archive(kernel: &Kernel) -> Result<Option<PathBuf>> {
     if kernel.series != SERIES {
         return Ok(None);
@@ -45,6 +45,9 @@ pub(super) fn archive(kernel: &Kernel) -> Result<Option<PathBuf>> {
     }
     if Path::new(NODE).is_file() {
         files.insert(PathBuf::from(NODE));
+    }
+    for missing in [PYTHON, NODE].iter().filter(|path| !Path::new(path).is_file()) {
+        println!("vm {SERIES}: there is no {missing} here: tests that need it are left out");
     }
     // Kept while none of them has changed.
     let mut digest = Sha256::new();
