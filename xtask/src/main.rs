@@ -39,8 +39,8 @@ enum Command {
     Test(test::Args),
     /// Run the kernel tests in virtual machines
     Vm(vm::Args),
-    /// Measure what an act costs with and without the monitor
-    Bench,
+    /// Measure what an act costs with and without the monitor, and what the log costs
+    Bench(bench::Args),
     /// Fuzz the decoders and parsers for a while
     Fuzz(fuzz::Args),
     /// Check the rules of the house
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::command(&args),
         Command::Test(args) => test::command(&args),
         Command::Vm(args) => vm::command(&args),
-        Command::Bench => bench::command(),
+        Command::Bench(args) => bench::command(&args),
         Command::Fuzz(args) => fuzz::command(&args),
         Command::Tidy(args) => tidy::command(&args),
         Command::Ci(args) => ci::command(&args),
