@@ -17,6 +17,7 @@ mod exec;
 mod exit;
 mod explain;
 mod export;
+mod filters;
 mod grant;
 mod hold;
 mod key;

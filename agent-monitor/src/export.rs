@@ -157,6 +157,21 @@ pub struct Setting {
     pub host: Option<(u64, serde_json::Value)>,
     /// Agent → history of its record: number, time, detail, oldest first.
     pub policies: std::collections::BTreeMap<String, Vec<(u64, Time, serde_json::Value)>>,
+    /// The records of agents are left out, because they name users, hosts and paths.
+    #[serde(default)]
+    pub withheld: bool,
+}
+
+impl Setting {
+    /// For outsiders: the host under its other name, and no records of agents.
+    #[must_use]
+    pub fn renamed(&self, names: &pseudonym::Pseudonyms) -> Self {
+        let mut host = self.host.clone();
+        if let Some((_, host)) = &mut host {
+            names.detail("host", host);
+        }
+        Self { host, policies: std::collections::BTreeMap::new(), withheld: true }
+    }
 }
 
 /// Most versions of an agent's record that are kept.

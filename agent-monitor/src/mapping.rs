@@ -1,7 +1,7 @@
 //! From events to the entries of MITRE ATT&CK and ATLAS, the OWASP lists and the NIST frameworks: data with sources.
 //!
-//! A reference says that an event *fits* an entry, not that an attack happened: an agent that runs `tar` archives. The
-//! techniques (ATT&CK, ATLAS) become part of the event; the other lists are looked up where they are shown.
+//! A reference says that an event *fits* an entry, not that an attack happened: an agent that runs `tar` archives. What
+//! an event fits becomes part of it when it is stored: `technique` (ATT&CK, ATLAS) and `references` (the others).
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -129,11 +129,26 @@ pub fn references(event: &Event) -> Vec<Entry> {
     found.into_iter().filter_map(entry).collect()
 }
 
-/// The ATT&CK and ATLAS techniques that an event fits.
-#[must_use]
-pub fn techniques(event: &Event) -> Vec<String> {
+/// Writes into an event what it fits: techniques of ATT&CK and ATLAS, and entries of the other lists.
+pub fn mark(event: &mut Event) {
     let technique = |entry: &Entry| matches!(entry.framework.id.as_str(), "attack" | "atlas");
-    references(event).into_iter().filter(technique).map(|entry| entry.id.to_owned()).collect()
+    let (techniques, others): (Vec<Entry>, Vec<Entry>) = references(event).into_iter().partition(technique);
+    let ids = |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.id.to_owned()).collect();
+    event.technique = ids(techniques);
+    event.references = ids(others);
+}
+
+/// The entries that an event says it fits; of one that was written before events said so, what it fits now.
+#[must_use]
+pub fn of(event: &Event) -> Vec<Entry> {
+    if event.references.is_empty() {
+        let mut all: Vec<Entry> = event.technique.iter().filter_map(|id| entry(id)).collect();
+        all.extend(
+            references(event).into_iter().filter(|entry| !event.technique.iter().any(|id| id == entry.id)),
+        );
+        return all;
+    }
+    event.technique.iter().chain(&event.references).filter_map(|id| entry(id)).collect()
 }
 
 impl Rule {
@@ -194,7 +209,15 @@ mod tests {
         assert!(ids(&event).is_empty());
         event.file = Some(File { path: Some("/etc/shadow".into()), ..File::default() });
         assert_eq!(ids(&event), ["T1003.008", "AML.T0090", "ASI03", "DE.CM-09"]);
-        assert_eq!(techniques(&event), ["T1003.008", "AML.T0090"]);
+        let mut marked = event.clone();
+        mark(&mut marked);
+        assert_eq!(marked.technique, ["T1003.008", "AML.T0090"]);
+        assert_eq!(marked.references, ["ASI03", "DE.CM-09"]);
+        let said = |event: &Event| of(event).iter().map(|entry| entry.id).collect::<Vec<_>>();
+        assert_eq!((said(&marked), said(&event)), (ids(&event), ids(&event)));
+        // What an event says of itself stays, also where its path was renamed.
+        marked.file = None;
+        assert_eq!(said(&marked), ids(&event));
         event.file = Some(File { path: Some("/home/a/.ssh/id_ed25519".into()), ..File::default() });
         assert!(ids(&event).contains(&"T1552.004"));
         let mut exec = Event::new(Time::EPOCH, Kind::ProcessExec, Source::Lsm);

@@ -77,6 +77,9 @@ pub struct Event {
     pub labels: Vec<String>,
     /// MITRE ATT&CK / ATLAS technique ids.
     pub technique: Vec<String>,
+    /// Entries of the OWASP Agentic and NHI Top 10, NIST CSF 2.0 and AI RMF that it fits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
     /// What could not be seen (`gap.*`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
@@ -113,6 +116,7 @@ impl Event {
             privilege: None,
             labels: Vec::new(),
             technique: Vec::new(),
+            references: Vec::new(),
             gap: None,
             hold: None,
             detail: None,
@@ -142,7 +146,13 @@ impl Event {
             + self.agent.as_ref().map_or(0, |a| size_of::<Agent>() + a.id.len())
             + self.file.as_ref().map_or(0, File::weight)
             + self.network.as_ref().map_or(0, Network::weight)
-            + self.labels.iter().chain(&self.technique).map(|s| s.len() + size_of::<String>()).sum::<usize>()
+            + self
+                .labels
+                .iter()
+                .chain(&self.technique)
+                .chain(&self.references)
+                .map(|s| s.len() + size_of::<String>())
+                .sum::<usize>()
             + detail
     }
 }

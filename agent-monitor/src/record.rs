@@ -133,7 +133,7 @@ impl Store {
             redactor.event(&mut event);
         }
         if event.technique.is_empty() {
-            event.technique = crate::mapping::techniques(&event);
+            crate::mapping::mark(&mut event);
         }
         let weight = event.weight();
         let mut inner = self.lock();

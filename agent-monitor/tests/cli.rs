@@ -18,6 +18,7 @@ fn cli(directory: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agent-monitor"));
     command.args(args).env_clear().env("PATH", "/usr/bin:/bin").current_dir(directory);
     command.env("AGENT_MONITOR_SOCKET", directory.join("c.sock"));
+    command.env("AGENT_MONITOR_STATE_DIR", directory.join("state"));
     command.env("AGENT_MONITOR_REGISTRY", directory.join("agents.d"));
     command.env("AGENT_MONITOR_CONFIG", directory.join("c.toml"));
     std::fs::OpenOptions::new().create(true).append(true).open(directory.join("c.toml")).unwrap();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use agent_monitor::log::copies::{Copied, Sockets};
 use agent_monitor::log::key::Keys;
 use agent_monitor::log::segment;
 use agent_monitor::log::writer::{Writer, about};
@@ -223,6 +224,109 @@ fn events_come_from_the_log_filtered_and_in_each_form() {
 }
 
 #[test]
+fn without_a_daemon_events_come_from_the_log() {
+    let place = Place::new();
+    let ran = place.run(&["events", "-o", "jsonl", "--agent", "other"]);
+    assert_eq!((ran.code, lines(&ran.out).len()), (0, 200), "{}", ran.err);
+    assert!(ran.err.contains("no daemon answers") && ran.err.contains("state/log"), "{}", ran.err);
+    let newest = lines(&place.run(&["events", "-o", "jsonl", "--kind", "file.open", "-n", "250"]).out);
+    let paths: Vec<&str> = newest.iter().map(|event| event["file"]["path"].as_str().unwrap()).collect();
+    assert_eq!((paths.len(), paths[249]), (250, "/srv/400"));
+    assert!(
+        paths.iter().zip(&paths[1..]).all(|(before, after)| before != after),
+        "over several segments, in order"
+    );
+    assert!(place.run(&["events", "--tree"]).out.contains("cat[7]"));
+    assert!(place.run(&["events", "--timeline"]).out.contains("GAPS"));
+    let tree = lines(&place.run(&["events", "--tree", "-o", "jsonl"]).out);
+    assert_eq!((tree.len(), &tree[0]["depth"], &tree[0]["process"]["pid"]), (1, &0.into(), &7.into()));
+    let same = lines_of(&place.run(&["events", "--tree", "-o", "json"]).out);
+    assert_eq!(same, Value::Array(tree));
+    assert_eq!(place.run(&["events", "--tree", "--follow"]).code, 2);
+    assert_eq!(place.run(&["events", "--follow"]).code, 3, "what comes only a daemon knows");
+    fs::remove_dir_all(place.state()).unwrap();
+    assert_eq!(place.run(&["events"]).code, 3);
+}
+
+#[test]
+fn a_bundle_for_outsiders_has_other_names_and_is_signed() {
+    let place = Place::new();
+    let form = ["export", "--format", "bundle", "--agent", "bot", "--redact", "users,hosts,paths"];
+    assert_eq!(place.run(&[&form[..], &["--collect", "--out", "x"]].concat()).code, 2);
+    let made = place.run(&[&form[..], &["--path", "/srv/**", "--out", "r"]].concat());
+    assert_eq!(made.code, 0, "{}", made.err);
+    let key = made.err.lines().find_map(|line| line.strip_prefix("signed as ")).unwrap();
+    let packed = place.run(&[&form[..], &["--out", "r.tar.zst"]].concat());
+    assert_eq!(packed.code, 0, "{}", packed.err);
+    for bundle in ["r", "r.tar.zst"] {
+        let ran = place.run(&["verify", bundle, "--key", key]);
+        assert!(
+            ran.code == 0 && ran.out.contains("renamed (users, hosts, paths)"),
+            "{} {}",
+            ran.out,
+            ran.err
+        );
+    }
+    let mut todo = vec![place.path("r")];
+    while let Some(at) = todo.pop() {
+        for entry in fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                todo.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            for bad in ["carol", "/srv/50", "agent-monitor/host/", "agent-monitor/host+", "o@example.com"] {
+                assert!(!text.contains(bad), "{}: {bad}", path.display());
+            }
+        }
+    }
+    let ocsf =
+        place.run(&["export", "--agent", "bot", "--format", "ocsf", "--redact", "users,hosts,paths"]).out;
+    assert!(
+        !ocsf.contains("carol")
+            && !ocsf.contains("agent-monitor/host/")
+            && !ocsf.contains("attestation_list")
+    );
+}
+
+#[test]
+fn a_log_that_was_rolled_back_is_found_with_the_copies_in_a_journal() {
+    let place = Place::new();
+    let earlier = place.path("earlier");
+    fs::create_dir(&earlier).unwrap();
+    for segment in segment::list(&place.log()).unwrap() {
+        fs::copy(&segment.path, earlier.join(segment.path.file_name().unwrap())).unwrap();
+    }
+    let journal = std::os::unix::net::UnixDatagram::bind(place.path("journal")).unwrap();
+    let sockets = Sockets::at(&place.path("journal"), &place.path("none"));
+    let (mut writer, _) =
+        Writer::open(&place.log(), Keys::in_state(&place.state()), Settings::default(), "host", &moment(500))
+            .unwrap();
+    let mut text = String::new();
+    for second in 501..504 {
+        assert_eq!(
+            sockets.send(&writer.checkpoint(&moment(second), second == 503).unwrap()),
+            Copied::Journald
+        );
+        let mut buffer = [0; 8192];
+        let length = journal.recv(&mut buffer).unwrap();
+        text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+    }
+    drop(writer);
+    fs::write(place.path("journal.txt"), text).unwrap();
+    let good = place.run(&["verify", "--copies", "journal.txt"]);
+    assert!(good.code == 0 && good.out.contains("3 agree"), "{} {}", good.out, good.err);
+    fs::remove_dir_all(place.log()).unwrap();
+    fs::rename(&earlier, place.log()).unwrap();
+    assert_eq!(place.run(&["verify"]).code, 0, "by itself it is whole");
+    let ran = place.run(&["verify", "--copies", "journal.txt", "-o", "json"]);
+    let damage = &lines_of(&ran.out)["damage"][0];
+    assert_eq!((ran.code, &damage["kind"]), (1, &"truncated".into()), "{}", ran.out);
+    assert!(damage["message"].as_str().unwrap().contains("rolled back"), "{damage}");
+}
+
+#[test]
 fn exports_have_what_their_readers_require() {
     let place = Place::new();
     let jsonl = lines(&place.run(&["export", "--agent", "bot"]).out);
@@ -235,6 +339,11 @@ fn exports_have_what_their_readers_require() {
         assert!(
             text.ends_with("+00:00") && line["message"].is_string() && line["timestamp_desc"].is_string()
         );
+        // Whoever makes a table of it: no text that a spreadsheet would take for a formula.
+        let first = line["message"].as_str().and_then(|text| text.chars().next()).unwrap();
+        assert!(!"=+-@\t\r".contains(first), "{line}");
+        let refused = line["verdict"] == "deny";
+        assert_eq!(refused, line["tag"].as_array().unwrap().contains(&"ASI02".into()), "{line}");
     }
     let ocsf =
         lines(&place.run(&["export", "--agent", "bot", "--format", "ocsf", "--ocsf-version", "1.8"]).out);
@@ -244,6 +353,14 @@ fn exports_have_what_their_readers_require() {
     let html = place.run(&["export", "--agent", "bot", "--format", "html"]).out;
     assert!(html.contains("&lt;script&gt;alert(1)") && !html.contains("<script>alert"));
     assert!(html.contains("o@example.com") && html.contains("ring_full"));
+    for part in [
+        "ASI02",
+        "OWASP Top 10 for Agentic Applications 2026",
+        "PR.AA-05",
+        "NIST Cybersecurity Framework 2.0",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
     let none = place.run(&["export", "--agent", "nobody"]);
     assert!(none.code == 1 && none.err.contains("no record matches"), "{} {}", none.code, none.err);
 }

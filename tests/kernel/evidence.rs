@@ -14,9 +14,11 @@ use serde_json::Value;
 
 pub(crate) const CASES: &[Case] = &[
     Case::both("a_killed_daemon_leaves_a_log_that_holds", killed),
+    Case::host("killed_again_and_again_while_it_writes", killed_while_writing),
     Case::host("a_full_disk_is_a_counted_gap", full_disk),
+    Case::host("a_full_disk_drops_the_oldest_and_the_rest_holds", drop_oldest),
     Case::host("a_hostile_name_stays_text_in_a_browser", browser),
-    Case::host("an_incident_becomes_a_bundle", incident),
+    Case::both("an_incident_becomes_a_bundle", incident),
 ];
 
 fn json(args: &[&str]) -> Value {
@@ -62,67 +64,94 @@ fn killed() -> Verdict {
     Ok(())
 }
 
-/// The agent reads a file of customers, packs it, and tries to send it out with a secret on its command line.
+/// The agent reads a labelled file of customers, packs it, and tries to send it out, with a secret on a command line.
 fn incident() -> Verdict {
     world::close();
     let setup = Setup::new();
     let customers = setup.scratch.file("customers.csv", "id,name\n");
-    let out = setup.scratch.text("out.tgz");
+    let (out, sender) = (setup.scratch.text("out.tgz"), setup.scratch.program(&actor_program(), "sender"));
     let script = setup.scratch.script(
         "courier",
         &format!(
-            "#!/bin/bash\ncat {customers} >/dev/null\ntar czf {out} {customers} 2>/dev/null\n\
-             /bin/true --token hunter2hunter2\nexec 3<>/dev/tcp/127.0.0.1/9\ntrue\n"
+            "#!/bin/sh\ncat {customers} >/dev/null\ntar czf {out} {customers} 2>/dev/null\n\
+             env true --token hunter2hunter2\n{sender} tcp-connect 127.0.0.1:9\ntrue\n"
         ),
     );
-    let scope = "[scope]\ndefault = \"allow\"\n[[scope.net]]\nto = \"127.0.0.1:9\"\nverdict = \"deny\"\n";
-    let record = Record::new("courier").on(Match::script(&script)).scope(scope);
+    let scope = format!(
+        "[scope]\ndefault = \"allow\"\n[[scope.file]]\npath = \"{customers}\"\naccess = [\"read\"]\nadds = [\"pii\"]\n\
+         [[scope.net]]\nto = \"127.0.0.1:9\"\nverdict = \"deny\"\n"
+    );
+    let record = Record::new("courier").on(Match::script(&script)).enforce().scope(&scope);
     let state = setup.scratch.text("state");
     let bundle = setup.scratch.text("case7");
     let mut daemon = setup.record(&record).start();
     drop(Command::new(&script).output().unwrap());
     wait_for(&state, &["--agent", "courier", "--kind", "network.connect"], 1, &daemon);
     assert!(daemon.end_by(libc::SIGTERM).success(), "{}", daemon.output());
-    let made = client::run(&[
-        "export",
-        "--state-dir",
-        &state,
-        "--format",
-        "bundle",
-        "--agent",
-        "courier",
-        "--with-context",
-        "5m",
-        "--collect",
-        "--out",
-        &bundle,
-    ]);
+    let form = ["export", "--state-dir", &state, "--format", "bundle", "--agent", "courier"];
+    let made = client::run(&[&form[..], &["--with-context", "5m", "--collect", "--out", &bundle]].concat());
     assert!(made.status.success(), "{}", client::describe(&made));
     let report = json(&["verify", &bundle, "-o", "json"]);
     assert_eq!(report["ok"], true, "{report:#}");
+    answers(&bundle, &customers, &out);
+    keep(&bundle);
+    // The same for outsiders: signed, and without the names of places.
+    let outside = daemon.setup.scratch.text("case7-outside");
+    let made = client::run(&[&form[..], &["--redact", "users,hosts,paths", "--out", &outside]].concat());
+    assert!(made.status.success(), "{}", client::describe(&made));
+    let report = json(&["verify", &outside, "-o", "json"]);
+    assert_eq!((&report["ok"], &report["renamed"][2]), (&true.into(), &"paths".into()), "{report:#}");
+    let text = std::fs::read_to_string(format!("{outside}/records.jsonl")).unwrap();
+    assert!(!text.contains("customers.csv") && !text.contains("out.tgz"));
+    Ok(())
+}
+
+/// What people ask of a bundle.
+fn answers(bundle: &str, customers: &str, out: &str) {
     let read = |name: &str| std::fs::read_to_string(format!("{bundle}/{name}")).unwrap();
-    // What did it do: read, packed, tried to send.
+    // What did it do: read, packed, tried to send, and was refused.
     let records = read("records.jsonl");
-    for part in [&customers, &out, "127.0.0.1:9"] {
+    for part in [customers, out, "127.0.0.1:9", "\"verdict\":\"deny\"", "scope.net[0]"] {
         assert!(records.contains(part), "{part}");
     }
     assert!(!records.contains("hunter2") && records.contains("[redacted:option:"), "the secret is not in it");
     // Who allowed it, and what could it have reached: its record at that time.
-    assert!(read("agents/courier.toml").contains("127.0.0.1:9"));
+    let record = read("agents/courier.toml");
+    assert!(record.contains("127.0.0.1:9") && record.contains("pii"));
     // What do we not know: what the host could see then.
     let host: Value = serde_json::from_str(&read("host.json")).unwrap();
     assert!(host["doctor"]["level"].is_string());
     let files: Value = serde_json::from_str(&read("files.json")).unwrap();
     let programs = files["programs"].as_array().unwrap();
-    assert!(
-        programs.iter().any(|found| found["path"].as_str().is_some_and(|p| p.ends_with("/tar"))
-            && found["sha256"].is_string())
-    );
+    let packer = |found: &&Value| {
+        found["path"].as_str().is_some_and(|path| path.ends_with("/tar") || path.ends_with("/busybox"))
+    };
+    assert!(programs.iter().find(packer).is_some_and(|found| found["sha256"].is_string()), "{programs:#?}");
     let html = read("report.html");
-    for part in ["courier", "customers.csv", "scope.net[0]", "What do we not know?"] {
+    let parts = [
+        "What did it do?",
+        "customers.csv",
+        "refused, held or ended",
+        "Who allowed it?",
+        "tests@example.com",
+        "What could it have reached?",
+        "scope.net[0]",
+        "What do we not know?",
+        "What the host could see then",
+        "OWASP Top 10 for Agentic Applications",
+        "T1041",
+        "PR.AA-05",
+    ];
+    for part in parts {
         assert!(html.contains(part), "{part}");
     }
-    Ok(())
+}
+
+/// Leaves a copy of a bundle for people to look at, where they asked for one.
+fn keep(bundle: &str) {
+    if let Some(to) = std::env::var_os("AGENT_MONITOR_KEEP") {
+        drop(Command::new("cp").arg("-rT").arg(bundle).arg(to).status());
+    }
 }
 
 /// A full disk: a visible state, nothing waits for it, and what was missed is one counted gap.
@@ -131,7 +160,7 @@ fn full_disk() -> Verdict {
     let setup = Setup::new();
     let program = setup.scratch.program(&actor_program(), "bot");
     let file = setup.scratch.file("f", "x");
-    let disk = Disk::mount(&setup.scratch.text("state"));
+    let disk = Disk::mount(&setup.scratch.text("state"), 4);
     let mut daemon = setup.record(&Record::new("bot").on(Match::exe(&program))).start();
     let state = |daemon: &Daemon| {
         daemon.cli_json(&["status", "-o", "json"])["log"]["state"].as_str().unwrap_or("").to_owned()
@@ -162,13 +191,85 @@ fn full_disk() -> Verdict {
     Ok(())
 }
 
-/// A file system of four MiB, gone with this value.
+/// A full disk with `drop-oldest`: the oldest segments make room, which is said, and what is left verifies.
+fn drop_oldest() -> Verdict {
+    world::close();
+    let setup = Setup::new();
+    let program = setup.scratch.program(&actor_program(), "bot");
+    let dir = setup.scratch.dir("work").to_str().unwrap().to_owned();
+    let text = "[log]\non-full = \"drop-oldest\"\nsegment-mebibytes = 1\ncheckpoint-seconds = 1\n";
+    let config = setup.scratch.file("daemon.toml", text);
+    let disk = Disk::mount(&setup.scratch.text("state"), 32);
+    let setup = setup.record(&Record::new("bot").on(Match::exe(&program))).arg("--config").arg(&config);
+    let mut daemon = setup.start();
+    let closed = || {
+        let files = std::fs::read_dir(format!("{}/log", disk.0)).unwrap().flatten().map(|entry| entry.path());
+        files.filter(|path| path.extension().is_some_and(|end| end == "zst")).count()
+    };
+    let words = format!("dir={dir}");
+    let storm = |opens: &str| {
+        let counts = [opens, "connects=0", "forks=0", "files=0", "rounds=1"];
+        Actor::start(&program, &[&["storm", words.as_str()], counts.as_slice()].concat()).finish().all_ok();
+    };
+    for wanted in 1..=4 {
+        let there = wait::until(PATIENCE, || {
+            storm("opens=1000");
+            closed() >= wanted
+        });
+        assert!(there, "{} closed segments\n{}", closed(), daemon.output());
+    }
+    let before = closed();
+    std::fs::write(format!("{}/filler", disk.0), vec![0; 64 << 20]).unwrap_err();
+    let made_room = wait::until(PATIENCE, || {
+        storm("opens=200");
+        !logged(&disk.0, &["--kind", "log.retained"]).is_empty()
+    });
+    assert!(made_room, "{} of {before} closed segments\n{}", closed(), daemon.output());
+    let state = || daemon.cli_json(&["status", "-o", "json"])["log"]["state"].clone();
+    let writes = wait::until(PATIENCE, || state() == "writing");
+    assert!(writes && closed() < before, "{} {}", state(), closed());
+    assert!(daemon.end_by(libc::SIGTERM).success(), "{}", daemon.output());
+    let report = json(&["verify", &disk.0, "-o", "json"]);
+    assert_eq!((&report["ok"], &report["closed"]), (&true.into(), &true.into()), "{report:#}");
+    assert!(report["first"].as_u64() > Some(0) && report["removed_by_rule"][0][0] == 0, "{report:#}");
+    let gaps = logged(&disk.0, &["--kind", "gap.log"]);
+    assert!(gaps.iter().any(|event| event["gap"]["reason"] == "disk_full"), "{gaps:#?}");
+    Ok(())
+}
+
+/// Killed while it writes, three times: each start goes on, says so, and the log holds in the end.
+fn killed_while_writing() -> Verdict {
+    world::close();
+    let setup = Setup::new();
+    let program = setup.scratch.program(&actor_program(), "bot");
+    let words = format!("dir={}", setup.scratch.dir("work").display());
+    let state = setup.scratch.text("state");
+    let mut daemon = setup.record(&Record::new("bot").on(Match::exe(&program))).start();
+    for _ in 0..3 {
+        let records = |daemon: &Daemon| daemon.cli_json(&["status", "-o", "json"])["log"]["records"].as_u64();
+        let before = records(&daemon);
+        let storm = Actor::start(&program, &["storm", &words, "seconds=3", "opens=40", "files=0"]);
+        assert!(wait::until(PATIENCE, || records(&daemon) > before.map(|count| count + 1000)));
+        daemon.end_by(libc::SIGKILL);
+        storm.finish().all_ok();
+        daemon.restart();
+    }
+    assert!(daemon.end_by(libc::SIGTERM).success(), "{}", daemon.output());
+    let report = json(&["verify", &state, "-o", "json"]);
+    assert_eq!((&report["ok"], &report["closed"]), (&true.into(), &true.into()), "{report:#}");
+    let opened = logged(&state, &["--kind", "log.opened"]);
+    let before: Vec<&Value> = opened.iter().map(|event| &event["detail"]["before"]).collect();
+    assert_eq!(before, ["new", "crashed", "crashed", "crashed"]);
+    Ok(())
+}
+
+/// A small file system, gone with this value.
 struct Disk(String);
 
 impl Disk {
-    fn mount(at: &str) -> Self {
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", at]).status();
+    fn mount(at: &str, mebibytes: u32) -> Self {
+        let options = format!("size={mebibytes}m,mode=0700");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs", at]).status();
         assert!(mounted.is_ok_and(|status| status.success()), "cannot mount a tmpfs on {at}");
         Self(at.to_owned())
     }

@@ -10,18 +10,44 @@ use crate::{shell, vm, workspace};
 /// Options of `bench`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// `cost`, `log`, `sweep`, `hold` (with --vm only) or `log-scale` [default: all but the last]
+    part: Option<String>,
+    /// Records that `log-scale` generates, in about 60 bytes each on the disk of the target directory
+    #[arg(long, default_value_t = 50_000_000)]
+    records: u64,
     /// In a virtual machine of this kernel, at level full: only ratios of one run mean anything there
     #[arg(long, value_name = "KERNEL")]
     vm: Option<String>,
-    /// Only benchmarks whose name contains this
-    #[arg(long, default_value = "bench")]
-    filter: String,
+}
+
+/// Asks a generated log of many days, and measures time and memory.
+fn log_scale(records: u64) -> Result<ExitCode> {
+    crate::build::object()?;
+    let mut run = crate::build::host_cargo()?;
+    run.args([
+        "test",
+        "--release",
+        "-p",
+        "agent-monitor",
+        "--test",
+        "scale",
+        "--",
+        "--ignored",
+        "--nocapture",
+    ]);
+    shell::run(run.env("AGENT_MONITOR_RECORDS", records.to_string()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The command. Figures are ratios of one interleaved run.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
+    let part = args.part.as_deref();
+    if part == Some("log-scale") {
+        return log_scale(args.records);
+    }
+    let filter = part.map_or_else(|| "bench".to_owned(), |part| format!("bench::{part}"));
     if let Some(kernel) = &args.vm {
-        return vm::bench(kernel, &args.filter);
+        return vm::bench(kernel, &filter);
     }
     crate::build::daemon(crate::build::Profile::Release)?;
     let daemon = workspace::target()?.join("release/agent-monitor");
@@ -37,7 +63,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         "kernel",
         "--",
         "--ignored",
-        &args.filter,
+        &filter,
         "--nocapture",
     ]);
     shell::run(&mut run)?;

@@ -39,7 +39,7 @@ enum Command {
     Test(test::Args),
     /// Run the kernel tests in virtual machines
     Vm(vm::Args),
-    /// Measure what an act costs with and without the monitor
+    /// Measure what an act costs with and without the monitor, and what the log costs
     Bench(bench::Args),
     /// Fuzz the decoders and parsers for a while
     Fuzz(fuzz::Args),

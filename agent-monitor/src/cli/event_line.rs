@@ -46,6 +46,10 @@ pub(crate) fn render(event: &Event, colour: bool) -> String {
     if event.mode == Some(Mode::Observe) && event.verdict.is_some_and(|v| v >= Verdict::Deny) {
         line.push_str(&paint("2", " (observed, not stopped)".to_owned()));
     }
+    if !event.technique.is_empty() || !event.references.is_empty() {
+        let fits: Vec<&str> = event.technique.iter().chain(&event.references).map(String::as_str).collect();
+        line.push_str(&paint("2", format!(" {{{}}}", escape(&fits.join(", ")))));
+    }
     line.truncate(line.trim_end().len());
     line
 }

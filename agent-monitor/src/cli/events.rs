@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_monitor::clock;
-use agent_monitor::control::client::{Client, Lines};
+use agent_monitor::control::client::{Client, ClientError, Lines};
+use agent_monitor::log::LogError;
 use agent_monitor::model::{Event, Kind};
 use agent_monitor::record::{Filter, FilterSpec};
 use agent_monitor::registry::diagnostic::escape;
 use clap::Args;
 
 use super::exit::{Failure, note};
+use super::filters::FilterArgs;
 use super::output::{Format, Out, OutputArgs};
 use super::recorded::{self, View};
 use super::{Shared, block_on, event_line, place};
@@ -21,47 +23,16 @@ use super::{Shared, block_on, event_line, place};
     after_help = "Times: 2026-11-21T22:36:01Z, 2026-11-21 (UTC), or back from now: 90s, 15m, 2h, 1h30m, 3d."
 )]
 pub(crate) struct EventsArgs {
-    /// Events of this agent
-    #[arg(long, value_name = "ID")]
-    agent: Vec<String>,
-    /// Events of this session
-    #[arg(long, value_name = "ID")]
-    session: Vec<String>,
-    /// A kind (file.open) or family (file, file.*)
-    #[arg(long, value_name = "KIND")]
-    kind: Vec<String>,
-    /// allow, audit, deny, hold or kill
-    #[arg(long, value_name = "VERDICT")]
-    verdict: Vec<String>,
-    /// Exact path, /dir/** for all below it, or a glob such as **/.env
-    #[arg(long, value_name = "PATTERN")]
-    path: Vec<String>,
-    /// 10.0.0.7, 10.0.0.0/8, 10.0.0.7:443, :443, *.example.com:443, /run/docker.sock or @abstract
-    #[arg(long, value_name = "PEER")]
-    peer: Vec<String>,
-    /// Process or thread id
-    #[arg(long, value_name = "PID")]
-    pid: Vec<String>,
-    /// Events of processes without an agent; with --agent, these too
-    #[arg(long)]
-    unattributed: bool,
-    /// Not before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    since: Option<String>,
-    /// Before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    until: Option<String>,
-    /// Words anywhere in the event
-    #[arg(long, value_name = "WORDS")]
-    text: Vec<String>,
-    /// Ask the durable log, not the daemon: of this host's daemon, or a log, bundle or JSONL file
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Ask the durable log, not the daemon: this host's, or a log, bundle or JSONL file; asked anyway where no daemon answers
     #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with = "follow")]
     log: Option<Option<PathBuf>>,
-    /// Show the process tree with what each did (with --log)
-    #[arg(long, requires = "log", conflicts_with_all = ["timeline", "limit"])]
+    /// Show the process tree with what each did, from the log
+    #[arg(long, conflicts_with_all = ["timeline", "limit", "follow"])]
     tree: bool,
-    /// Show counts over time and the moments that matter (with --log)
-    #[arg(long, requires = "log", conflicts_with = "limit")]
+    /// Show counts over time and the moments that matter, from the log
+    #[arg(long, conflicts_with_all = ["limit", "follow"])]
     timeline: bool,
     /// Go on with what happens from now; with --since, first what happened
     #[arg(short = 'f', long)]
@@ -80,24 +51,40 @@ pub(crate) fn run(args: &EventsArgs, shared: &Shared) -> anyhow::Result<ExitCode
     if args.follow && args.output.format == Format::Json {
         return Err(Failure::usage("a stream is not one JSON document", "use -o jsonl with --follow").into());
     }
-    let spec = args.spec();
+    let spec = args.filter.spec();
     // Mistakes are told without a daemon too.
     let filter = spec.compile(clock::now())?;
-    if let Some(log) = &args.log {
-        return recorded(args, shared, log.as_deref(), &filter);
+    if args.log.is_some() || args.tree || args.timeline {
+        let named = args.log.as_ref().and_then(Option::as_deref);
+        let from = named.map_or_else(|| place::log_or_own(None, shared), |path| Ok(path.to_owned()))?;
+        return recorded(args, &from, &filter);
     }
     let client = shared.client()?;
-    let matched = block_on(read(args, &client, &path(args, &spec)))??;
+    let matched = match block_on(read(args, &client, &path(args, &spec)))? {
+        Err(error) if !args.follow && is_unreachable(&error) => {
+            let Some(from) = own_log(shared)? else { return Err(error) };
+            note(&format!("note: no daemon answers; from the log {}", from.display()));
+            return recorded(args, &from, &filter);
+        }
+        matched => matched?,
+    };
     Ok(if matched > 0 { ExitCode::from(args.exit_code) } else { ExitCode::SUCCESS })
 }
 
-fn recorded(
-    args: &EventsArgs,
-    shared: &Shared,
-    log: Option<&Path>,
-    filter: &Filter,
-) -> anyhow::Result<ExitCode> {
-    let from = log.map_or_else(|| place::log_or_own(None, shared), |path| Ok(path.to_owned()))?;
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClientError::Unreachable { .. }))
+}
+
+/// This host's log, where there is one.
+fn own_log(shared: &Shared) -> anyhow::Result<Option<PathBuf>> {
+    match place::log_or_own(None, shared) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) if error.downcast_ref::<LogError>().is_some() => Err(error),
+        Err(_none) => Ok(None),
+    }
+}
+
+fn recorded(args: &EventsArgs, from: &Path, filter: &Filter) -> anyhow::Result<ExitCode> {
     let view = match (args.tree, args.timeline) {
         (true, _) => View::Tree,
         (_, true) => View::Timeline,
@@ -108,32 +95,14 @@ fn recorded(
         let mut out = Out::new();
         let mut sheet = Sheet { format, matched: 0, written: 0 };
         sheet.begin(&mut out)?;
-        recorded::rows(&from, filter, args.limit, |line| sheet.row(&mut out, line))?;
+        recorded::rows(from, filter, args.limit, |line| sheet.row(&mut out, line))?;
         sheet.end(&mut out)?;
         out.flush()?;
         sheet.matched
     } else {
-        recorded::view(&from, filter, view, format)?
+        recorded::view(from, filter, view, format)?
     };
     Ok(if matched > 0 { ExitCode::from(args.exit_code) } else { ExitCode::SUCCESS })
-}
-
-impl EventsArgs {
-    fn spec(&self) -> FilterSpec {
-        FilterSpec {
-            agent: self.agent.clone(),
-            session: self.session.clone(),
-            kind: self.kind.clone(),
-            verdict: self.verdict.clone(),
-            path: self.path.clone(),
-            peer: self.peer.clone(),
-            pid: self.pid.clone(),
-            text: self.text.clone(),
-            since: self.since.clone(),
-            until: self.until.clone(),
-            unattributed: self.unattributed,
-        }
-    }
 }
 
 fn path(args: &EventsArgs, spec: &FilterSpec) -> String {

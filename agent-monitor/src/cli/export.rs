@@ -16,13 +16,13 @@ use agent_monitor::log::key::Keys;
 use agent_monitor::log::note::PublicKey;
 use agent_monitor::log::segment;
 use agent_monitor::model::Event;
-use agent_monitor::record::FilterSpec;
 use agent_monitor::record::filter::when;
 use agent_monitor::redact::Redactor;
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::exit::{Failure, note};
+use super::filters::FilterArgs;
 use super::hold::who;
 use super::{Shared, place};
 
@@ -42,40 +42,21 @@ pub(crate) struct ExportArgs {
     /// The log [default: the log of this host's daemon]
     #[arg(long, value_name = "DIR")]
     log: Option<PathBuf>,
-    /// Records of this agent
-    #[arg(long, value_name = "ID")]
-    agent: Vec<String>,
-    /// Records of this session
-    #[arg(long, value_name = "ID")]
-    session: Vec<String>,
-    /// A kind (file.open) or family (file)
-    #[arg(long, value_name = "KIND")]
-    kind: Vec<String>,
-    /// allow, audit, deny, hold or kill
-    #[arg(long, value_name = "VERDICT")]
-    verdict: Vec<String>,
-    /// Exact path, /dir/** or a glob
-    #[arg(long, value_name = "PATTERN")]
-    path: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Records that carry this finding's id
     #[arg(long, value_name = "ID", conflicts_with = "approval")]
     finding: Option<String>,
     /// Records that carry this approval's id
     #[arg(long, value_name = "ID")]
     approval: Option<String>,
-    /// Not before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    since: Option<String>,
-    /// Before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    until: Option<String>,
     /// Also all that was recorded so long before the first and after the last of them
     #[arg(long, value_name = "TIME")]
     with_context: Option<String>,
     /// Copy small files that were touched into the bundle; each up to 1 MiB, all up to 64 MiB
-    #[arg(long)]
+    #[arg(long, conflicts_with = "redact")]
     collect: bool,
-    /// Give users, hosts or paths other names, the same in every export (not in bundles)
+    /// For outsiders: give users, hosts or paths other names, the same in every export
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     redact: Vec<Rename>,
     /// Version of OCSF
@@ -189,22 +170,12 @@ pub(crate) fn run(args: &ExportArgs, shared: &Shared) -> anyhow::Result<ExitCode
 
 impl ExportArgs {
     fn selection(&self) -> anyhow::Result<Selection> {
-        let spec = FilterSpec {
-            agent: self.agent.clone(),
-            session: self.session.clone(),
-            kind: self.kind.clone(),
-            verdict: self.verdict.clone(),
-            path: self.path.clone(),
-            since: self.since.clone(),
-            until: self.until.clone(),
-            ..FilterSpec::default()
-        };
         let context = self.with_context.as_deref().map(|text| {
             when::duration(text)
                 .ok_or_else(|| Failure::usage(format!("`{text}` is not a length of time"), "5m, 90s, 1h30m"))
         });
         Ok(Selection {
-            filter: spec.compile(clock::now())?,
+            filter: self.filter.spec().compile(clock::now())?,
             about: self.finding.clone().or_else(|| self.approval.clone()),
             context: context.transpose()?,
             end: None,
@@ -212,26 +183,22 @@ impl ExportArgs {
     }
 
     /// The selection in words, for readers of the export.
-    fn words(&self) -> BTreeMap<String, String> {
-        let lists = [
-            ("agent", &self.agent),
-            ("session", &self.session),
-            ("kind", &self.kind),
-            ("verdict", &self.verdict),
-            ("path", &self.path),
-        ];
-        let lists =
-            lists.into_iter().filter(|(_, list)| !list.is_empty()).map(|(key, list)| (key, list.join(", ")));
+    fn words(&self, names: Option<&Pseudonyms>) -> BTreeMap<String, String> {
+        let mut words = self.filter.words();
+        if let Some(names) = names {
+            for key in ["path", "peer", "text"] {
+                words.entry(key.to_owned()).and_modify(|text| *text = names.text(text));
+            }
+        }
         let single = [
             ("finding", &self.finding),
             ("approval", &self.approval),
-            ("since", &self.since),
-            ("until", &self.until),
             ("context", &self.with_context),
             ("reason", &self.reason),
         ];
-        let single = single.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
-        lists.chain(single).map(|(key, value)| (key.to_owned(), value)).collect()
+        let single = single.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
+        words.extend(single);
+        words
     }
 
     fn pseudonyms(&self, log: &Path) -> anyhow::Result<Option<Pseudonyms>> {
@@ -248,11 +215,7 @@ impl ExportArgs {
     fn stream(&self, log: &Path, selection: &Selection, out: &mut dyn Write) -> anyhow::Result<u64> {
         let names = self.pseudonyms(log)?;
         let known = setting(log, selection.filter.since(), selection.filter.until())?;
-        let mut host = self.shared_facts(log, &known, names.is_some());
-        if let Some(names) = &names {
-            host.host = names.host(&host.host);
-            host.machine_id = names.host(&host.machine_id);
-        }
+        let host = self.shared_facts(log, &known, names.as_ref());
         let mut report = Report::default();
         let mut asked = 0;
         let read = select(log, selection, |record| -> anyhow::Result<()> {
@@ -276,8 +239,8 @@ impl ExportArgs {
         })?;
         read.damaged.iter().for_each(|problem| note(&format!("note: not read to the end: {problem}")));
         if self.format == Form::Html {
-            let frame = if names.is_some() { Setting::default() } else { known };
-            report.frame(&frame, self.words(), clock::now(), None);
+            let frame = names.as_ref().map_or_else(|| known.clone(), |names| known.renamed(names));
+            report.frame(&frame, self.words(names.as_ref()), clock::now(), None);
             out.write_all(report.render().as_bytes())?;
         }
         Ok(asked)
@@ -293,11 +256,7 @@ impl ExportArgs {
         };
         let names = self.pseudonyms(log)?;
         let known = setting(log, selection.filter.since(), selection.filter.until())?;
-        let mut host = self.shared_facts(log, &known, names.is_some());
-        if let Some(names) = &names {
-            host.host = names.host(&host.host);
-            host.machine_id = names.host(&host.machine_id);
-        }
+        let host = self.shared_facts(log, &known, names.as_ref());
         let mut table = Table::create(out)?;
         let mut rows = 0;
         select(log, selection, |record| -> anyhow::Result<()> {
@@ -315,7 +274,7 @@ impl ExportArgs {
     }
 
     /// What all OCSF events of this log share.
-    fn shared_facts(&self, log: &Path, known: &Setting, renamed: bool) -> ocsf::Shared {
+    fn shared_facts(&self, log: &Path, known: &Setting, names: Option<&Pseudonyms>) -> ocsf::Shared {
         let host = known.host.as_ref().map(|(_, host)| host.clone()).unwrap_or_default();
         let word = |key: &str| host[key].as_str().unwrap_or_default().to_owned();
         let mut origin = String::new();
@@ -330,18 +289,19 @@ impl ExportArgs {
             };
             agent_monitor::log::reader::of_one(&first, each).ok();
         }
+        let host = |name: String| names.map_or_else(|| name.clone(), |names| names.host(&name));
         ocsf::Shared {
             version: match self.ocsf_version {
                 OcsfVersion::V1_8 => Version::V1_8,
                 OcsfVersion::V1_9 => Version::V1_9,
             },
-            host: word("host"),
-            machine_id: word("machine_id"),
+            host: host(word("host")),
+            machine_id: host(word("machine_id")),
             os: word("os"),
             kernel: word("kernel"),
-            origin,
+            origin: names.map_or_else(|| origin.clone(), |names| names.origin(&origin)),
             key,
-            renamed,
+            renamed: names.is_some(),
         }
     }
 
@@ -349,10 +309,6 @@ impl ExportArgs {
         let Some(out) = &self.out else {
             return Err(Failure::usage("a bundle needs a place", "--out DIR or --out FILE.tar.zst").into());
         };
-        if !self.redact.is_empty() {
-            let hint = "records that were renamed cannot be proven; use another form for outsiders";
-            return Err(Failure::usage("--redact does not go with a bundle", hint).into());
-        }
         let packed = out.to_string_lossy().ends_with(".tar.zst");
         let dir = if packed {
             let name = out.file_name().unwrap_or_default().to_string_lossy();
@@ -391,20 +347,32 @@ impl ExportArgs {
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("sha256", program.unwrap_or_default()),
         ];
+        let names = self.pseudonyms(log)?;
+        let sign = match &names {
+            // The key's own name tells the host's.
+            Some(names) => sign.map(|key| key.renamed(&names.origin(key.public().name()))),
+            None => sign,
+        };
         let redactor = Redactor::new(keys.redaction().unwrap_or([0; 32]), &[])?;
         let command: Vec<String> = std::env::args().collect();
+        let command = redactor.args(&command).unwrap_or(command);
         let reason = self.reason.clone().map_or_else(String::new, |reason| format!(": {reason}"));
+        let by = names.as_ref().map_or_else(who, |names| names.user(&who()));
+        if let (Some(_), Some(key)) = (&names, &sign) {
+            note(&format!("signed as {}", key.public()));
+        }
         let asked = bundle::Asked {
             log,
             selection,
-            words: self.words(),
+            words: self.words(names.as_ref()),
             collect: self.collect.then(collect::Limits::default),
-            agents: self.agent.clone(),
+            agents: self.filter.agent.clone(),
             keys: &trusted,
             rotations: &keys.rotations().unwrap_or_default(),
             sign: sign.as_ref(),
-            by: format!("{}{reason}", who()),
-            command: redactor.args(&command).unwrap_or(command),
+            names: names.as_ref(),
+            by: format!("{by}{reason}"),
+            command: names.as_ref().map_or_else(|| command.clone(), |names| names.args(&command)),
             tool: tool.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
             now: clock::now(),
             clock: clock::synchronised().to_owned(),

@@ -68,6 +68,25 @@ impl Out {
         Ok(self.line(&text)?)
     }
 
+    /// Writes values one by one, without holding them all: an array, or a line each for [`Format::Jsonl`].
+    pub(crate) fn list<T: Serialize>(
+        &mut self,
+        values: impl IntoIterator<Item = T>,
+        format: Format,
+    ) -> anyhow::Result<()> {
+        if format == Format::Jsonl {
+            return values.into_iter().try_for_each(|value| Ok(self.line(&serde_json::to_string(&value)?)?));
+        }
+        let mut before = "[";
+        for value in values {
+            self.line(before)?;
+            self.text(&serde_json::to_string(&value)?)?;
+            before = ",";
+        }
+        self.line(if before == "[" { "[]" } else { "\n]" })?;
+        Ok(())
+    }
+
     /// Writes rows under a head, columns aligned. Cells are escaped here.
     pub(crate) fn table(
         &mut self,

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use agent_monitor::export::timeline::Timeline;
 use agent_monitor::export::tree::{Node, Tree};
-use agent_monitor::log::reader::Window;
+use agent_monitor::log::reader::{self, Window};
 use agent_monitor::model::{Event, Verdict};
 use agent_monitor::record::Filter;
 use agent_monitor::registry::diagnostic::escape;
+use serde::Serialize;
 
 use super::exit::note;
 use super::output::{Format, Out};
@@ -33,62 +34,92 @@ pub(crate) fn rows(
     limit: Option<u32>,
     mut row: impl FnMut(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let mut newest: VecDeque<String> = VecDeque::new();
+    let source = Source::open(from)?;
+    if let Some(limit) = limit {
+        let newest = newest(&source, filter, usize::try_from(limit).unwrap_or(usize::MAX))?;
+        return newest.iter().try_for_each(|json| row(&String::from_utf8_lossy(json)));
+    }
     let mut result = Ok(());
-    each(from, filter, |_, json, _| {
-        let line = String::from_utf8_lossy(json);
-        match limit {
-            Some(0) => return ControlFlow::Break(()),
-            Some(limit) => {
-                if newest.len() == limit {
-                    newest.pop_front();
-                }
-                newest.push_back(line.into_owned());
-            }
-            None => result = row(&line),
-        }
+    each(&source, filter, |_, json, _| {
+        result = row(&String::from_utf8_lossy(json));
         if result.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    result?;
-    newest.iter().try_for_each(|line| row(line))
+    result
+}
+
+fn newest(source: &Source, filter: &Filter, limit: usize) -> anyhow::Result<VecDeque<Vec<u8>>> {
+    let mut newest = VecDeque::new();
+    if let Source::Log(dir) = source {
+        let mut asked = Asked { filter, strange: 0 };
+        let (found, read) = reader::newest(dir, &window(filter), limit, |json| asked.event(json).is_some())?;
+        asked.tell(&read.damaged);
+        return Ok(found);
+    }
+    each(source, filter, |_, json, _| {
+        if newest.len() == limit {
+            newest.pop_front();
+        }
+        if limit > 0 {
+            newest.push_back(json.to_vec());
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(newest)
+}
+
+fn window(filter: &Filter) -> Window {
+    let agents = filter.only_agents().to_vec();
+    Window { since: filter.since(), until: filter.until(), agents, ..Window::default() }
+}
+
+/// Reads lines as the events that are asked for, and counts those that are none.
+struct Asked<'a> {
+    filter: &'a Filter,
+    strange: u64,
+}
+
+impl Asked<'_> {
+    fn event(&mut self, json: &[u8]) -> Option<Event> {
+        // Before the line is read as an event: most lines of a search do not hold the word.
+        if !self.filter.may_match(json) {
+            return None;
+        }
+        match serde_json::from_slice::<Event>(json) {
+            Ok(event) => self.filter.matches(&event).then_some(event),
+            Err(_) => {
+                self.strange += 1;
+                None
+            }
+        }
+    }
+
+    fn tell(&self, damaged: &[String]) {
+        damaged.iter().for_each(|problem| note(&format!("note: not read to the end: {}", escape(problem))));
+        if self.strange > 0 {
+            note(&format!("note: {} records are of another version and were left out", self.strange));
+        }
+    }
 }
 
 /// Calls `take` for each event that matches.
 fn each(
-    from: &Path,
+    source: &Source,
     filter: &Filter,
     mut take: impl FnMut(u64, &[u8], &Event) -> ControlFlow<()>,
 ) -> anyhow::Result<()> {
-    let source = Source::open(from)?;
-    let agents = filter.only_agents().to_vec();
-    let window = Window { since: filter.since(), until: filter.until(), agents, ..Window::default() };
-    let mut strange = 0u64;
-    let damaged = source.each(&window, |number, json| {
-        // Before the line is read as an event: most lines of a search do not hold the word.
-        if !filter.may_match(json) {
-            return ControlFlow::Continue(());
-        }
-        match serde_json::from_slice::<Event>(json) {
-            Ok(event) if filter.matches(&event) => take(number, json, &event),
-            Ok(_) => ControlFlow::Continue(()),
-            Err(_) => {
-                strange += 1;
-                ControlFlow::Continue(())
-            }
-        }
+    let mut asked = Asked { filter, strange: 0 };
+    let damaged = source.each(&window(filter), |number, json| match asked.event(json) {
+        Some(event) => take(number, json, &event),
+        None => ControlFlow::Continue(()),
     })?;
-    damaged.iter().for_each(|problem| note(&format!("note: not read to the end: {}", escape(problem))));
-    if strange > 0 {
-        note(&format!("note: {strange} records are of another version and were left out"));
-    }
+    asked.tell(&damaged);
     Ok(())
 }
 
 /// Shows the tree or the timeline; returns how many events matched.
 pub(crate) fn view(from: &Path, filter: &Filter, view: View, format: Format) -> anyhow::Result<u64> {
     let (mut tree, mut timeline, mut matched) = (Tree::default(), Timeline::default(), 0);
-    each(from, filter, |number, _, event| {
+    each(&Source::open(from)?, filter, |number, _, event| {
         matched += 1;
         match view {
             View::Tree => tree.take(number, event),
@@ -100,11 +131,7 @@ pub(crate) fn view(from: &Path, filter: &Filter, view: View, format: Format) -> 
     match (view, format) {
         (View::Tree, Format::Table) => show_tree(&mut out, &tree)?,
         (View::Tree, _) => {
-            let rows = tree
-                .rows()
-                .into_iter()
-                .map(|(depth, node)| serde_json::json!({"depth": depth, "process": node}));
-            out.json(&rows.collect::<Vec<_>>(), format)?;
+            out.list(tree.rows().into_iter().map(|(depth, process)| TreeRow { depth, process }), format)?;
         }
         (_, Format::Table) => show_timeline(&mut out, &timeline)?,
         _ => {
@@ -118,6 +145,12 @@ pub(crate) fn view(from: &Path, filter: &Filter, view: View, format: Format) -> 
     }
     out.flush()?;
     Ok(matched)
+}
+
+#[derive(Serialize)]
+struct TreeRow<'a> {
+    depth: usize,
+    process: &'a Node,
 }
 
 fn show_tree(out: &mut Out, tree: &Tree) -> anyhow::Result<()> {

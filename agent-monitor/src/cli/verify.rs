@@ -79,7 +79,14 @@ fn of_bundle(args: &VerifyArgs, path: &Path, dir: &Path) -> anyhow::Result<ExitC
             ("origin", or_dash(report.origin.as_ref())),
             ("signed by", or_dash(report.signed_by.as_ref())),
             ("sealed by", or_dash(report.sealed_by.as_ref())),
-            ("records", format!("{} proven", report.records)),
+            (
+                "records",
+                if report.renamed.is_empty() {
+                    format!("{} proven", report.records)
+                } else {
+                    format!("{}, renamed ({})", report.records, report.renamed.join(", "))
+                },
+            ),
             ("files", format!("{} as listed", report.files)),
             ("custody", format!("{} entries", report.custody)),
             ("gaps", format!("{} declared", report.gaps)),

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::timeline::{self, Timeline};
 use super::tree::Tree;
 use super::{Because, Setting, sentence};
+use crate::mapping;
 use crate::model::{Event, Family, Gap, Kind, Time, Verdict};
 use page::Page;
 
@@ -26,10 +27,14 @@ const SCRIPT: &str = include_str!("html/script.js");
 
 /// Records that have a row of their own; then only those that matter have.
 const ROWS_MAX: usize = 2_000;
+/// Rows when those that fit a technique are left out too, so that what was refused finds a place.
+const FITTING_MAX: usize = 3_000;
 /// Rows at the very most.
 const NOTABLE_MAX: usize = 6_000;
 /// Files and peers that are counted by name.
 const OBJECTS_MAX: usize = 20_000;
+/// And more of them that were refused.
+const REFUSED_MAX: usize = 5_000;
 /// Gaps that are shown one by one.
 const GAPS_MAX: usize = 200;
 
@@ -41,7 +46,7 @@ struct Row {
     kind: &'static str,
     verdict: Option<Verdict>,
     text: String,
-    technique: Vec<String>,
+    references: Vec<String>,
     because: Because,
 }
 
@@ -84,7 +89,8 @@ pub struct Report {
     /// Files and peers that found no place.
     more_objects: u64,
     sent: u64,
-    techniques: BTreeMap<String, (u64, u64)>,
+    /// List and id → records, and the first of them.
+    references: BTreeMap<(&'static str, &'static str), (u64, u64)>,
     gaps: Vec<(u64, Gap)>,
     more_gaps: u64,
     decisions: Vec<(u64, Time, String)>,
@@ -122,9 +128,8 @@ impl Report {
             let enforced = event.mode == Some(crate::model::Mode::Enforce);
             *self.verdicts.entry((verdict, enforced)).or_default() += 1;
         }
-        for id in &event.technique {
-            let entry = self.techniques.entry(id.clone()).or_insert((0, number));
-            entry.0 += 1;
+        for entry in mapping::of(event) {
+            self.references.entry((entry.framework.id.as_str(), entry.id)).or_insert((0, number)).0 += 1;
         }
         self.of_agent(event);
         self.object(number, event);
@@ -161,7 +166,9 @@ impl Report {
         };
         let Some(name) = name else { return };
         self.sent = self.sent.saturating_add(sent);
-        if objects.len() >= OBJECTS_MAX && !objects.contains_key(&name) {
+        // What was refused finds a place also when the rest does not any more.
+        let most = if refused(event) { OBJECTS_MAX + REFUSED_MAX } else { OBJECTS_MAX };
+        if objects.len() >= most && !objects.contains_key(&name) {
             self.more_objects += 1;
             return;
         }
@@ -173,8 +180,12 @@ impl Report {
     }
 
     fn row(&mut self, number: u64, event: &Event, because: Because) {
-        let notable = timeline::is_notable(event) || !event.technique.is_empty();
-        let room = self.rows.len() < if notable { NOTABLE_MAX } else { ROWS_MAX };
+        let most = match (timeline::is_notable(event), event.technique.is_empty()) {
+            (true, _) => NOTABLE_MAX,
+            (false, false) => FITTING_MAX,
+            (false, true) => ROWS_MAX,
+        };
+        let room = self.rows.len() < most;
         // Text of records is shown where it belongs.
         if !room || event.kind == Kind::LogPolicy {
             self.left_out += 1;
@@ -186,7 +197,7 @@ impl Report {
             kind: event.kind.as_str(),
             verdict: event.verdict,
             text: sentence::of(event),
-            technique: event.technique.clone(),
+            references: event.technique.iter().chain(&event.references).cloned().collect(),
             because,
         });
     }

@@ -203,9 +203,9 @@ fn leftovers(event: &Event) -> Object {
     put("mode", event.mode.and_then(|mode| serde_json::to_value(mode).ok()).into());
     if let Some(agent) = &event.agent {
         put("bound_by", agent.bound_by.as_str().into());
-        put("delegator", agent.delegator.clone().into());
+        put("delegation", objects::delegation(agent));
     }
-    let lists = mapping::references(event);
+    let lists = mapping::of(event);
     let others: Vec<Value> = lists
         .iter()
         .filter(|entry| !matches!(entry.framework.id.as_str(), "attack" | "atlas"))

@@ -63,7 +63,7 @@ pub fn line(record: &Selected<'_>, host: &str) -> String {
         set("bytes_sent", network.bytes_sent.into());
         set("bytes_received", network.bytes_received.into());
     }
-    let mut tags: Vec<String> = event.technique.clone();
+    let mut tags: Vec<String> = crate::mapping::of(event).iter().map(|entry| entry.id.to_owned()).collect();
     tags.extend(event.labels.iter().map(|label| format!("label:{label}")));
     tags.extend(event.verdict.map(|verdict| verdict.as_str().to_owned()));
     set("tag", tags.into());

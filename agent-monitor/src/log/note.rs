@@ -150,6 +150,13 @@ impl SecretKey {
         PublicKey { name: self.name.clone(), key: self.key.verifying_key() }
     }
 
+    /// The same key under another name.
+    #[must_use]
+    pub fn renamed(&self, name: &str) -> Self {
+        let public = PublicKey::new(name, self.key.verifying_key());
+        Self { name: public.name, key: self.key.clone() }
+    }
+
     /// A note over `text`, which must end with a line end.
     #[must_use]
     pub fn sign(&self, text: &str) -> String {

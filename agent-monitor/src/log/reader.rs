@@ -3,6 +3,7 @@
 //! A window of time opens only the segments and frames that the index says can hold some of it. Nothing is proven here:
 //! that is `verify`'s. What cannot be read is skipped and counted, so that a damaged log still tells what it can.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::ops::ControlFlow;
@@ -85,6 +86,45 @@ pub fn records(
         Line::Record { number, json, .. } => each(*number, json),
         _ => ControlFlow::Continue(()),
     })
+}
+
+/// The newest records (bytes) of the window's segments that are `wanted`, at most `limit`, in the order of the log. Reads
+/// from the newest segment back, and no further than it takes.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn newest(
+    dir: &Path,
+    window: &Window,
+    limit: usize,
+    mut wanted: impl FnMut(&[u8]) -> bool,
+) -> Result<(VecDeque<Vec<u8>>, Read), LogError> {
+    let mut read = Read::default();
+    let mut found: VecDeque<Vec<u8>> = VecDeque::new();
+    for segment in segment::list(dir)?.iter().rev() {
+        let room = limit.saturating_sub(found.len());
+        if room == 0 {
+            break;
+        }
+        let mut here = VecDeque::new();
+        let each = &mut |line: &Line<'_>| {
+            if let Line::Record { json, .. } = line
+                && wanted(json)
+            {
+                if here.len() == room {
+                    here.pop_front();
+                }
+                here.push_back(json.to_vec());
+            }
+            ControlFlow::Continue(())
+        };
+        if let Err(error) = of_segment(segment, window, each, &mut read) {
+            read.damaged.push(format!("{}: {error}", segment.path.display()));
+        }
+        here.append(&mut found);
+        found = here;
+    }
+    Ok((found, read))
 }
 
 /// Gives every line of one segment to `each`.

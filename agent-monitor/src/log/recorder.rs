@@ -4,7 +4,9 @@
 //! does not, is counted, and one gap record stands for it at the place in the order where it was missed.
 
 use std::collections::VecDeque;
+use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -24,6 +26,9 @@ const GATHER: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two looks at what is too old, and at the holds.
 const RETENTION: Duration = Duration::from_secs(60);
+/// File that keeps room for what must be said on a full disk, and its bytes.
+const RESERVE: &str = "reserve";
+const RESERVE_BYTES: u64 = 256 << 10;
 /// Bytes that are staged before they are written.
 const STAGED: usize = 1 << 20;
 
@@ -131,6 +136,7 @@ impl Recorder {
             sockets,
             clock: Box::new(clock),
             missed: None,
+            undeclared: Vec::new(),
             holds: None,
         };
         let thread = Builder::new().name("log".to_owned()).spawn(move || work.run());
@@ -206,12 +212,15 @@ struct Work {
     clock: Box<dyn Fn() -> Moment + Send>,
     /// What the disk did not take, to be told when it does again.
     missed: Option<Gap>,
+    /// Runs of records that were removed to make room, and no sealed record says so yet.
+    undeclared: Vec<(u64, u64)>,
     /// The holds at the last look.
     holds: Option<Vec<retention::Hold>>,
 }
 
 impl Work {
     fn run(mut self) {
+        self.reserve();
         let mut seal = Instant::now();
         let mut clean = Instant::now();
         loop {
@@ -286,9 +295,7 @@ impl Work {
         self.writer.append(&Event::gap(missed.last, Kind::GapLog, missed.clone()));
         match self.writer.flush() {
             Ok(()) => {
-                let mut status = lock(&self.shared.status);
-                status.state = "writing".to_owned();
-                status.problem = None;
+                self.writes();
                 true
             }
             Err(unwritten) => {
@@ -326,13 +333,23 @@ impl Work {
     fn failed(&mut self, unwritten: Unwritten) {
         let Unwritten { error, count, times } = unwritten;
         let full = error.is_full();
+        self.note(&error);
         if full && self.settings.on_full == OnFull::DropOldest {
             self.drop_oldest();
         }
-        self.note(&error);
-        let now = (self.clock)().time;
-        let (first, last) = times.unwrap_or((now, now));
-        self.miss(if full { "disk_full" } else { "write_failed" }, count, first, last);
+        // A checkpoint alone that was not made is late, and says so itself.
+        if count > 0 {
+            let now = (self.clock)().time;
+            let (first, last) = times.unwrap_or((now, now));
+            self.miss(if full { "disk_full" } else { "write_failed" }, count, first, last);
+        }
+    }
+
+    /// The disk takes records.
+    fn writes(&self) {
+        let mut status = lock(&self.shared.status);
+        status.state = "writing".to_owned();
+        status.problem = None;
     }
 
     fn note(&self, error: &LogError) {
@@ -347,26 +364,43 @@ impl Work {
 
     /// Makes a checkpoint; whether it was made.
     fn seal(&mut self, closing: bool) -> bool {
+        self.seal_with(closing, &[])
+    }
+
+    /// The same, and says that the records of `removed` go.
+    fn seal_with(&mut self, closing: bool, removed: &[(u64, u64)]) -> bool {
         if self.missed.is_some() && !self.told() {
             return false;
         }
-        match self.writer.checkpoint(&(self.clock)(), closing) {
-            Ok(note) => {
-                let copies = self.sockets.send(&note);
-                let mut status = lock(&self.shared.status);
-                status.copies = copies;
-                status.records = self.writer.size();
-                if let Some(last) = self.writer.last() {
-                    status.checkpoint = last.number;
-                    status.sealed_at = Some(last.time);
-                }
-                true
-            }
+        match self.checkpoint(closing, removed) {
+            Ok(()) => true,
             Err(unwritten) => {
                 self.failed(unwritten);
                 false
             }
         }
+    }
+
+    fn checkpoint(&mut self, closing: bool, removed: &[(u64, u64)]) -> Result<(), Unwritten> {
+        let now = (self.clock)();
+        let ranges = self.undeclared.iter().chain(removed);
+        let ranges: Vec<serde_json::Value> =
+            ranges.map(|(first, end)| serde_json::json!([first, end])).collect();
+        if !ranges.is_empty() {
+            self.writer.append(&about(Kind::LogRetained, now.time, [("removed", ranges.into())]));
+        }
+        let note = self.writer.checkpoint(&now, closing)?;
+        self.undeclared.clear();
+        self.writes();
+        let copies = self.sockets.send(&note);
+        let mut status = lock(&self.shared.status);
+        status.copies = copies;
+        status.records = self.writer.size();
+        if let Some(last) = self.writer.last() {
+            status.checkpoint = last.number;
+            status.sealed_at = Some(last.time);
+        }
+        Ok(())
     }
 
     fn roll(&mut self) {
@@ -387,7 +421,8 @@ impl Work {
         };
         self.tell_holds(&holds, now);
         let Settings { max_age, max_bytes, .. } = self.settings;
-        self.remove(retention::plan(&self.dir, &holds, now, max_age, max_bytes), now);
+        self.remove(retention::plan(&self.dir, &holds, now, max_age, max_bytes));
+        self.reserve();
         self.holds = Some(holds);
     }
 
@@ -404,6 +439,7 @@ impl Work {
         self.flush();
     }
 
+    /// Removes the oldest segment that may go, to make room on a full disk.
     fn drop_oldest(&mut self) {
         let now = (self.clock)().time;
         let holds = retention::holds(&self.state);
@@ -412,19 +448,48 @@ impl Work {
             let all = retention::plan(&self.dir, &holds, now, None, None)?.bytes;
             retention::plan(&self.dir, &holds, now, None, Some(all.saturating_sub(1)))
         });
-        match plan {
-            Ok(plan) => {
-                // The disk is full: it cannot be said before, but is said as soon as there is room.
-                if let Err(error) = retention::remove(&self.dir, &plan) {
-                    tracing::error!(%error, "cannot make room");
-                }
-                self.declare(&plan, now);
+        let plan = match plan {
+            Ok(plan) if plan.remove.is_empty() => return,
+            Ok(plan) => plan,
+            Err(error) => return tracing::error!(%error, "cannot make room"),
+        };
+        // What was kept for this moment lets it be said and sealed before it is done, as everywhere else.
+        fs::remove_file(self.dir.join(RESERVE)).ok();
+        let said = self.checkpoint(false, &plan.ranges());
+        if let Err(error) = retention::remove(&self.dir, &plan) {
+            tracing::error!(%error, "cannot make room");
+        }
+        if said.is_err() {
+            // Somebody else took that room: said now, or with the first checkpoint that the disk takes.
+            self.undeclared.extend(plan.ranges());
+            if let Err(unwritten) = self.checkpoint(false, &[]) {
+                self.note(&unwritten.error);
             }
-            Err(error) => tracing::error!(%error, "cannot make room"),
+        }
+        self.reserve();
+    }
+
+    /// Keeps some room on the disk for the record that says what was removed to make more.
+    fn reserve(&self) {
+        let path = self.dir.join(RESERVE);
+        if self.settings.on_full != OnFull::DropOldest {
+            fs::remove_file(&path).ok();
+            return;
+        }
+        if path.exists() {
+            return;
+        }
+        let make = || -> io::Result<()> {
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            Ok(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES)?)
+        };
+        if let Err(error) = make() {
+            tracing::warn!(%error, path = %path.display(), "no room is kept for a full disk");
+            fs::remove_file(&path).ok();
         }
     }
 
-    fn remove(&mut self, plan: Result<retention::Plan, LogError>, now: Time) {
+    fn remove(&mut self, plan: Result<retention::Plan, LogError>) {
         let plan = match plan {
             Ok(plan) => plan,
             Err(error) => return tracing::error!(%error, "cannot look for old segments"),
@@ -436,20 +501,11 @@ impl Work {
         if plan.remove.is_empty() {
             return;
         }
-        self.declare(&plan, now);
         // Said and sealed first: a hole without its record is damage.
-        if self.seal(false)
+        if self.seal_with(false, &plan.ranges())
             && let Err(error) = retention::remove(&self.dir, &plan)
         {
             tracing::error!(%error, "cannot remove old segments");
-        }
-    }
-
-    fn declare(&mut self, plan: &retention::Plan, now: Time) {
-        let ranges: Vec<serde_json::Value> =
-            plan.ranges().into_iter().map(|(first, end)| serde_json::json!([first, end])).collect();
-        if !ranges.is_empty() {
-            self.writer.append(&about(Kind::LogRetained, now, [("removed", ranges.into())]));
         }
     }
 }

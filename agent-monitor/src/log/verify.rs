@@ -173,7 +173,7 @@ fn of_segment(segment: &Segment, verifier: &mut Verifier<'_>) -> io::Result<()> 
                 return Ok(());
             }
         }
-        indexer.end_block(block.bytes);
+        indexer.end_block(block.bytes, block.hash.clone());
     }
     if indexer.finish() == index {
         return Ok(());

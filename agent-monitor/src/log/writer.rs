@@ -39,8 +39,12 @@ pub struct Writer {
     roll_at: u64,
     frontier: Frontier,
     last: Option<Checkpoint>,
+    /// Number of the last checkpoint; 0 without any.
+    number: u64,
     /// No checkpoint was made in this life: the record that says how the log was opened covers the time before.
     opening: bool,
+    /// The record that says how the log was opened, until the disk has taken it: without it the time before is a silence.
+    unopened: Option<Event>,
     staged: Staged,
 }
 
@@ -88,7 +92,7 @@ impl Writer {
         let (file, first, length) = match state.open {
             Some((path, first, length)) => (append_to(&path)?, first, length),
             None => {
-                let number = state.last.as_ref().map_or(0, |last| last.number);
+                let number = state.number;
                 let before = state.key.clone().unwrap_or_else(|| key.public());
                 let header = header(&state.origin, &state.frontier, number, &before, now);
                 let (file, length) = begin(dir, &header)?;
@@ -109,9 +113,13 @@ impl Writer {
             staged: Staged { before: state.frontier.clone(), ..Staged::default() },
             frontier: state.frontier,
             last: state.last,
+            number: state.number,
             opening: true,
+            unopened: None,
         };
-        writer.append(&opened.event(now));
+        let event = opened.event(now);
+        writer.append(&event);
+        writer.unopened = Some(event);
         if let Some(before) = state.key.filter(|before| *before != writer.key.public()) {
             let notes = handover(&before, &writer.key.public(), &writer.keys).unwrap_or_default();
             writer.hand_over(&before, &notes, now);
@@ -165,6 +173,7 @@ impl Writer {
             Ok(()) => {
                 self.length += self.staged.lines.len() as u64;
                 self.stage_anew();
+                self.unopened = None;
                 Ok(())
             }
             Err(source) => Err(self.unwritten(source)),
@@ -186,6 +195,14 @@ impl Writer {
         let times = self.staged.times;
         self.frontier = self.staged.before.clone();
         self.stage_anew();
+        let count = match self.unopened.take() {
+            Some(event) => {
+                self.append(&event);
+                self.unopened = Some(event);
+                count - 1
+            }
+            None => count,
+        };
         let path = segment::path(&self.dir, self.first, false);
         Unwritten { error: LogError { action: "write the log", path, source }, count, times }
     }
@@ -196,6 +213,12 @@ impl Writer {
     /// # Errors
     /// With what was not written.
     pub fn checkpoint(&mut self, now: &Moment, closed: bool) -> Result<String, Unwritten> {
+        let before = self.key.clone();
+        // A key whose hand-over was not written is not taken up yet.
+        self.sealed(now, closed).inspect_err(|_unwritten| self.key = before)
+    }
+
+    fn sealed(&mut self, now: &Moment, closed: bool) -> Result<String, Unwritten> {
         self.flush()?;
         self.declare(now);
         self.change_key(now);
@@ -206,7 +229,7 @@ impl Writer {
             origin: self.origin.clone(),
             size: self.frontier.size(),
             root: self.frontier.root(),
-            number: self.last.as_ref().map_or(0, |last| last.number) + 1,
+            number: self.number + 1,
             time: now.time,
             boot: (now.boot_id.clone(), now.boot_nanos),
             interval: self.settings.interval.as_secs().max(1),
@@ -220,6 +243,7 @@ impl Writer {
             let error = LogError { action: "flush the log", path, source };
             return Err(Unwritten { error, count: 0, times: None });
         }
+        self.number = checkpoint.number;
         self.last = Some(checkpoint);
         self.opening = false;
         Ok(note)
@@ -293,8 +317,7 @@ impl Writer {
         }
         fs::rename(&new, &closed).map_err(LogError::on("close the segment", &closed))?;
         sync_dir(&self.dir)?;
-        let number = self.last.as_ref().map_or(0, |last| last.number);
-        let header = header(&self.origin, &self.frontier, number, &self.key.public(), now);
+        let header = header(&self.origin, &self.frontier, self.number, &self.key.public(), now);
         let (file, length) = begin(&self.dir, &header)?;
         self.file = file;
         self.first = self.frontier.size();

@@ -47,6 +47,9 @@ pub struct Manifest {
     pub selection: BTreeMap<String, String>,
     /// Records in it, by why they are.
     pub records: BTreeMap<String, u64>,
+    /// What was renamed for outsiders (`users`, `hosts`, `paths`): the log's seal does not prove the records then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renamed: Vec<String>,
     /// First and last time of the records that were asked for.
     pub times: Option<(Time, Time)>,
     /// The host as it was then; also in `host.json`.

@@ -6,24 +6,37 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::export::Selection;
+use crate::export::pseudonym::{Pseudonyms, What};
 use crate::log::fake::{Place, settings};
 use crate::log::verify::Kind;
 use crate::model::Time;
 use crate::record::FilterSpec;
+use crate::redact::Redactor;
 
 fn make(place: &Place, spec: &FilterSpec, sign: bool) -> (tempfile::TempDir, Made) {
+    make_as(place, spec, sign, None)
+}
+
+fn make_as(
+    place: &Place,
+    spec: &FilterSpec,
+    sign: bool,
+    names: Option<&Pseudonyms>,
+) -> (tempfile::TempDir, Made) {
     let out = tempfile::tempdir().unwrap();
     let keys = place.trusted();
     let key = place.keys().load().unwrap();
+    let key = names.map_or_else(|| key.clone(), |names| key.renamed(&names.origin(key.public().name())));
     let asked = Asked {
         log: &place.dir(),
         selection: Selection { filter: spec.compile(Time::EPOCH).unwrap(), ..Selection::default() },
         words: BTreeMap::new(),
-        collect: Some(collect::Limits::default()),
+        collect: names.is_none().then(collect::Limits::default),
         agents: vec!["bot".to_owned()],
         keys: &keys,
         rotations: &place.keys().rotations().unwrap(),
         sign: sign.then_some(&key),
+        names,
         by: "me".to_owned(),
         command: vec!["agent-monitor".to_owned()],
         tool: BTreeMap::new(),
@@ -52,6 +65,40 @@ fn a_bundle_over_closed_and_open_segments_is_proven() {
     let mut sums = std::process::Command::new("sha256sum");
     sums.args(["-c", "--quiet", "SHA256SUMS"]).current_dir(out.path());
     assert!(sums.status().unwrap().success());
+}
+
+#[test]
+fn a_bundle_for_outsiders_is_signed_proves_nothing_and_names_nobody() {
+    let place = Place::filled(300, 50, settings());
+    let what = What { users: true, hosts: true, paths: true };
+    let names = Pseudonyms::new(what, Redactor::new([7; 32], &[]).unwrap());
+    let (out, made) = make_as(&place, &of_other(), true, Some(&names));
+    assert!(made.missing.iter().any(|missing| missing.contains("left out")), "{made:?}");
+    for (name, path) in manifest::walk(out.path()).unwrap() {
+        let text = fs::read_to_string(path).unwrap();
+        // The number of a record is in its path here.
+        for bad in
+            ["/srv/30\"", "cat /srv/30", "agent-monitor/host+", "agent-monitor/host/", "agent-monitor/host "]
+        {
+            assert!(!text.contains(bad), "{name}: {bad}");
+        }
+    }
+    assert!(!out.path().join("proof.json").exists() && !out.path().join("rotations.txt").exists());
+    let key = place.keys().load().unwrap().renamed(&names.origin("agent-monitor/host")).public();
+    for keys in [vec![key.clone()], Vec::new()] {
+        let report = verify::verify(out.path(), &keys).unwrap();
+        assert!(report.ok && report.renamed == ["users", "hosts", "paths"], "{report:?}");
+        assert_eq!((report.records, report.sealed_by.as_ref()), (made.records, None));
+        assert!(report.notes.iter().any(|note| note.contains("does not")), "{report:?}");
+    }
+    let records = out.path().join("records.jsonl");
+    let text = fs::read_to_string(&records).unwrap();
+    fs::write(&records, text.replacen("/srv/p-", "/srv/q-", 1)).unwrap();
+    assert!(!verify::verify(out.path(), &[key]).unwrap().ok);
+    // Without a name that was changed, a bundle without proof is none.
+    let (out, _) = make(&place, &of_other(), true);
+    fs::remove_file(out.path().join("proof.json")).unwrap();
+    assert!(!verify::verify(out.path(), &place.trusted()).unwrap().ok);
 }
 
 #[test]

@@ -30,8 +30,10 @@ pub struct Report {
     pub signed_by: Option<String>,
     /// Hash of the key that sealed the records.
     pub sealed_by: Option<String>,
-    /// Records that are proven.
+    /// Records that are proven; that are there, where they were renamed.
     pub records: u64,
+    /// What was renamed for outsiders.
+    pub renamed: Vec<String>,
     /// Files that are as listed.
     pub files: u64,
     /// Entries of the custody log.
@@ -80,8 +82,20 @@ pub fn verify(dir: &Path, keys: &[PublicKey]) -> Result<Report, BundleError> {
     };
     signature(dir, &bytes, keys, &mut report);
     files(dir, &manifest, &mut report);
-    if let Err(problem) = records(dir, &manifest, keys, &mut report) {
+    let checked = leaves(dir, &manifest).and_then(|leaves| {
+        report.records = leaves.len() as u64;
+        if manifest.renamed.is_empty() { records(dir, &manifest, keys, &leaves, &mut report) } else { Ok(()) }
+    });
+    if let Err(problem) = checked {
+        report.records = 0;
         report.damage.push(problem);
+    }
+    if !manifest.renamed.is_empty() {
+        report.origin = Some(manifest.log.origin.clone());
+        let note = "the records were renamed for outsiders: the signature of the manifest vouches for them, the log's \
+                    seal does not";
+        report.notes.push(note.to_owned());
+        report.renamed.clone_from(&manifest.renamed);
     }
     match custody::read(dir) {
         Ok(entries) => report.custody = entries.len() as u64,
@@ -157,10 +171,53 @@ fn files(dir: &Path, manifest: &Manifest, report: &mut Report) {
     }
 }
 
+/// Name of the file of the records.
+const RECORDS: &str = "records.jsonl";
+
+fn unreadable(error: BundleError) -> Damage {
+    damage(Kind::Unreadable, None, error.to_string())
+}
+
+/// Numbers and hashes of the records, as many and in the order that the manifest tells of.
+fn leaves(dir: &Path, manifest: &Manifest) -> Result<Vec<(u64, Hash)>, Damage> {
+    let path = dir.join(RECORDS);
+    let file = crate::log::segment::open(&path).map_err(|error| unreadable(error.into()))?;
+    let mut lines = BufReader::with_capacity(1 << 17, file);
+    let mut leaves: Vec<(u64, Hash)> = Vec::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = (&mut lines).take(LINE_MAX as u64 + 128).read_until(b'\n', &mut line);
+        if read.map_err(|error| unreadable(BundleError::on("read", &path)(error)))? == 0 {
+            break;
+        }
+        let parsed = line.strip_suffix(b"\n").and_then(record);
+        let (number, json) = parsed.ok_or_else(|| {
+            damage(Kind::Changed, Some(RECORDS), format!("line {} is no record", leaves.len() + 1))
+        })?;
+        if let Some((before, _)) = leaves.last().filter(|(before, _)| *before >= number) {
+            let message = format!("record {number} stands after record {before}");
+            return Err(Damage { record: Some(number), ..damage(Kind::Reordered, Some(RECORDS), message) });
+        }
+        leaves.push((number, leaf(json)));
+    }
+    let told = manifest.records.values().fold(0u64, |sum, count| sum.saturating_add(*count));
+    if told != leaves.len() as u64 {
+        let kind = if (leaves.len() as u64) < told { Kind::Removed } else { Kind::Inserted };
+        let message = format!("there are {} records, and the manifest tells of {told}", leaves.len());
+        return Err(damage(kind, Some(RECORDS), message));
+    }
+    Ok(leaves)
+}
+
 /// Proves every record against the checkpoint.
-fn records(dir: &Path, manifest: &Manifest, keys: &[PublicKey], report: &mut Report) -> Result<(), Damage> {
-    const FILE: &str = "records.jsonl";
-    let unreadable = |error: BundleError| damage(Kind::Unreadable, None, error.to_string());
+fn records(
+    dir: &Path,
+    manifest: &Manifest,
+    keys: &[PublicKey],
+    leaves: &[(u64, Hash)],
+    report: &mut Report,
+) -> Result<(), Damage> {
     let note = read(dir, "checkpoint.txt").map_err(unreadable)?;
     let note = String::from_utf8_lossy(&note).into_owned();
     let (checkpoint, key) = note::open(&note, keys)
@@ -180,39 +237,11 @@ fn records(dir: &Path, manifest: &Manifest, keys: &[PublicKey], report: &mut Rep
     let proof = read(dir, "proof.json").map_err(unreadable)?;
     let proof: proof::Proof = serde_json::from_slice(&proof)
         .map_err(|error| damage(Kind::Changed, Some("proof.json"), format!("not a proof: {error}")))?;
-    let path = dir.join(FILE);
-    let file = crate::log::segment::open(&path).map_err(|error| unreadable(error.into()))?;
-    let mut lines = BufReader::with_capacity(1 << 17, file);
-    let mut leaves: Vec<(u64, Hash)> = Vec::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = (&mut lines).take(LINE_MAX as u64 + 128).read_until(b'\n', &mut line);
-        if read.map_err(|error| unreadable(BundleError::on("read", &path)(error)))? == 0 {
-            break;
-        }
-        let parsed = line.strip_suffix(b"\n").and_then(record);
-        let (number, json) = parsed.ok_or_else(|| {
-            damage(Kind::Changed, Some(FILE), format!("line {} is no record", leaves.len() + 1))
-        })?;
-        if let Some((before, _)) = leaves.last().filter(|(before, _)| *before >= number) {
-            let message = format!("record {number} stands after record {before}");
-            return Err(Damage { record: Some(number), ..damage(Kind::Reordered, Some(FILE), message) });
-        }
-        leaves.push((number, leaf(json)));
-    }
-    let told: u64 = manifest.records.values().sum();
-    if told != leaves.len() as u64 {
-        let kind = if (leaves.len() as u64) < told { Kind::Removed } else { Kind::Inserted };
-        let message = format!("there are {} records, and the manifest tells of {told}", leaves.len());
-        return Err(damage(kind, Some(FILE), message));
-    }
     let root = proof.read().filter(|_| proof.size == checkpoint.size);
-    let root = root.and_then(|hashes| root_of(checkpoint.size, &leaves, &hashes));
+    let root = root.and_then(|hashes| root_of(checkpoint.size, leaves, &hashes));
     if root != Some(checkpoint.root) {
         let message = "one or more records are not those that the checkpoint seals".to_owned();
-        return Err(damage(Kind::Changed, Some(FILE), message));
+        return Err(damage(Kind::Changed, Some(RECORDS), message));
     }
-    report.records = leaves.len() as u64;
     Ok(())
 }

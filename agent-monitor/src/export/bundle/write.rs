@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::manifest::{self, Manifest, Sealed};
 use super::{BundleError, collect, custody, proof};
 use crate::export::html::Report;
+use crate::export::pseudonym::Pseudonyms;
 use crate::export::{Because, Selected, Selection, Setting, select, setting};
 use crate::log::LogError;
 use crate::log::note::{self, Checkpoint, PublicKey, SecretKey};
@@ -43,6 +44,8 @@ pub struct Asked<'a> {
     pub rotations: &'a [String],
     /// The key that signs the manifest; `None` leaves it unsigned.
     pub sign: Option<&'a SecretKey>,
+    /// Other names for outsiders: in everything that is written.
+    pub names: Option<&'a Pseudonyms>,
     /// Who makes it.
     pub by: String,
     /// The command line.
@@ -109,6 +112,19 @@ struct Gathered {
 }
 
 impl Gathered {
+    /// Takes a record under its other names. Programs are looked at under their own.
+    fn take_as(&mut self, record: &Selected<'_>, names: Option<&Pseudonyms>) -> Result<(), BundleError> {
+        if record.because == Because::Asked {
+            self.note_paths(record.event);
+        }
+        let Some(names) = names else { return self.take(record) };
+        let mut event = record.event.clone();
+        names.event(&mut event);
+        let json = event.to_line();
+        let json = json.map_err(|error| BundleError::on("write to", &self.out)(error.into()))?;
+        self.take(&Selected { json: json.as_bytes(), event: &event, ..*record })
+    }
+
     fn new(out: &Path) -> Result<Self, BundleError> {
         let make = |name: &str| {
             let path = out.join(name);
@@ -155,7 +171,6 @@ impl Gathered {
         if *because == Because::Asked {
             let (first, last) = self.times.unwrap_or((event.time, event.time));
             self.times = Some((first.min(event.time), last.max(event.time)));
-            self.note_paths(event);
         }
         if let Some(gap) = &event.gap {
             if self.gaps.len() < GAPS_MAX {
@@ -208,7 +223,7 @@ pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
     let (checkpoint_note, checkpoint) = last_checkpoint(asked.log, asked.keys)?;
     let selection = Selection { end: Some(checkpoint.size), ..asked.selection.clone() };
     let mut all = Gathered::new(out)?;
-    let read = select(asked.log, &selection, |record| all.take(record))?;
+    let read = select(asked.log, &selection, |record| all.take_as(record, asked.names))?;
     if !all.because.contains_key("asked") {
         let message = "no sealed record matches; the newest are sealed within one checkpoint's interval";
         return Err(BundleError::Cannot(message.to_owned()));
@@ -220,14 +235,10 @@ pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
     for file in [&mut all.records, &mut all.findings, &mut all.approvals, &mut all.gaps_file] {
         file.flush().map_err(BundleError::on("write to", out))?;
     }
-    all.put_json("proof.json", &proof::make(asked.log, checkpoint.size, &all.numbers)?)?;
-    all.put("checkpoint.txt", checkpoint_note.as_bytes())?;
-    let keys: String = asked.keys.iter().map(|key| format!("{key}\n")).collect();
-    all.put("keys.txt", keys.as_bytes())?;
-    let rotations: String = asked.rotations.iter().map(|note| BASE64.encode(note) + "\n").collect();
-    all.put("rotations.txt", rotations.as_bytes())?;
+    prove(&all, asked, &checkpoint_note, checkpoint.size)?;
     let after = all.times.map(|(_, last)| Time::from_unix_nanos(last.unix_nanos() + 1));
     let setting = setting(asked.log, all.times.map(|(first, _)| first), after)?;
+    let setting = asked.names.map_or_else(|| setting.clone(), |names| setting.renamed(names));
     if setting.host.is_none() {
         missing.push("the log does not say what the host was at that time".to_owned());
     }
@@ -249,9 +260,15 @@ pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
     all.put_json("timeline.json", &timeline)?;
     let host = setting.host.as_ref().map(|(_, host)| host.clone()).unwrap_or_default();
     all.put_json("host.json", &host)?;
-    all.report.frame(&setting, asked.words.clone(), asked.now, Some((&checkpoint.origin, checkpoint.number)));
+    let origin =
+        asked.names.map_or_else(|| checkpoint.origin.clone(), |names| names.origin(&checkpoint.origin));
+    let sealed = asked.names.is_none().then_some((origin.as_str(), checkpoint.number));
+    all.report.frame(&setting, asked.words.clone(), asked.now, sealed);
     all.put("report.html", all.report.render().as_bytes())?;
-    let signer = asked.keys.last().map(ToString::to_string).unwrap_or_default();
+    let signer = match asked.names {
+        Some(_) => asked.sign.map(|key| key.public().to_string()),
+        None => asked.keys.last().map(ToString::to_string),
+    };
     let manifest = Manifest {
         version: manifest::VERSION,
         made: asked.now,
@@ -259,13 +276,14 @@ pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
         command: asked.command.clone(),
         tool: asked.tool.clone(),
         log: Sealed {
-            origin: checkpoint.origin.clone(),
+            origin,
             size: checkpoint.size,
             checkpoint: checkpoint.number,
-            key: signer,
+            key: signer.unwrap_or_default(),
         },
         selection: asked.words.clone(),
         records: all.because.clone(),
+        renamed: asked.names.map(|names| names.what().words()).unwrap_or_default(),
         times: all.times,
         host,
         clock: asked.clock.clone(),
@@ -281,6 +299,20 @@ pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
         gaps: all.gaps.len() as u64 + all.more_gaps,
         missing,
     })
+}
+
+/// What proves the records; under other names nothing does, and the keys' own names would tell the host's.
+fn prove(all: &Gathered, asked: &Asked<'_>, checkpoint: &str, size: u64) -> Result<(), BundleError> {
+    if asked.names.is_some() {
+        let key = asked.sign.map(|key| format!("{}\n", key.public())).unwrap_or_default();
+        return all.put("keys.txt", key.as_bytes());
+    }
+    all.put_json("proof.json", &proof::make(asked.log, size, &all.numbers)?)?;
+    all.put("checkpoint.txt", checkpoint.as_bytes())?;
+    let keys: String = asked.keys.iter().map(|key| format!("{key}\n")).collect();
+    all.put("keys.txt", keys.as_bytes())?;
+    let rotations: String = asked.rotations.iter().map(|note| BASE64.encode(note) + "\n").collect();
+    all.put("rotations.txt", rotations.as_bytes())
 }
 
 fn seal(all: &Gathered, manifest: &Manifest, asked: &Asked<'_>) -> Result<(), BundleError> {
@@ -304,6 +336,10 @@ fn policies(
     setting: &Setting,
     missing: &mut Vec<String>,
 ) -> Result<(), BundleError> {
+    if setting.withheld {
+        missing.push("the records of agents are left out: they name users, hosts and paths".to_owned());
+        return Ok(());
+    }
     let agents: BTreeSet<&String> = all.agents.iter().chain(&asked.agents).collect();
     for agent in agents {
         let plain = agent.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
@@ -325,7 +361,13 @@ fn policies(
 
 /// Programs that ran and files that were touched, as they are now.
 fn files(all: &Gathered, asked: &Asked<'_>, missing: &mut Vec<String>) -> Result<(), BundleError> {
-    let programs = collect::programs(&all.programs);
+    let mut programs = collect::programs(&all.programs);
+    if let Some(names) = asked.names {
+        for found in &mut programs {
+            found.path = names.path(&found.path);
+            found.owner = None;
+        }
+    }
     let copies = match asked.collect {
         Some(limits) => collect::copies(&all.touched, &all.out.join("collected"), limits),
         None => Vec::new(),

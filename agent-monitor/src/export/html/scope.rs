@@ -25,6 +25,10 @@ pub(super) fn show(report: &Report, page: &mut Page) {
                 .rfind(|(_, time, _)| first.is_none_or(|first| *time <= first))
                 .or_else(|| history.first())
         });
+        if report.setting.withheld {
+            page.raw("<p class=\"box gap\">Its record is left out of this export: it names users, hosts and paths.</p>");
+            continue;
+        }
         let Some((number, time, value)) = in_force else {
             page.raw("<p class=\"box gap\">Its record at that time is not in the log: what it could have reached is not ");
             page.raw("known here.</p>");

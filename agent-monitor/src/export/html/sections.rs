@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::page::Page;
-use super::{Object, Report, Row, scope, svg};
+use super::{OBJECTS_MAX, Object, Report, Row, scope, svg};
 use crate::export::Because;
 use crate::export::tree::Node;
 use crate::mapping;
@@ -65,9 +65,14 @@ impl Report {
             .value(self.asked)
             .raw("</b> things that were recorded, in <b>")
             .value(self.tree.len());
+        // Names that found no place are not counted by name.
+        let least =
+            |objects: &BTreeMap<String, Object>| if objects.len() < OBJECTS_MAX { "" } else { "at least " };
         page.raw("</b> processes: ")
+            .raw(least(&self.files))
             .value(self.files.len())
             .raw(" files were touched and ")
+            .raw(least(&self.peers))
             .value(self.peers.len());
         page.raw(" peers or sockets used; ")
             .text(&bytes(self.sent))
@@ -102,20 +107,28 @@ impl Report {
     }
 
     fn mappings(&self, page: &mut Page) {
-        if self.techniques.is_empty() {
+        if self.references.is_empty() {
             return;
         }
-        page.raw("<h3>Techniques that records fit</h3><p class=\"dim\">That a record fits a technique does not say that ");
-        page.raw("an attack happened.</p><table><thead><tr><th>Id</th><th>Technique</th><th>List</th>");
-        page.raw("<th class=\"num\">Records</th><th>First</th></tr></thead><tbody>");
-        for (id, (count, first)) in &self.techniques {
-            let entry = mapping::entry(id);
-            let list =
-                entry.map_or_else(String::new, |e| format!("{} {}", e.framework.name, e.framework.version));
-            page.raw("<tr>").cell(id).cell(entry.map_or("", |entry| entry.title)).cell(&list);
-            page.raw("<td class=\"num\">").value(count).raw("</td><td>").record(*first).raw("</td></tr>");
+        page.raw("<h3>Techniques, risks and controls that records fit</h3><p class=\"dim\">That a record fits a technique ");
+        page.raw("or a risk does not say that an attack happened.</p>");
+        for framework in mapping::frameworks() {
+            let of = self.references.iter().filter(|((list, _), _)| *list == framework.id);
+            let found: Vec<_> = of.collect();
+            if found.is_empty() {
+                continue;
+            }
+            page.raw("<table><caption>").text(&framework.name).raw(" ").text(&framework.version);
+            page.raw(" <span class=\"mono\">").text(&framework.source).raw("</span></caption><thead><tr>");
+            page.raw("<th class=\"id\">Id</th><th>Title</th><th class=\"num\">Records</th><th class=\"num\">First</th></tr>");
+            page.raw("</thead><tbody>");
+            for ((_, id), (count, first)) in found {
+                let title = framework.entries.get(*id).map_or("", String::as_str);
+                page.raw("<tr>").cell(id).cell(title).raw("<td class=\"num\">").value(count);
+                page.raw("</td><td class=\"num\">").record(*first).raw("</td></tr>");
+            }
+            page.raw("</tbody></table>\n");
         }
-        page.raw("</tbody></table>\n");
     }
 
     fn when(&self, page: &mut Page) {
@@ -210,8 +223,10 @@ impl Report {
             let record = self.setting.policies.get(id).and_then(|history| history.last());
             let text = record.and_then(|(.., value)| value["record"].as_str()).unwrap_or_default();
             let table: toml::Table = text.parse().unwrap_or_default();
-            let owner =
-                table.get("agent").and_then(|agent| agent.get("owner")?.as_str()).unwrap_or("not in the log");
+            let owner = table
+                .get("agent")
+                .and_then(|agent| agent.get("owner")?.as_str())
+                .unwrap_or(if self.setting.withheld { "left out" } else { "not in the log" });
             let join =
                 |set: &std::collections::BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(", ");
             let by: Vec<&str> = sum.bound_by.iter().copied().collect();
@@ -428,7 +443,7 @@ fn record(page: &mut Page, row: &Row) {
         .raw("</td><td>");
     page.text(row.kind).raw("</td><td").raw(if out { " class=\"bad\"" } else { "" }).raw(">");
     page.text(row.verdict.map_or("", |verdict| verdict.as_str())).raw("</td><td>").text(&row.text);
-    for id in &row.technique {
+    for id in &row.references {
         page.raw(" <span class=\"dim\">").text(id).raw("</span>");
     }
     if row.because == Because::Context {

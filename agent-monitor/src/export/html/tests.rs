@@ -83,5 +83,21 @@ fn it_is_readable_with_ten_events_and_bounded_with_a_hundred_thousand() {
     assert!(few.matches("<tr id=\"r").count() == 10 && few.len() < 60_000, "{}", few.len());
     assert!(many.len() < 4_000_000, "{}", many.len());
     assert!(many.contains("100000</b> things"));
-    assert!(many.contains("have no row here"));
+    assert!(many.contains("have no row here") && many.contains("at least 2"));
+}
+
+#[test]
+fn what_was_refused_finds_a_place_after_thousands_that_were_not() {
+    let mut report = Report::default();
+    for number in 0..30_000 {
+        let mut event = event(number);
+        event.verdict = Some(if number == 29_999 { Verdict::Deny } else { Verdict::Allow });
+        report.take(number, &event, Because::Asked);
+    }
+    let page = report.render();
+    assert!(
+        page.contains("<code>/srv/29999</code>") && page.contains("<tr id=\"r29999\""),
+        "table of files, and row"
+    );
+    assert!(page.contains("at least 20001 files"), "the sum does not say more than is known");
 }

@@ -253,7 +253,7 @@ fn of_finding(event: &Event) -> Class {
     };
     let uid = event.detail.as_ref().and_then(|detail| detail.get("id")?.as_str().map(str::to_owned));
     let uid = uid.unwrap_or_else(|| format!("{}-{}", event.kind, event.time.unix_nanos()));
-    let types: Vec<&str> = mapping::references(event).iter().map(|entry| entry.id).collect();
+    let types: Vec<&str> = mapping::of(event).iter().map(|entry| entry.id).collect();
     let analytic = json!({
         "name": event.rule.as_deref().unwrap_or(event.kind.as_str()), "type_id": 1, "type": "Rule"
     });

@@ -174,35 +174,67 @@ fn the_agent_and_the_seal_have_their_places() {
 }
 
 #[test]
-fn mutants_are_refused() {
-    let validators = validators(Version::V1_9);
-    let mut refused = 0;
-    for kind in Kind::ALL {
-        let object = object_of(&full(*kind), Version::V1_9);
-        let validator = &validators[&object["class_uid"].as_u64().unwrap()];
-        let mut mutants = Vec::new();
-        for key in ["metadata", "time", "class_uid", "type_uid", "severity_id", "activity_id"] {
-            let mut without = object.clone();
-            without.as_object_mut().unwrap().remove(key);
-            mutants.push(without);
+fn who_delegated_and_what_it_fits_is_kept() {
+    let mut event = full(Kind::FileOpen);
+    event.references = vec!["ASI03".into(), "NHI2".into()];
+    for version in [Version::V1_8, Version::V1_9] {
+        let object = object_of(&event, version);
+        assert_eq!(object["unmapped"]["delegation"], json!({"uid": "s1", "issuer_uid": "planner"}));
+        let lists = object["unmapped"]["references"].as_array().unwrap();
+        assert_eq!(lists.iter().map(|entry| &entry["id"]).collect::<Vec<_>>(), ["ASI03", "NHI2"]);
+        assert!(lists.iter().all(|entry| entry["framework"].as_str().unwrap().starts_with("OWASP")));
+    }
+    let finding =
+        object_of(&Event { references: vec!["ASI10".into()], ..full(Kind::FindingShadow) }, Version::V1_9);
+    assert!(finding["finding_info"]["types"].as_array().unwrap().contains(&"ASI10".into()), "{finding:#}");
+}
+
+/// Every way to spoil one field of an object: what the class requires is missing, a known field has a value of no type, a
+/// number is in no list, a name is unknown, and the same one level down.
+fn mutants(object: &Value, class: &Value) -> Vec<Value> {
+    let mut all = Vec::new();
+    let with = |change: &dyn Fn(&mut Map<String, Value>)| {
+        let mut mutant = object.clone();
+        change(mutant.as_object_mut().unwrap());
+        mutant
+    };
+    for key in class["required"].as_array().unwrap().iter().map(|key| key.as_str().unwrap()) {
+        all.push(with(&|fields| drop(fields.remove(key))));
+    }
+    for (key, value) in object.as_object().unwrap() {
+        // The free form of what has no place is free.
+        if key != "unmapped" {
+            all.push(with(&|fields| drop(fields.insert(key.clone(), json!([{"no": "type"}])))));
+            all.push(with(&|fields| drop(fields.insert(format!("{key}x"), value.clone()))));
         }
-        for (key, value) in [
-            ("time", json!("now")),
-            ("severity_id", json!(77)),
-            ("activity_id", json!(55)),
-            ("actr", json!({})),
-        ] {
-            let mut changed = object.clone();
-            changed[key] = value;
-            mutants.push(changed);
-        }
-        let mut product = object.clone();
-        product["metadata"]["product"] = json!({});
-        mutants.push(product);
-        for mutant in mutants {
-            assert!(!validator.is_valid(&mutant), "{kind}: {mutant:#}");
-            refused += 1;
+        if value.is_object() && key != "unmapped" {
+            all.push(with(&|fields| fields[key]["unknown"] = json!(1)));
         }
     }
-    assert!(refused > 500);
+    for key in ["severity_id", "activity_id", "action_id", "disposition_id", "status_id"] {
+        all.push(with(&|fields| drop(fields.insert(key.to_owned(), json!(7777)))));
+    }
+    all.push(with(&|fields| fields["metadata"]["product"] = json!({})));
+    all.push(with(&|fields| fields["metadata"]["version"] = json!(19)));
+    all.push(with(&|fields| drop(fields.insert("time".to_owned(), json!("now")))));
+    all
+}
+
+#[test]
+fn mutants_are_refused() {
+    let mut refused = 0;
+    for version in [Version::V1_8, Version::V1_9] {
+        let path = format!("{}/tests/data/ocsf/{}.json", env!("CARGO_MANIFEST_DIR"), version.as_str());
+        let all: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let validators = validators(version);
+        for kind in Kind::ALL {
+            let object = object_of(&full(*kind), version);
+            let uid = object["class_uid"].as_u64().unwrap();
+            for mutant in mutants(&object, &all["classes"][uid.to_string()]) {
+                assert!(!validators[&uid].is_valid(&mutant), "{kind} {version:?}: {mutant:#}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 5000, "{refused}");
 }

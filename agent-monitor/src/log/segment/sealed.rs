@@ -56,7 +56,7 @@ pub struct Index {
 }
 
 /// One frame.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// Where it begins.
     pub at: u64,
@@ -66,6 +66,15 @@ pub struct Block {
     pub first: u64,
     /// Oldest and newest time in it.
     pub times: Option<(Time, Time)>,
+    /// First 16 hex digits of the SHA-256 of the frame: other bytes may unpack to the same lines. Empty in old segments.
+    #[serde(default)]
+    pub hash: String,
+}
+
+impl Block {
+    fn hash_of(packed: &[u8]) -> String {
+        crate::log::hex(Sha256::digest(packed).get(..8).unwrap_or_default())
+    }
 }
 
 /// Gathers an index while lines go by.
@@ -92,7 +101,7 @@ impl Indexer {
             peaks: Vec::new(),
             blocks: Vec::new(),
         };
-        Self { index, run: Run::from(first), block: Block { at: 0, bytes: 0, first, times: None } }
+        Self { index, run: Run::from(first), block: Block { first, ..Block::default() } }
     }
 
     /// Takes a line, its end included.
@@ -123,11 +132,11 @@ impl Indexer {
         }
     }
 
-    /// Ends a frame of `bytes` bytes.
-    pub fn end_block(&mut self, bytes: u64) {
-        let next = Block { at: self.block.at + bytes, bytes: 0, first: self.index.end, times: None };
+    /// Ends a frame of `bytes` bytes with this hash.
+    pub fn end_block(&mut self, bytes: u64, hash: String) {
+        let next = Block { at: self.block.at + bytes, first: self.index.end, ..Block::default() };
         let done = std::mem::replace(&mut self.block, next);
-        self.index.blocks.push(Block { bytes, ..done });
+        self.index.blocks.push(Block { bytes, hash, ..done });
     }
 
     /// The index.
@@ -170,7 +179,7 @@ pub fn seal(first: u64, mut lines: impl BufRead, mut to: impl Write) -> io::Resu
         if block.len() >= BLOCK || (read == 0 && !block.is_empty()) {
             let packed = compressor.compress(&block)?;
             to.write_all(&packed)?;
-            indexer.end_block(packed.len() as u64);
+            indexer.end_block(packed.len() as u64, Block::hash_of(&packed));
             block.clear();
         }
         if read == 0 {
@@ -253,6 +262,9 @@ pub fn block(file: &mut File, block: &Block) -> io::Result<Vec<u8>> {
     let mut packed = vec![0; usize::try_from(block.bytes).unwrap_or_default()];
     file.seek(SeekFrom::Start(block.at))?;
     file.read_exact(&mut packed)?;
+    if !block.hash.is_empty() && block.hash != Block::hash_of(&packed) {
+        return Err(bad("a frame is not the one that was written"));
+    }
     let mut out = Vec::new();
     let mut decoder = zstd::Decoder::with_buffer(packed.as_slice())?.single_frame();
     let read = Read::by_ref(&mut decoder).take(BLOCK_MAX + 1).read_to_end(&mut out);

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+
 use super::*;
 use crate::log::fake::{Place, event, moment, settings};
 use crate::log::note::SecretKey;
@@ -299,6 +302,75 @@ fn closed_segments_that_are_dropped_changed_or_swapped_are_named() {
     let (_keep, dir) = copy_of(&place);
     fs::remove_file(dir.join(segments.last().unwrap().path.file_name().unwrap())).unwrap();
     assert_eq!(place.verify_at(&dir, Vec::new()).damage[0].kind, Kind::Truncated);
+}
+
+#[test]
+fn every_byte_of_a_closed_segment_that_is_flipped_is_found() {
+    let place = Place::filled(300, 50, settings());
+    let mut writer = place.writer(settings(), 100);
+    writer.checkpoint(&moment(101), false).unwrap();
+    writer.roll(&moment(101)).unwrap();
+    writer.checkpoint(&moment(102), true).unwrap();
+    assert!(place.verify().ok, "{:?}", place.verify());
+    let (_keep, dir) = copy_of(&place);
+    let path = segment::path(&dir, 0, true);
+    let whole = fs::read(&path).unwrap();
+    for byte in 0..whole.len() {
+        for flip in [0x01, 0x80] {
+            let mut bytes = whole.clone();
+            bytes[byte] ^= flip;
+            fs::write(&path, bytes).unwrap();
+            assert!(!place.verify_at(&dir, Vec::new()).ok, "byte {byte} of {}", whole.len());
+        }
+    }
+    for length in (0..whole.len()).step_by(7) {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert!(!place.verify_at(&dir, Vec::new()).ok, "cut to {length}");
+    }
+    fs::write(&path, [whole.as_slice(), b"x"].concat()).unwrap();
+    assert!(!place.verify_at(&dir, Vec::new()).ok, "a byte more");
+    fs::write(&path, [whole.as_slice(), &whole].concat()).unwrap();
+    assert!(!place.verify_at(&dir, Vec::new()).ok, "doubled");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// Any few changes to the lines of a log of 10,000 records, whatever they are, are found; the log itself holds.
+    #[test]
+    fn any_change_of_lines_is_found(changes in proptest::collection::vec((0usize..10_100, 0usize..10_100, 0u8..6), 1..4)) {
+        thread_local! {
+            static LOG: (Place, Vec<Vec<u8>>) = {
+                let place = one();
+                let lines = unpack(&place.dir());
+                (place, lines)
+            };
+        }
+        LOG.with(|(place, whole)| -> Result<(), TestCaseError> {
+            let (_keep, dir) = copy_of(place);
+            let mut lines = whole.clone();
+            for (at, to, what) in &changes {
+                let (at, to) = (at % lines.len(), to % lines.len());
+                match what {
+                    0 => drop(lines.remove(at)),
+                    1 => lines.insert(to, whole[at].clone()),
+                    2 => lines.swap(at, to),
+                    3 => lines.truncate(at.max(1)),
+                    4 => {
+                        let line = lines.remove(at);
+                        lines.insert(to.min(lines.len()), line);
+                    }
+                    _ => {
+                        let byte = to % lines[at].len();
+                        lines[at][byte] ^= 1;
+                    }
+                }
+            }
+            pack(&dir, &lines);
+            let report = place.verify_at(&dir, Vec::new());
+            prop_assert_eq!(report.ok, lines == *whole, "{:?} {:?}", changes, report);
+            Ok(())
+        })?;
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::log::key::{self, Keys};
 use crate::log::merkle::{Frontier, leaf};
 use crate::log::note::{self, Checkpoint, NoteError, PublicKey, SecretKey};
+use crate::log::reader;
 use crate::log::segment::{self, LINE_MAX, Line, Segment, sealed};
 use crate::log::{LogError, Moment};
 use crate::model::{Event, Kind, Time};
@@ -69,6 +70,8 @@ pub(super) struct Recovered {
     pub(super) origin: String,
     pub(super) frontier: Frontier,
     pub(super) last: Option<Checkpoint>,
+    /// Number of the last checkpoint; 0 without any.
+    pub(super) number: u64,
     /// The key that the last checkpoint, hand-over or header names.
     pub(super) key: Option<PublicKey>,
     /// The open segment: path, first record, bytes.
@@ -81,8 +84,23 @@ impl Recovered {
         let id = uuid::Uuid::now_v7().simple().to_string();
         let host = host.replace(|c: char| c.is_whitespace() || c.is_control() || c == '/', "-");
         let origin = format!("agent-monitor/{host}/{id}");
-        Self { origin, frontier: Frontier::default(), last: None, key: None, open: None }
+        Self { origin, frontier: Frontier::default(), last: None, number: 0, key: None, open: None }
     }
+}
+
+/// The checkpoint that the segment `before` ends with, where it is the one that `header` follows.
+fn sealing(before: &Segment, header: &segment::Header, scan: &Scan) -> Option<Checkpoint> {
+    let mut last = None;
+    let each = &mut |line: &Line<'_>| {
+        if let Line::Checkpoint(note) = line {
+            last = scan.checkpoint(note).ok();
+        }
+        std::ops::ControlFlow::Continue(())
+    };
+    reader::of_one(before, each).ok()?;
+    last.filter(|last| {
+        (&last.origin, last.number, last.size) == (&header.origin, header.checkpoint, header.first)
+    })
 }
 
 /// Finds the end. `None` where a new log is to be begun.
@@ -101,11 +119,16 @@ pub(super) fn recover(
     let found = if last.sealed { whole(last, &mut scan) } else { torn(last, &mut scan) };
     match found {
         Ok(cut) => {
-            if last.sealed {
+            for segment in segments.iter().filter(|segment| segment.sealed) {
                 // Left behind by a writer that died between closing and removing.
-                fs::remove_file(segment::path(dir, last.first, false)).ok();
+                fs::remove_file(segment::path(dir, segment.first, false)).ok();
             }
-            let Some(header) = scan.header else { return set_aside(dir, "its first line is missing") };
+            let Some(header) = scan.header.take() else { return set_aside(dir, "its first line is missing") };
+            if scan.last.is_none() {
+                // It died before the first checkpoint of this segment: the one before it ends with the last there is.
+                scan.last = segments.iter().rev().nth(1).and_then(|before| sealing(before, &header, &scan));
+            }
+            let number = scan.last.as_ref().map_or(header.checkpoint, |last| last.number);
             let opened = Opened {
                 closed: scan
                     .last
@@ -124,7 +147,10 @@ pub(super) fn recover(
             }
             let open = (!last.sealed).then(|| (last.path.clone(), last.first, cut.good));
             let (origin, last) = (header.origin, scan.last);
-            Ok((Some(Recovered { origin, frontier: scan.frontier, last, key: scan.key, open }), opened))
+            Ok((
+                Some(Recovered { origin, frontier: scan.frontier, last, number, key: scan.key, open }),
+                opened,
+            ))
         }
         Err(Found::Io(error)) => Err(error),
         Err(Found::Bad(reason)) => set_aside(dir, &reason),
