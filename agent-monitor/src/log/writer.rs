@@ -43,9 +43,24 @@ pub struct Writer {
     number: u64,
     /// No checkpoint was made in this life: the record that says how the log was opened covers the time before.
     opening: bool,
-    /// The record that says how the log was opened, until the disk has taken it: without it the time before is a silence.
-    unopened: Option<Event>,
+    /// How the log was opened, until the disk has taken it.
+    unopened: Option<Opening>,
     staged: Staged,
+}
+
+/// What comes first in a life: without the record the time before is a silence, without the hand-over of a key that was
+/// made while nobody wrote, what the key signs is a stranger's.
+#[derive(Debug)]
+struct Opening {
+    event: Event,
+    /// The key before, the notes that lead from it to the present one, and when.
+    handover: Option<(PublicKey, Vec<String>, Time)>,
+}
+
+impl Opening {
+    fn records(&self) -> u64 {
+        1 + u64::from(self.handover.is_some())
+    }
 }
 
 /// What is not in the file yet.
@@ -117,13 +132,11 @@ impl Writer {
             opening: true,
             unopened: None,
         };
-        let event = opened.event(now);
-        writer.append(&event);
-        writer.unopened = Some(event);
-        if let Some(before) = state.key.filter(|before| *before != writer.key.public()) {
+        let handover = state.key.filter(|before| *before != writer.key.public()).map(|before| {
             let notes = handover(&before, &writer.key.public(), &writer.keys).unwrap_or_default();
-            writer.hand_over(&before, &notes, now);
-        }
+            (before, notes, now.time)
+        });
+        writer.stage_opening(Opening { event: opened.event(now), handover });
         Ok((writer, opened))
     }
 
@@ -143,6 +156,14 @@ impl Writer {
     #[must_use]
     pub fn staged_bytes(&self) -> usize {
         self.staged.lines.len()
+    }
+
+    fn stage_opening(&mut self, opening: Opening) {
+        self.append(&opening.event);
+        if let Some((before, notes, time)) = &opening.handover {
+            self.hand_over(before, notes, *time);
+        }
+        self.unopened = Some(opening);
     }
 
     /// Stages a record.
@@ -196,10 +217,10 @@ impl Writer {
         self.frontier = self.staged.before.clone();
         self.stage_anew();
         let count = match self.unopened.take() {
-            Some(event) => {
-                self.append(&event);
-                self.unopened = Some(event);
-                count - 1
+            Some(opening) => {
+                let own = opening.records();
+                self.stage_opening(opening);
+                count.saturating_sub(own)
             }
             None => count,
         };
@@ -286,13 +307,13 @@ impl Writer {
             return;
         };
         self.key = current;
-        self.hand_over(&before, &notes, now);
+        self.hand_over(&before, &notes, now.time);
     }
 
-    fn hand_over(&mut self, before: &PublicKey, notes: &[String], now: &Moment) {
+    fn hand_over(&mut self, before: &PublicKey, notes: &[String], time: Time) {
         notes.iter().for_each(|note| segment::push_note(&mut self.staged.lines, 'K', note));
         let fields = [("old", before.to_string().into()), ("new", self.key.public().to_string().into())];
-        self.append(&about(Kind::LogKey, now.time, fields));
+        self.append(&about(Kind::LogKey, time, fields));
     }
 
     /// The open segment is long enough to be closed. To be asked after a checkpoint: a closed segment ends with one.
