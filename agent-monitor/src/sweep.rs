@@ -28,6 +28,7 @@ pub mod propose;
 pub mod redact;
 pub mod registered;
 pub mod report;
+pub mod resolved;
 pub mod root;
 pub mod signatures;
 pub mod watch;

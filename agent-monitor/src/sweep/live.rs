@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use super::observe::Harvest;
 use super::pack::Pack;
 use super::proc::{self, Proc, Processes};
 use super::registered::Register;
+use super::resolved;
 use super::root::Root;
 
 /// Bytes of a script that are looked at for imports.
@@ -33,6 +34,7 @@ pub(super) fn processes(
     let mut harvest = Harvest::default();
     let procs = proc::read_all(pack, Instant::now() + patience.mul_f32(0.6), &mut harvest);
     let mut ask = Live::new(pack, register);
+    let cache = ask.cached(pack);
     if resolve {
         ask.resolve(pack, &mut harvest);
     }
@@ -40,12 +42,14 @@ pub(super) fn processes(
     let containers = containers(&procs);
     harvest.cover("processes");
     if !resolve {
-        let detail = "connections are told by known networks and /etc/hosts; names of providers are looked up only with --resolve";
+        let detail = format!(
+            "connections are told by known networks, /etc/hosts and {cache}; names of providers are looked up only with --resolve"
+        );
         harvest.coverage.push(super::report::Coverage {
             source: "provider names".to_owned(),
             looked: super::report::Looked::Partly,
             count: u64::try_from(ask.networks.len() + ask.addresses.len()).unwrap_or(u64::MAX),
-            detail: Some(detail.to_owned()),
+            detail: Some(detail),
         });
     }
     Outcome { harvest, containers }
@@ -97,6 +101,20 @@ impl Live {
             return self.host.clone();
         }
         Root::of_process(proc.pid, "", false).ok()
+    }
+
+    /// Takes what the host's resolver has cached; what that was, in words.
+    fn cached(&mut self, pack: &Pack) -> String {
+        match resolved::addresses(Path::new(resolved::SOCKET), &provider_names(pack)) {
+            Ok(found) => {
+                let words = format!("the cache of systemd-resolved ({} addresses of providers)", found.len());
+                for (address, name) in found {
+                    self.addresses.entry(address).or_insert(name);
+                }
+                words
+            }
+            Err(error) => format!("not the cache of systemd-resolved ({error})"),
+        }
     }
 
     /// Asks the host's resolver for the addresses of all providers, side by side.
