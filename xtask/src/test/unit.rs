@@ -31,6 +31,8 @@ struct Package {
 struct Target {
     name: String,
     kind: Vec<String>,
+    /// Whether it runs without being asked for by name.
+    test: bool,
 }
 
 /// Runs the tests of all packages, then the examples in their documentation.
@@ -80,7 +82,7 @@ fn test_targets() -> Result<Vec<String>> {
     let text = shell::output(workspace::cargo()?.args(["metadata", "--no-deps", "--format-version=1"]))?;
     let metadata: Metadata = serde_json::from_str(&text)?;
     let targets = metadata.packages.into_iter().flat_map(|package| package.targets);
-    let tests = targets.filter(|target| target.kind.iter().any(|kind| kind == "test"));
+    let tests = targets.filter(|target| target.test && target.kind.iter().any(|kind| kind == "test"));
     Ok(tests.map(|target| target.name).filter(|name| name != KERNEL_TESTS).collect())
 }
 
