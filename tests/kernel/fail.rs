@@ -12,7 +12,7 @@ use agent_monitor_tests::harness::event::Event;
 use agent_monitor_tests::harness::lane::actor_program;
 use agent_monitor_tests::harness::monitor::Setup;
 use agent_monitor_tests::harness::registry::{Match, Record};
-use agent_monitor_tests::harness::{PATIENCE, expectation_limit, world};
+use agent_monitor_tests::harness::{PATIENCE, world};
 use agent_monitor_tests::sys::bpf::PinnedMap;
 use agent_monitor_tests::sys::wait;
 
@@ -58,7 +58,7 @@ fn table_of_processes_is_full() -> Verdict {
     let tried: Vec<&Mark> = run.marks.iter().filter(|mark| mark.name == "tcp-connect").collect();
     let stopped = if fixture.full { tried.len() == 1 && is_refused(tried[0]) } else { tried.is_empty() };
     assert!(stopped, "a child without an entry: {:?}", run.marks);
-    assert!(feed.wait_for(expectation_limit(), gap_of("procs_full")), "the full table is not told");
+    assert!(feed.wait_for(PATIENCE, gap_of("procs_full")), "the full table is not told");
     table.clear(junk).unwrap();
     fixture.holds("with room again");
     Ok(())
@@ -137,7 +137,7 @@ fn a_member_that_names_unix_sockets() -> Verdict {
     assert!(run.marks.len() == 1 && is_refused(&run.marks[0]), "{:?}", run.marks);
     Actor::start(&bots[1], &["unix-connect", &place]).finish().all_ok();
     drop(listener);
-    assert!(feed.wait_for(expectation_limit(), gap_of("read_failed")), "what cannot be known is not told");
+    assert!(feed.wait_for(PATIENCE, gap_of("read_failed")), "what cannot be known is not told");
     let doctor = daemon.cli(&["doctor"]);
     let said = client::describe(&doctor);
     assert!(said.contains("names of UNIX sockets are not told"), "{said}");
