@@ -212,7 +212,7 @@ fn drop_oldest() -> Verdict {
         Actor::start(&program, &[&["storm", words.as_str()], counts.as_slice()].concat()).finish().all_ok();
     };
     for wanted in 1..=4 {
-        let there = wait::until(PATIENCE, || {
+        let there = wait::until(PATIENCE * 3, || {
             storm("opens=1000");
             closed() >= wanted
         });
