@@ -242,11 +242,18 @@ fn off_boarding_disables_units() -> Verdict {
          'is-enabled stubborn.service') echo enabled;;\nesac\n"
     );
     std::fs::create_dir_all("/run/systemd/system").unwrap();
+    for unit in ["good", "stubborn"] {
+        std::fs::write(format!("/run/systemd/system/{unit}.service"), "[Service]\nExecStart=/bin/true\n")
+            .unwrap();
+    }
     std::fs::write("/usr/bin/systemctl", systemctl).unwrap();
     std::fs::set_permissions("/usr/bin/systemctl", std::fs::Permissions::from_mode(0o755)).unwrap();
     let off = "[offboarding]\ndisable_units = [\"good.service\", \"stubborn.service\"]\n";
     let daemon = setup.record(&Record::new("bot").scope(off)).start();
-    let reply = daemon.cli_json(&["agent", "retire", "bot", "-o", "json"]);
+    // A step that failed is a failure of the command, told after what was done.
+    let output = daemon.cli(&["agent", "retire", "bot", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", client::describe(&output));
+    let reply: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let [good, stubborn] = [&reply["steps"][0], &reply["steps"][1]];
     assert_eq!(
         (good["target"].as_str(), good["result"].as_str()),
