@@ -88,6 +88,11 @@ impl Actor {
         self.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
     }
 
+    /// The same for one that may have ended meanwhile.
+    pub fn go_if_there(&mut self) {
+        self.stdin.as_mut().unwrap().write_all(b"go\n").ok();
+    }
+
     /// Waits for the next marker of this name.
     #[track_caller]
     pub fn mark(&mut self, name: &str) -> Mark {
