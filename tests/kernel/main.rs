@@ -95,12 +95,6 @@ fn main() {
             sweep::LONG.iter().filter_map(|case| case.trial("bench")).map(|t| t.with_ignored_flag(true)),
         );
         trials.extend(
-            evidence::LONG
-                .iter()
-                .filter_map(|case| case.trial("evidence"))
-                .map(|t| t.with_ignored_flag(true)),
-        );
-        trials.extend(
             loss::LONG.iter().filter_map(|case| case.trial("loss")).map(|t| t.with_ignored_flag(true)),
         );
     }
