@@ -74,12 +74,11 @@ pub fn detach(dir: &Path, force: bool) -> Result<usize, DetachError> {
     if let Some(pid) = daemon.filter(|_| !force) {
         return Err(DetachError::Running { path: dir.display().to_string(), pid });
     }
-    let (programs, bound) = (linked(dir)?, bound(dir)?);
-    bpffs::remove(dir)?;
-    // A daemon keeps its own descriptors to them until it ends.
-    let lingering = if daemon.is_none() { wait_gone(&programs) } else { 0 };
-    wake(&bound);
-    if lingering > 0 { Err(DetachError::Lingering { programs: lingering }) } else { Ok(pins) }
+    // A daemon keeps its own descriptors to the programs until it ends: there is nothing to wait for.
+    match take_away(dir, daemon.is_none(), || ())? {
+        0 => Ok(pins),
+        programs => Err(DetachError::Lingering { programs }),
+    }
 }
 
 /// The same for the daemon that put the pins there and has its own descriptors to the programs, which `let_go` closes.
@@ -87,15 +86,22 @@ pub fn detach(dir: &Path, force: bool) -> Result<usize, DetachError> {
 /// # Errors
 /// When a pin cannot be opened or removed.
 pub(super) fn end(dir: &Path, let_go: impl FnOnce()) -> Result<(), KernelError> {
-    let (programs, bound) = (linked(dir)?, bound(dir)?);
-    bpffs::remove(dir)?;
-    let_go();
-    let programs = wait_gone(&programs);
+    let programs = take_away(dir, true, let_go)?;
     if programs > 0 {
         tracing::warn!("{}", DetachError::Lingering { programs });
     }
-    wake(&bound);
     Ok(())
+}
+
+/// Removes the pins, waits until the programs are gone if they are to go now, and only then wakes what they held: woken
+/// before, it would be held again. How many programs are still there.
+fn take_away(dir: &Path, waits: bool, let_go: impl FnOnce()) -> Result<usize, KernelError> {
+    let (programs, bound) = (linked(dir)?, bound(dir)?);
+    bpffs::remove(dir)?;
+    let_go();
+    let lingering = if waits { wait_gone(&programs) } else { 0 };
+    wake(&bound);
+    Ok(lingering)
 }
 
 /// The programs that the pinned links attach.

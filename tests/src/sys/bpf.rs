@@ -55,6 +55,18 @@ pub fn ids(kind: Kind) -> io::Result<BTreeSet<u32>> {
     }
 }
 
+/// What the kernel says of an object.
+fn info<const N: usize>(fd: &OwnedFd) -> io::Result<[u8; N]> {
+    let mut info = [0_u8; N];
+    // struct { u32 bpf_fd; u32 info_len; u64 info; }
+    let mut attr = [0_u8; 16];
+    attr[..4].copy_from_slice(&fd.as_raw_fd().to_ne_bytes());
+    attr[4..8].copy_from_slice(&(N as u32).to_ne_bytes());
+    attr[8..].copy_from_slice(&(info.as_mut_ptr() as u64).to_ne_bytes());
+    command(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info)
+}
+
 /// Name of a loaded program (15 bytes at most); `None` once it is gone.
 pub fn program_name(id: u32) -> Option<String> {
     let mut attr = [0_u8; 12];
@@ -62,12 +74,7 @@ pub fn program_name(id: u32) -> Option<String> {
     let fd = command(BPF_PROG_GET_FD_BY_ID, &mut attr).ok()?;
     // SAFETY: the kernel just made this descriptor for us.
     let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let mut info = [0_u8; 232];
-    let mut attr = [0_u8; 16];
-    attr[..4].copy_from_slice(&fd.as_raw_fd().to_ne_bytes());
-    attr[4..8].copy_from_slice(&(info.len() as u32).to_ne_bytes());
-    attr[8..].copy_from_slice(&(info.as_mut_ptr() as u64).to_ne_bytes());
-    command(BPF_OBJ_GET_INFO_BY_FD, &mut attr).ok()?;
+    let info = info::<232>(&fd).ok()?;
     // struct bpf_prog_info: type, id, tag[8], 2 lengths, 2 pointers, load_time, created_by_uid, nr_map_ids,
     // map_ids, name[16] at 64.
     let name = &info[64..80];
@@ -105,12 +112,7 @@ impl PinnedMap {
         let fd = command(BPF_OBJ_GET, &mut attr)?;
         // SAFETY: the kernel just made this descriptor for us.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-        let mut info = [0_u8; 64];
-        let mut attr = [0_u8; 16];
-        attr[..4].copy_from_slice(&fd.as_raw_fd().to_ne_bytes());
-        attr[4..8].copy_from_slice(&(info.len() as u32).to_ne_bytes());
-        attr[8..].copy_from_slice(&(info.as_mut_ptr() as u64).to_ne_bytes());
-        command(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        let info = info::<64>(&fd)?;
         // struct bpf_map_info: type, id, key_size, value_size.
         let word = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
         Ok(Self { fd, key: word(8) as usize, value: word(12) as usize })
