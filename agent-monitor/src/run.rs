@@ -181,6 +181,7 @@ impl Running {
         core.load_records()?;
         core.resume_people();
         let reader = core.take_reader()?;
+        let pulse = core.take_pulse()?;
         let ending = signals.handle();
         let reader = threads::reader(Arc::clone(&core), reader, ending).map_err(thread("the ring reader"))?;
         core.backfill()?;
@@ -191,6 +192,7 @@ impl Running {
         let others = vec![
             threads::poll(Arc::clone(&core)).map_err(thread("the health thread"))?,
             threads::mounts(Arc::clone(&core)).map_err(thread("the mount thread"))?,
+            threads::pulse(Arc::clone(&core), pulse).map_err(thread("the heartbeat"))?,
             threads::people(Arc::clone(&core)).map_err(thread("the thread for approvals"))?,
         ];
         let control = server.spawn(Arc::clone(&core) as Arc<dyn crate::control::Daemon>)?;

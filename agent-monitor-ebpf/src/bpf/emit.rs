@@ -113,58 +113,79 @@ pub(crate) fn body<T>(scratch: *mut Scratch) -> *mut T {
 /// Sends the record under construction with `tail` bytes of tail, when this program set is the one that tells.
 #[inline(always)]
 pub(crate) fn send(actor: &Actor, tail: u32) {
-    // SAFETY: scratch was checked for null when the actor was made.
-    if unsafe { (*actor.scratch).tells } != 0 {
-        send_checked(actor, tail);
+    // SAFETY: scratch was checked for null when the actor was made. The result says nothing.
+    unsafe { act_send(actor.scratch, tail) };
+}
+
+/// A global function, which the verifier walks once for a program; those return numbers.
+///
+/// # Safety
+/// `scratch` is null or the running task's.
+#[inline(never)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn act_send(scratch: *mut Scratch, tail: u32) -> u32 {
+    if !scratch.is_null() {
+        send_own(scratch, tail);
+    }
+    0
+}
+
+/// The same inside a global function.
+#[inline(always)]
+pub(crate) fn send_own(scratch: *mut Scratch, tail: u32) {
+    // SAFETY: checked for null by the caller.
+    if unsafe { (*scratch).tells } != 0 {
+        send_checked(scratch, tail);
     }
 }
 
 /// The same for a caller that has made sure that it is to be told.
 #[inline(always)]
-pub(crate) fn send_checked(actor: &Actor, tail: u32) {
+pub(crate) fn send_checked(scratch: *mut Scratch, tail: u32) {
     let flags = wake_flags();
-    let total = total(actor, tail);
+    let total = total(scratch, tail);
     // SAFETY: scratch is a map value of more than `total` bytes.
     let failed = unsafe {
-        let record = (&raw mut (*actor.scratch).rec).cast();
+        let record = (&raw mut (*scratch).rec).cast();
         bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), record, total, flags)
     };
-    count_failure(actor, failed);
+    count_failure(scratch, failed);
 }
 
 /// Sends what a scope refuses: through the ring that ordinary records cannot fill, and the reader is woken.
 #[inline(always)]
-pub(crate) fn send_urgent(actor: &Actor, tail: u32) {
-    // SAFETY: scratch was checked for null when the actor was made.
-    if unsafe { (*actor.scratch).tells } == 0 {
+pub(crate) fn send_urgent(scratch: *mut Scratch, tail: u32) {
+    // SAFETY: checked for null by the caller.
+    if unsafe { (*scratch).tells } == 0 {
         return;
     }
-    let total = total(actor, tail);
+    let total = total(scratch, tail);
     // SAFETY: scratch is a map value of more than `total` bytes.
     let failed = unsafe {
-        let record = (&raw mut (*actor.scratch).rec).cast();
+        let record = (&raw mut (*scratch).rec).cast();
         bpf_ringbuf_output((&raw const PRIORITY).cast_mut().cast(), record, total, 0)
     };
-    count_failure(actor, failed);
+    count_failure(scratch, failed);
 }
 
 /// Writes and gives the length of the record. Bounded last, in the register that the helper gets: 6.1 forgets the bounds
 /// of a number that is spilled in between.
 #[inline(always)]
-fn total(actor: &Actor, tail: u32) -> u64 {
+fn total(scratch: *mut Scratch, tail: u32) -> u64 {
     let most = (HEADER_LEN + BODY_LEN + TAIL_MAX) as u64;
     let total = opaque(u64::from((HEADER_LEN + BODY_LEN) as u32 + tail));
     let total = if total > most { most } else { total };
-    // SAFETY: scratch was checked for null when the actor was made.
-    unsafe { (*actor.scratch).rec.head.total = total as u32 };
+    // SAFETY: checked for null by the caller.
+    unsafe { (*scratch).rec.head.total = total as u32 };
     total
 }
 
 #[inline(always)]
-fn count_failure(actor: &Actor, failed: i64) {
+fn count_failure(scratch: *mut Scratch, failed: i64) {
     if failed != 0 {
-        // SAFETY: as above.
-        lose(actor.agent(), unsafe { (*actor.scratch).rec.head.kind }, LossReason::RingFull);
+        // SAFETY: checked for null by the caller.
+        let (agent, kind) = unsafe { ((*scratch).rec.head.agent, (*scratch).rec.head.kind) };
+        lose(agent, kind, LossReason::RingFull);
     }
 }
 

@@ -4,28 +4,30 @@
 //! [`settle`], which tells the record and gives the return value. Telling never changes the verdict.
 
 mod ask;
+mod end;
 pub(crate) mod hold;
 mod place;
+
+pub(crate) use self::end::{refusal, settle, settle_quietly};
 
 use agent_monitor_ebpf::{
     Header, Kind, Verdict,
     event::{PIECE_ANON, PIECE_FAILED, PIECE_TRUNCATED},
     header::{FLAG_ENFORCED, FLAG_JUDGED, FLAG_TAMPER, FLAG_UNKNOWN},
     loss::LossReason,
-    path::{HashKey, mix},
-    people::{ERESTARTNOINTR, LIFE_ACTIVE, LIFE_SUSPENDED},
+    path::mix,
     policy::{
-        AgentPolicy, POLICY_ENFORCE, POLICY_HOLD_WAITS, RULE_ENDED, RULE_MISSING, RULE_SELF, decision, holds,
-        kills, permits, rule_of, stricter, verdict_of,
+        AgentPolicy, POLICY_ENFORCE, RULE_ENDED, RULE_MISSING, RULE_SELF, decision, holds, kills, permits,
+        rule_of, stricter, verdict_of,
     },
 };
 use aya_ebpf::helpers::generated::bpf_send_signal;
 
 use super::{
-    emit::{lose, send, send_urgent},
+    emit::{lose, send},
     globals as g,
     read::{Ptr, dentry_id, field, pointer},
-    tag::{Actor, runtime},
+    tag::{Actor, hash_key},
     walk::Walked,
 };
 
@@ -84,7 +86,7 @@ pub(crate) fn unknown(actor: &Actor) {
 /// Adds a number to what makes the act this one and no other.
 #[inline(always)]
 pub(crate) fn mark(actor: &Actor, word: u64) {
-    let key = runtime().map_or(HashKey { k0: 0, k1: 1 }, |r| HashKey { k0: r.k0, k1: r.k1 });
+    let key = hash_key();
     // SAFETY: scratch was checked for null when the actor was made.
     unsafe {
         let digest = &raw mut (*actor.scratch).digest;
@@ -240,10 +242,10 @@ pub(crate) fn inet_decision(
     ask::address(policy, agent, generation, mapped(v6, addr), port, protocol, action)
 }
 
-/// Whether a decision about an agent is carried out, and not only told.
+/// Whether a decision about an agent whose scope has these `POLICY_*` bits is carried out, and not only told.
 #[inline(always)]
-pub(crate) fn enforced(policy: &AgentPolicy, found: u32) -> bool {
-    policy.flags & POLICY_ENFORCE != 0 || whatever_the_mode(found)
+pub(crate) fn enforced(flags: u32, found: u32) -> bool {
+    flags & POLICY_ENFORCE != 0 || whatever_the_mode(found)
 }
 
 /// The monitor's own protection, an agent without a scope, and one that has ended.
@@ -253,16 +255,10 @@ fn whatever_the_mode(found: u32) -> bool {
     rule == RULE_SELF || rule == RULE_MISSING || rule == RULE_ENDED
 }
 
-/// Writes the decision into a record's head; whether the act is to be refused.
+/// Writes the decision into a record's head; whether the act is to be refused. `flags` are the scope's `POLICY_*` bits.
 #[inline(always)]
-pub(crate) fn stamp(
-    head: *mut Header,
-    policy: &AgentPolicy,
-    generation: u32,
-    found: u32,
-    errno: i32,
-) -> bool {
-    let refuse = !permits(found) && enforced(policy, found);
+pub(crate) fn stamp(head: *mut Header, flags: u32, generation: u32, found: u32, errno: i32) -> bool {
+    let refuse = !permits(found) && enforced(flags, found);
     // SAFETY: the head belongs to the record under construction.
     unsafe {
         (*head).verdict = verdict_of(found);
@@ -271,7 +267,7 @@ pub(crate) fn stamp(
         if rule_of(found) == RULE_SELF {
             (*head).flags |= FLAG_TAMPER;
         }
-        if policy.flags & POLICY_ENFORCE != 0 || whatever_the_mode(found) {
+        if enforced(flags, found) {
             (*head).flags |= FLAG_ENFORCED;
         }
         if refuse {
@@ -279,27 +275,6 @@ pub(crate) fn stamp(
         }
     }
     refuse
-}
-
-/// Ends the act: tells it with `tail` bytes of tail and says what the hook returns.
-#[inline(always)]
-pub(crate) fn settle(actor: &Actor, tail: u32) -> i32 {
-    let refused = refusal(actor, tail);
-    if refused == 0 {
-        send(actor, tail);
-    }
-    refused
-}
-
-/// What the hook returns when the act may not go on now, which is told with `tail` bytes of tail; 0 when it may.
-#[inline(always)]
-pub(crate) fn refusal(actor: &Actor, tail: u32) -> i32 {
-    let refused = conclude(actor);
-    // SAFETY: scratch was checked for null when the actor was made.
-    if refused != 0 && unsafe { (&raw const (*actor.scratch).mute).read_volatile() } == 0 {
-        send_urgent(actor, tail);
-    }
-    refused
 }
 
 /// Ends an act that has happened already (level partial): what the scope says of it is told, and where that is `kill`
@@ -317,100 +292,15 @@ pub(crate) fn settle_late(actor: &Actor, tail: u32) {
         head.rule = actor.generation << 16 | u32::from(rule_of(found));
         head.flags |= FLAG_JUDGED;
         let passed = permits(found) && policy.flags & POLICY_ENFORCE != 0;
-        if passed || (kills(found) && enforced(policy, found)) {
+        if passed || (kills(found) && enforced(policy.flags, found)) {
             head.flags |= FLAG_ENFORCED;
         }
-        if kills(found) && enforced(policy, found) {
+        if kills(found) && enforced(policy.flags, found) {
             // SAFETY: no pointers. It cannot fail for the running task.
             unsafe { bpf_send_signal(SIGKILL) };
         }
     }
     send(actor, tail);
-}
-
-/// Ends an act that is told elsewhere when it happens: only a refusal is told here.
-#[inline(always)]
-pub(crate) fn settle_quietly(actor: &Actor, tail: u32) -> i32 {
-    // SAFETY: scratch was checked for null when the actor was made.
-    let found = unsafe { (&raw const (*actor.scratch).decision).read_volatile() };
-    if (found == 0 || permits(found)) && lives(actor) {
-        return 0;
-    }
-    settle(actor, tail)
-}
-
-/// Whether the agent and its session are in force.
-#[inline(always)]
-fn lives(actor: &Actor) -> bool {
-    let Some(policy) = actor.policy else { return true };
-    // SAFETY: scratch was checked for null when the actor was made.
-    let (ended, time) = unsafe {
-        let s = &*actor.scratch;
-        ((&raw const s.session_ended).read_volatile(), s.rec.head.ktime)
-    };
-    // What a clock ends is a verdict of the scope; suspending and retiring are people's acts on the agent itself.
-    let over = ended != 0 || time >= policy.expires;
-    policy.life == LIFE_ACTIVE && !(over && policy.flags & POLICY_ENFORCE != 0)
-}
-
-/// Writes the decision into the record and carries it out: 0, or what the hook returns.
-#[inline(always)]
-pub(crate) fn conclude(actor: &Actor) -> i32 {
-    let Some(policy) = actor.policy else { return 0 };
-    let scratch = actor.scratch;
-    // SAFETY: scratch was checked for null when the actor was made.
-    let mut found = unsafe { (&raw const (*scratch).decision).read_volatile() };
-    if !lives(actor) {
-        // SAFETY: as above.
-        let kind = unsafe { (*scratch).rec.head.kind };
-        if policy.life == LIFE_SUSPENDED && hold::stop(kind) {
-            // It goes on where it stands when somebody resumes the agent.
-            // SAFETY: as above.
-            unsafe { (&raw mut (*scratch).mute).write_volatile(1) };
-            return -ERESTARTNOINTR;
-        }
-        found = stricter(decision(Verdict::Deny, RULE_ENDED), found);
-    }
-    if found == 0 {
-        return 0;
-    }
-    // SAFETY: as above.
-    let head = unsafe { &raw mut (*scratch).rec.head };
-    if !stamp(head, policy, actor.generation, found, EACCES) {
-        return passed(scratch);
-    }
-    if kills(found) {
-        // SAFETY: no pointers. It cannot fail for the running task; the act is refused either way.
-        unsafe { bpf_send_signal(SIGKILL) };
-    }
-    if holds(found) {
-        // SAFETY: as above.
-        if unsafe { (&raw const (*scratch).covered).read_volatile() } != 0 {
-            // SAFETY: as above.
-            unsafe { (*head).errno = 0 };
-            return 0;
-        }
-        return hold::hold(scratch, policy.flags & POLICY_HOLD_WAITS);
-    }
-    -EACCES
-}
-
-/// The act may go on; what it needs of grants is taken.
-#[inline(always)]
-fn passed(scratch: *mut super::scratch::Scratch) -> i32 {
-    // SAFETY: checked for null by the caller.
-    let (used, covered) = unsafe {
-        ((&raw const (*scratch).used).read_volatile(), (&raw const (*scratch).covered).read_volatile())
-    };
-    if used == 0 || covered != 0 || hold::spend(scratch) {
-        return 0;
-    }
-    // SAFETY: as above.
-    unsafe {
-        (*scratch).rec.head.verdict = Verdict::Deny as u8;
-        (*scratch).rec.head.errno = -EACCES;
-    }
-    -EACCES
 }
 
 /// The kind of an act that only its refusal makes known.

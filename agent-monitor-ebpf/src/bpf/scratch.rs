@@ -147,6 +147,14 @@ pub(crate) struct Scratch {
     pub(crate) reserved3: u32,
     /// Arguments that are being read.
     pub(crate) args: Args,
+    /// What holds for the actor's agent: copied when the act begins, so that its end needs no look-up, which could miss.
+    pub(crate) expires: u64,
+    pub(crate) life: u32,
+    pub(crate) policy_flags: u32,
+    /// 1 when a scope is in force for the actor.
+    pub(crate) judged: u32,
+    /// Generation of that scope.
+    pub(crate) generation: u32,
     /// Policy index of the session's own scope, 0 for none.
     pub(crate) session_policy: u32,
     /// 1 when the session has ended.

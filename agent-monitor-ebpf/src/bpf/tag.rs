@@ -4,6 +4,7 @@ use agent_monitor_ebpf::{
     Kind,
     config::{RUN_POLICY, Runtime, UNATTRIBUTED_ALL},
     loss::LossReason,
+    path::HashKey,
     policy::{AgentKey, AgentPolicy, POLICY_ENFORCE},
     task::{ProcEntry, TaskTag},
 };
@@ -59,9 +60,26 @@ pub(crate) fn set_tag(task: *mut task_struct, tag: &TaskTag) -> bool {
     true
 }
 
-/// The task's working memory, made on first use.
+/// The task's working memory, made on first use. Asked for again when there was none: the kernel gives this memory from a
+/// reserve of few pieces per CPU that it fills again as soon as one was taken (kernel/bpf/memalloc.c, since 6.4), or by a
+/// lock that it only tries (`kmalloc_nolock`, since 6.19).
 #[inline(always)]
 pub(crate) fn scratch_of(task: *mut task_struct) -> *mut Scratch {
+    let mut scratch = try_scratch(task);
+    if scratch.is_null() {
+        scratch = try_scratch(task);
+    }
+    if scratch.is_null() {
+        scratch = try_scratch(task);
+    }
+    if scratch.is_null() {
+        scratch = try_scratch(task);
+    }
+    scratch
+}
+
+#[inline(always)]
+fn try_scratch(task: *mut task_struct) -> *mut Scratch {
     // SAFETY: as in `tag_of`.
     unsafe {
         bpf_task_storage_get((&raw const SCRATCH).cast_mut().cast(), task, core::ptr::null_mut(), CREATE)
@@ -96,6 +114,12 @@ pub(crate) fn enter_proc(tgid: u32, start: u64, tag: &TaskTag) -> bool {
 #[inline(always)]
 pub(crate) fn runtime() -> Option<&'static Runtime> {
     RUNTIME.get(0)
+}
+
+/// The secret words of the path hash.
+#[inline(always)]
+pub(crate) fn hash_key() -> HashKey {
+    runtime().map_or(HashKey { k0: 0, k1: 1 }, |r| HashKey { k0: r.k0, k1: r.k1 })
 }
 
 /// Whether this program set is the one that tells.
@@ -231,6 +255,17 @@ pub(crate) fn actor(kind: Kind) -> Result<Actor, i32> {
         (*scratch).by_people = 0;
         (*scratch).covered = 0;
         (*scratch).mute = 0;
+        (*scratch).generation = generation;
+        (*scratch).judged = 0;
+    }
+    if let Some(policy) = policy {
+        // SAFETY: as above.
+        unsafe {
+            (*scratch).judged = 1;
+            (*scratch).expires = policy.expires;
+            (*scratch).life = policy.life;
+            (*scratch).policy_flags = policy.flags;
+        }
     }
     enter_session(scratch);
     Ok(Actor { task, scratch, policy, generation })

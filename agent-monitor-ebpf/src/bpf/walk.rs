@@ -14,6 +14,7 @@ use super::{
     globals as g,
     read::{Ptr, field, pointer},
     scratch::{Scratch, tail_at},
+    tag::hash_key,
 };
 
 /// What the callback carries from step to step.
@@ -142,15 +143,40 @@ unsafe extern "C" fn step(_i: u64, walk: *mut Walk) -> i64 {
 
 /// Walks up from `dentry`, writing names from `off` in the tail of the record.
 #[inline(always)]
-pub(crate) fn walk(scratch: *mut Scratch, key: HashKey, dentry: Ptr, off: u32) -> Walked {
-    let mut w = Walk { scratch, dentry, key, off, depth: 0, flags: u32::from(PIECE_DENTRY), done: 0 };
-    if dentry.is_null() {
-        return Walked {
-            piece: Piece { len: 0, depth: 0, flags: PIECE_DENTRY | PIECE_FAILED },
-            end: off,
-            depth: 0,
-        };
+pub(crate) fn walk(scratch: *mut Scratch, dentry: Ptr, off: u32) -> Walked {
+    // The verifier gives a pointer that it knows to no global function as a number. Through memory it forgets it.
+    // SAFETY: checked for null by the caller.
+    let word = unsafe {
+        (&raw mut (*scratch).last).write_volatile(dentry as u64);
+        walk_up(scratch, off)
+    };
+    let len = word as u16;
+    Walked {
+        piece: Piece { len, depth: (word >> 16) as u8, flags: (word >> 24) as u8 },
+        end: (word >> 32) as u32,
+        depth: (word >> 16) as u32 & 0xff,
     }
+}
+
+/// [`walk`] from the dentry in [`Scratch::last`]: where the tail ends in the upper half, below it flags, depth and length of
+/// the piece. A global function, which the verifier walks once for a program, and whose result is one number to it.
+///
+/// # Safety
+/// `scratch` is null or the running task's.
+#[inline(never)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn walk_up(scratch: *mut Scratch, off: u32) -> u64 {
+    let failed = u64::from(off) << 32 | u64::from(PIECE_DENTRY | PIECE_FAILED) << 24;
+    if scratch.is_null() {
+        return failed;
+    }
+    // SAFETY: checked for null.
+    let dentry = unsafe { (&raw const (*scratch).last).read_volatile() } as Ptr;
+    if dentry.is_null() {
+        return failed;
+    }
+    let mut w =
+        Walk { scratch, dentry, key: hash_key(), off, depth: 0, flags: u32::from(PIECE_DENTRY), done: 0 };
     // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
     unsafe {
         bpf_loop(DEPTH_MAX as u32 + 1, step as *const () as *mut _, (&raw mut w).cast(), 0);
@@ -158,14 +184,9 @@ pub(crate) fn walk(scratch: *mut Scratch, key: HashKey, dentry: Ptr, off: u32) -
     let root = pointer(pointer(dentry, &g::O_DENTRY_SB), &g::O_SB_ROOT);
     // A file opened by handle may hang in no tree at all.
     // Without a branch: it would double what the verifier walks from here.
-    // Through memory: the verifier does no arithmetic on a pointer that it knows.
     // SAFETY: into the scratch.
-    let last = unsafe {
-        let slot = &raw mut (*scratch).last;
-        slot.write_volatile(w.dentry as u64);
-        slot.read_volatile()
-    };
-    let apart = last ^ root as u64;
+    unsafe { (&raw mut (*scratch).last).write_volatile(w.dentry as u64) };
+    let apart = w.dentry as u64 ^ root as u64;
     // SAFETY: into the scratch.
     unsafe { (&raw mut (*scratch).adrift).write_volatile((apart | apart >> 32) as u32) };
     if w.done == 0 {
@@ -178,11 +199,10 @@ pub(crate) fn walk(scratch: *mut Scratch, key: HashKey, dentry: Ptr, off: u32) -
         name_anonymous(&mut w, dentry);
     }
     let len = w.off.wrapping_sub(off);
-    Walked {
-        piece: Piece { len: len as u16, depth: w.depth as u8, flags: w.flags as u8 },
-        end: w.off,
-        depth: w.depth,
-    }
+    u64::from(w.off) << 32
+        | u64::from(w.flags & 0xff) << 24
+        | u64::from(w.depth & 0xff) << 16
+        | u64::from(len & 0xffff)
 }
 
 /// A dentry that is its own root is the root of its file system, or something without a place: then it gets its name.
@@ -236,14 +256,25 @@ pub(crate) fn fold(scratch: *mut Scratch, key: HashKey, depth: u32) -> u64 {
 
 /// Hash of the flat text of `len` bytes at the start of the tail.
 #[inline(always)]
-pub(crate) fn text_hash_at(scratch: *mut Scratch, key: HashKey, len: u32) -> u64 {
-    name_hash(scratch, key, 0, len)
+pub(crate) fn text_hash_at(scratch: *mut Scratch, len: u32) -> u64 {
+    // SAFETY: checked for null by the caller.
+    unsafe { hash_text(scratch, len) }
 }
 
 /// Hash of the flat text of `len` bytes at `off` in the tail, a multiple of 8.
 #[inline(always)]
 pub(crate) fn text_hash(scratch: *mut Scratch, key: HashKey, off: u32, len: u32) -> u64 {
     name_hash(scratch, key, off, len)
+}
+
+/// A global function, which the verifier walks once for a program.
+///
+/// # Safety
+/// `scratch` is null or the running task's.
+#[inline(never)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn hash_text(scratch: *mut Scratch, len: u32) -> u64 {
+    if scratch.is_null() { 0 } else { name_hash(scratch, hash_key(), 0, len & 0xff) }
 }
 
 /// Hash of the `len` bytes at `from`, a map value of at least 64 bytes, as of one component.

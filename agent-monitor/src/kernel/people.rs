@@ -17,6 +17,26 @@ use crate::scope::image::PolicyImage;
 /// An empty place in a list.
 const NO_GRANT: GrantEntry = GrantEntry { id: 0, session: 0, policy: 0, reserved: 0 };
 
+/// Says to the kernel that somebody can be asked. Apart from everything else: what takes long must not make the kernel
+/// refuse what it could hold.
+pub struct Pulse(Array<MapData, u64>);
+
+impl std::fmt::Debug for Pulse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pulse").finish_non_exhaustive()
+    }
+}
+
+impl Pulse {
+    /// Somebody can be asked at this time of the boot clock, nanoseconds.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn beat(&mut self, now: u64) -> Result<(), KernelError> {
+        self.0.set(0, now, 0).map_err(|e| KernelError::bpf("write the heartbeat", &e))
+    }
+}
+
 impl Kernel {
     /// Puts a decision in force, or replaces it.
     ///
@@ -149,15 +169,13 @@ impl Kernel {
         Ok(())
     }
 
-    /// Says that somebody can be asked, at this time of the boot clock.
+    /// What says that somebody can be asked; once.
     ///
     /// # Errors
-    /// When the kernel refuses.
-    pub fn heartbeat(&mut self, now: u64) -> Result<(), KernelError> {
-        let map = self.ebpf.map_mut("HEARTBEAT").ok_or(KernelError::NoObject)?;
-        let mut slot: Array<_, u64> =
-            Array::try_from(map).map_err(|e| KernelError::bpf("open the heartbeat", &e))?;
-        slot.set(0, now, 0).map_err(|e| KernelError::bpf("write the heartbeat", &e))
+    /// When it was taken before.
+    pub fn take_pulse(&mut self) -> Result<Pulse, KernelError> {
+        let map = self.ebpf.take_map("HEARTBEAT").ok_or(KernelError::NoObject)?;
+        Array::try_from(map).map(Pulse).map_err(|e| KernelError::bpf("open the heartbeat", &e))
     }
 
     /// Writes the lists of grants of a generation.

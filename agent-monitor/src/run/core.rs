@@ -9,8 +9,8 @@ use std::time::Duration;
 use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, TaskTag};
 
 use super::host::{Hashes, LiveHost};
-use super::people::{InForce, Inbox, Side};
-use super::port::{Port, PortError, RingReader};
+use super::people::{Asking, InForce, Inbox, Side};
+use super::port::{Port, PortError, Pulse, RingReader};
 use super::state::{LastSeen, State, boot_id, kept};
 use crate::attribute::backfill::{self, Plan, Root};
 use crate::attribute::identity;
@@ -78,6 +78,8 @@ pub struct Core {
     /// Taken before the other locks.
     pub(super) people: Mutex<Option<Side>>,
     pub(super) inbox: Inbox,
+    /// Whether people can be asked.
+    pub(super) asking: Asking,
     /// Taken after all other locks.
     pub(super) in_force: Mutex<InForce>,
     stop: Arc<Stop>,
@@ -134,6 +136,7 @@ impl Core {
             scripts: super::shadow::Scripts::default(),
             people: Mutex::new(None),
             inbox: Inbox::default(),
+            asking: Asking::default(),
             in_force: Mutex::default(),
             stop: Arc::default(),
             log_failed: Mutex::default(),
@@ -335,6 +338,11 @@ impl Core {
 
     pub(super) fn take_reader(&self) -> Result<Box<dyn RingReader>, PortError> {
         lock(&self.port).take_reader()
+    }
+
+    /// What says to the kernel that somebody can be asked; once.
+    pub(super) fn take_pulse(&self) -> Result<Box<dyn Pulse>, PortError> {
+        lock(&self.port).take_pulse()
     }
 
     /// Takes a new mount table.

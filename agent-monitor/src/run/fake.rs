@@ -7,7 +7,7 @@ use std::time::Duration;
 use agent_monitor_ebpf::loss::{LossKey, LossValue};
 use agent_monitor_ebpf::task::{ProcEntry, TaskTag};
 
-use super::port::{GrantUse, Life, Port, PortError, RingReader, SessionEntry, Ticket, Whom};
+use super::port::{GrantUse, Life, Port, PortError, Pulse, RingReader, SessionEntry, Ticket, Whom};
 use crate::attribute::MatchImage;
 use crate::attribute::backfill::{Plan, TaskInfo};
 use crate::health::doctor::{Level, Report};
@@ -142,9 +142,8 @@ impl Port for FakeKernel {
         Ok(self.ready()?.grants.values().map(|grant| (grant.id, grant.uses)).collect())
     }
 
-    fn heartbeat(&mut self, boot_nanos: u64) -> Result<(), PortError> {
-        self.ready()?.heartbeat = boot_nanos;
-        Ok(())
+    fn take_pulse(&mut self) -> Result<Box<dyn Pulse>, PortError> {
+        Ok(Box::new(self.clone()))
     }
 
     fn take_reader(&mut self) -> Result<Box<dyn RingReader>, PortError> {
@@ -158,6 +157,13 @@ impl Port for FakeKernel {
 
     fn detach(&mut self) -> Result<(), PortError> {
         self.inner().detached = true;
+        Ok(())
+    }
+}
+
+impl Pulse for FakeKernel {
+    fn beat(&mut self, boot_nanos: u64) -> Result<(), PortError> {
+        self.ready()?.heartbeat = boot_nanos;
         Ok(())
     }
 }

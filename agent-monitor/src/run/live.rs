@@ -8,7 +8,9 @@ use agent_monitor_ebpf::loss::{LossKey, LossValue};
 use agent_monitor_ebpf::people;
 use agent_monitor_ebpf::task::ProcEntry;
 
-use super::port::{GrantUse, Life, LifeState, Port, PortError, RingReader, SessionEntry, Ticket, Whom};
+use super::port::{
+    GrantUse, Life, LifeState, Port, PortError, Pulse, RingReader, SessionEntry, Ticket, Whom,
+};
 use super::report;
 use crate::attribute::MatchImage;
 use crate::attribute::backfill::{Plan, TaskInfo};
@@ -16,10 +18,17 @@ use crate::attribute::image::CgroupName;
 use crate::config::{Config, Unattributed};
 use crate::health::doctor::Report;
 use crate::kernel::object::Kernel;
+use crate::kernel::people::Pulse as PulseMap;
 use crate::kernel::rings::Rings;
 use crate::kernel::tables::Tables;
 use crate::kernel::{KernelError, Options, bpffs};
 use crate::scope::image::PolicyImage;
+
+impl Pulse for PulseMap {
+    fn beat(&mut self, boot_nanos: u64) -> Result<(), PortError> {
+        Ok(PulseMap::beat(self, boot_nanos)?)
+    }
+}
 
 impl From<KernelError> for PortError {
     fn from(error: KernelError) -> Self {
@@ -155,10 +164,12 @@ impl Port for Live {
         Ok(self.kernel()?.grant_uses()?)
     }
 
-    fn heartbeat(&mut self, boot_nanos: u64) -> Result<(), PortError> {
-        let kernel = self.kernel()?;
-        kernel.sweep_tickets(boot_nanos)?;
-        Ok(kernel.heartbeat(boot_nanos)?)
+    fn sweep_tickets(&mut self, boot_nanos: u64) -> Result<(), PortError> {
+        Ok(self.kernel()?.sweep_tickets(boot_nanos)?)
+    }
+
+    fn take_pulse(&mut self) -> Result<Box<dyn Pulse>, PortError> {
+        Ok(Box::new(self.kernel()?.take_pulse()?))
     }
 
     fn take_reader(&mut self) -> Result<Box<dyn RingReader>, PortError> {

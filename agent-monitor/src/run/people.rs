@@ -13,12 +13,13 @@ mod scopes;
 mod who;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agent_monitor_ebpf::task::SHADOW;
 
 use super::core::{Core, lock};
-use super::port::{LifeState, PortError};
+use super::port::{LifeState, PortError, Pulse};
 use crate::attribute::TaskKey;
 use crate::config::ShadowAct;
 use crate::model::{Event, Kind, Time};
@@ -60,6 +61,28 @@ pub(super) struct Side {
     pub(super) reviews_told: BTreeMap<String, Time>,
     /// Why nobody can be asked now; then there is no heartbeat, and the kernel refuses what it would hold.
     broken: Option<String>,
+}
+
+/// Nanoseconds without a step of the thread for people after which nobody is held to be there: it hangs.
+const HANGS: u64 = 60_000_000_000;
+
+/// Whether the thread for people can ask, as it says itself. It is not waited for.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    /// When it did something last, boot clock; 0 when nobody can be asked.
+    step: AtomicU64,
+}
+
+impl Asking {
+    /// It did something now. Only somebody who can write down an answer can approve.
+    fn step(&self, able: bool, now: u64) {
+        self.step.store(if able { now.max(1) } else { 0 }, Ordering::Relaxed);
+    }
+
+    fn can(&self, now: u64) -> bool {
+        let step = self.step.load(Ordering::Relaxed);
+        step != 0 && now.saturating_sub(step) < HANGS
+    }
 }
 
 /// What has changed by itself: then scopes are compiled again, or the registry is read again.
@@ -180,6 +203,7 @@ impl Core {
         let Some(side) = side.as_mut() else { return };
         let mut done = Done::default();
         for request in &heard.requests {
+            self.asking.step(side.broken.is_none(), self.moment().boot);
             match side.people.ask(request, now, &mut done) {
                 Ok(Asked::New(id)) => tracing::info!(approval = id, agent = %request.id, "an action waits"),
                 Ok(Asked::Merged(_) | Asked::Flooded) => {}
@@ -223,12 +247,10 @@ impl Core {
         if side.ticks.is_multiple_of(OFFER_EVERY) {
             self.offer_again(side);
         }
-        // Only somebody who can write down an answer can approve.
-        if side.broken.is_none()
-            && let Err(error) = lock(&self.port).heartbeat(now.boot)
-        {
-            tracing::error!(%error, "the kernel cannot be told that somebody can approve");
+        if let Err(error) = lock(&self.port).sweep_tickets(now.boot) {
+            tracing::error!(%error, "tickets whose time is over stay in the kernel, where they count no more");
         }
+        self.asking.step(side.broken.is_none(), self.moment().boot);
         let first = side.ticks == 1;
         drop(guard);
         for id in &changed.retired {
@@ -280,6 +302,17 @@ impl Core {
             self.store.append(told(self.moment(), Kind::ApprovalFailed, "-", fields));
         }
         side.broken = Some(error.to_string());
+        self.asking.step(false, self.moment().boot);
+    }
+
+    /// Tells the kernel that somebody can be asked, if that is so.
+    pub(super) fn beat(&self, pulse: &mut dyn Pulse) {
+        let now = self.moment().boot;
+        if self.asking.can(now)
+            && let Err(error) = pulse.beat(now)
+        {
+            tracing::error!(%error, "the kernel cannot be told that somebody can approve");
+        }
     }
 
     /// Does what a step gave, in order: told first, then in the kernel, then the processes.

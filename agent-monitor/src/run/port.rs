@@ -197,14 +197,20 @@ pub trait Port: Send {
         Ok(Vec::new())
     }
 
-    /// Somebody can approve: called at least once a second, with boot-time nanoseconds.
+    /// Removes the tickets whose time is over at this time of the boot clock.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn heartbeat(&mut self, boot_nanos: u64) -> Result<(), PortError> {
+    fn sweep_tickets(&mut self, boot_nanos: u64) -> Result<(), PortError> {
         let _ = boot_nanos;
         Ok(())
     }
+
+    /// What says to the kernel that somebody can be asked; once.
+    ///
+    /// # Errors
+    /// When it was taken before.
+    fn take_pulse(&mut self) -> Result<Box<dyn Pulse>, PortError>;
 
     /// The reader of the rings; once.
     ///
@@ -223,6 +229,15 @@ pub trait Port: Send {
     /// # Errors
     /// When something is left.
     fn detach(&mut self) -> Result<(), PortError>;
+}
+
+/// Says to the kernel that somebody can be asked, on a thread of its own.
+pub trait Pulse: Send {
+    /// Somebody can be asked at this time of the boot clock.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn beat(&mut self, boot_nanos: u64) -> Result<(), PortError>;
 }
 
 /// Reads both rings, on a thread of its own.

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll as poll_fds};
 
 use super::core::Core;
 use super::notify;
-use super::port::{PortError, RingReader};
+use super::port::{PortError, Pulse, RingReader};
 
 /// Between two looks at the losses.
 const POLL: Duration = Duration::from_secs(1);
@@ -79,6 +79,19 @@ pub(super) fn people(core: Arc<Core>) -> io::Result<JoinHandle<()>> {
             if last.elapsed() >= super::people::TICK {
                 core.people_tick();
                 last = std::time::Instant::now();
+            }
+        }
+    })
+}
+
+/// Says to the kernel that somebody can be asked. A thread of its own: what takes the others long must not make the kernel
+/// refuse what it could hold.
+pub(super) fn pulse(core: Arc<Core>, mut pulse: Box<dyn Pulse>) -> io::Result<JoinHandle<()>> {
+    Builder::new().name("pulse".to_owned()).spawn(move || {
+        loop {
+            core.beat(&mut *pulse);
+            if core.wait(super::people::TICK) {
+                return;
             }
         }
     })

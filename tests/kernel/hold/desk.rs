@@ -242,11 +242,11 @@ impl Desk {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Acts of `bot` so far that were refused because the kernel had no memory to judge them with: each is counted.
-    pub(crate) fn refused_for_memory(&self) -> u64 {
+    /// Acts of this agent so far that were refused because the kernel had no memory to judge them with: each is counted.
+    pub(crate) fn refused_for_memory(&self, agent: &str) -> u64 {
         let gaps = self.events(&["--kind", "gap.copy"]);
         gaps.iter()
-            .filter(|gap| gap["gap"]["agent"] == "bot")
+            .filter(|gap| gap["gap"]["agent"] == agent)
             .filter_map(|gap| gap["gap"]["count"].as_u64())
             .sum()
     }

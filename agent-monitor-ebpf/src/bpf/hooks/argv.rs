@@ -14,14 +14,13 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 
-use super::file::hash_key;
 use crate::bpf::{
     emit::body,
     globals as g,
     judge::{self, SIGKILL},
     read::{Ptr, current, field, pointer, user},
     scratch::{Args, Scratch, tail_at},
-    tag::{Actor, scratch_of, tag_of},
+    tag::{Actor, hash_key, scratch_of, tag_of},
     walk::text_hash,
 };
 

@@ -7,7 +7,7 @@ use agent_monitor_ebpf::{
     event::BoundBody,
     fields::ABSENT,
     loss::LossReason,
-    path::{HashKey, TEXT_MAX},
+    path::TEXT_MAX,
     task::{TaskTag, binds},
 };
 use aya_ebpf::{
@@ -85,14 +85,13 @@ fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     if id == 0 || scratch.is_null() {
         return 0;
     }
-    let key = HashKey { k0: runtime.k0, k1: runtime.k1 };
     let len = read_text(scratch, path);
-    let hash = text_hash_at(scratch, key, len);
+    let hash = text_hash_at(scratch, len);
     let system = !in_user_slice(scratch);
     let mut found = named(hash, NAME_CGROUP_PATH, runtime);
     if found.is_none() && system && g::O_KN_NAME.load() != ABSENT {
         let len = read_text(scratch, pointer(pointer(cgroup, &g::O_CGROUP_ID), &g::O_KN_NAME));
-        found = named(text_hash_at(scratch, key, len), NAME_CGROUP_LEAF, runtime);
+        found = named(text_hash_at(scratch, len), NAME_CGROUP_LEAF, runtime);
     }
     if found.is_none() && g::O_CGROUP_PARENT.load() != ABSENT {
         // Inside a cgroup that means something: `self` is the first member of `struct cgroup`, so the parent's css is

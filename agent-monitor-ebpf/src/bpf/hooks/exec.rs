@@ -22,10 +22,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, LsmContext},
 };
 
-use super::{
-    argv::attempted,
-    file::{acting, hash_key},
-};
+use super::{argv::attempted, file::acting};
 use crate::bpf::{
     emit::{begin, body, lose, send_checked, wake_flags, zero},
     globals as g,
@@ -57,7 +54,7 @@ fn judge_exec(bprm: Ptr) -> i32 {
     let first = pointer(bprm, &g::O_BPRM_FILENAME) == pointer(bprm, &g::O_BPRM_INTERP);
     begin(&actor, Kind::Exec, Source::Lsm);
     let dentry = pointer(pointer(bprm, &g::O_BPRM_FILE), &g::O_FILE_DENTRY);
-    let walked = walk(actor.scratch, hash_key(), dentry, 0);
+    let walked = walk(actor.scratch, dentry, 0);
     place(&actor, dentry, &walked, 0, ask::EXEC, false);
     let (dev, ino) = dentry_id(dentry);
     let b: *mut ExecBody = body(actor.scratch);
@@ -119,7 +116,7 @@ fn note_script(bprm: Ptr) {
     }
     let dentry = pointer(pointer(bprm, &g::O_BPRM_FILE), &g::O_FILE_DENTRY);
     let key = HashKey { k0: runtime.k0, k1: runtime.k1 };
-    let walked = walk(scratch, key, dentry, 0);
+    let walked = walk(scratch, dentry, 0);
     let hash = fold(scratch, key, walked.depth);
     let (dev, ino) = dentry_id(dentry);
     let inode = pointer(dentry, &g::O_DENTRY_INODE);
@@ -175,6 +172,8 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
     if agent != 0 {
         hold::exec_done(scratch, agent, ids().0, leader_start(task));
     }
+    // SAFETY: checked for null. Told, not judged.
+    unsafe { (*scratch).judged = 0 };
     let actor = Actor { task, scratch, policy: None, generation: 0 };
     if blind {
         plain(&actor, runtime, cgroup_entry(runtime), uid_gid().0);
@@ -257,10 +256,10 @@ fn recognise_and_tell(actor: &Actor, runtime: &Runtime, bprm: Ptr) {
     let facts = Facts { uid, generation: runtime.generation, cgroup_rules: entry.map_or(0, condition_bits) };
     let is_script = pointer(bprm, &g::O_BPRM_FILENAME) != pointer(bprm, &g::O_BPRM_INTERP);
     if is_script {
-        script_found(scratch, key, bprm, &facts);
+        script_found(scratch, bprm, &facts);
     }
     let dentry = pointer(pointer(bprm, &g::O_BPRM_FILE), &g::O_FILE_DENTRY);
-    let walked = walk(scratch, key, dentry, 0);
+    let walked = walk(scratch, dentry, 0);
     let place = place_of(scratch, key, dentry, walked.depth);
     by_place(scratch, &place, AS_EXE, &facts);
     // SAFETY: scratch was checked for null when the actor was made.
@@ -293,7 +292,7 @@ fn recognise_and_tell(actor: &Actor, runtime: &Runtime, bprm: Ptr) {
         (*b).argc = field(bprm, &g::O_BPRM_ARGC);
     }
     stamp_exec(actor);
-    tell_exec(actor, key, bprm, walked.end, is_script);
+    tell_exec(actor, bprm, walked.end, is_script);
     note_euid(actor);
 }
 
@@ -341,7 +340,7 @@ fn note_euid(actor: &Actor) {
         (*b).args[0] = u64::from(old);
         (*b).args[1] = u64::from(euid);
     }
-    send_checked(actor, 0);
+    send_checked(actor.scratch, 0);
     // SAFETY: as above.
     unsafe { note_ids(actor.task, &mut (*actor.scratch).entry.tag) };
     // Cannot fail: the slot exists.
@@ -349,7 +348,7 @@ fn note_euid(actor: &Actor) {
 }
 
 #[inline(always)]
-fn script_found(scratch: *mut Scratch, key: HashKey, bprm: Ptr, facts: &Facts) {
+fn script_found(scratch: *mut Scratch, bprm: Ptr, facts: &Facts) {
     // SAFETY: checked for null by the caller.
     unsafe {
         if (*scratch).script_seen == 1 {
@@ -371,7 +370,7 @@ fn script_found(scratch: *mut Scratch, key: HashKey, bprm: Ptr, facts: &Facts) {
         bpf_probe_read_kernel_str(to.cast(), TEXT_MAX as u32 + 1, pointer(bprm, &g::O_BPRM_FILENAME).cast())
     };
     if n > 1 {
-        by_text(scratch, text_hash_at(scratch, key, ((n - 1) & 0xff) as u32), facts);
+        by_text(scratch, text_hash_at(scratch, ((n - 1) & 0xff) as u32), facts);
     }
 }
 
@@ -392,11 +391,11 @@ fn place_of(scratch: *mut Scratch, key: HashKey, dentry: Ptr, depth: u32) -> Pla
 
 /// Adds working directory, file name, script and arguments to the record and sends it.
 #[inline(always)]
-fn tell_exec(actor: &Actor, key: HashKey, bprm: Ptr, end: u32, is_script: bool) {
+fn tell_exec(actor: &Actor, bprm: Ptr, end: u32, is_script: bool) {
     let scratch = actor.scratch;
     let b: *mut ExecBody = body(scratch);
     let pwd = pointer(pointer(actor.task.cast_const().cast(), &g::O_TASK_FS), &g::O_FS_PWD);
-    let cwd = walk(scratch, key, pwd, end);
+    let cwd = walk(scratch, pwd, end);
     let parent = pointer(actor.task.cast_const().cast(), &g::O_TASK_PARENT);
     // SAFETY: the body belongs to the record under construction.
     unsafe {
@@ -415,7 +414,7 @@ fn tell_exec(actor: &Actor, key: HashKey, bprm: Ptr, end: u32, is_script: bool) 
     // SAFETY: as above.
     unsafe { (*scratch).script_seen = 0 };
     let end = args(actor, end);
-    send_checked(actor, end);
+    send_checked(actor.scratch, end);
 }
 
 /// The stashed script path as a piece.

@@ -7,7 +7,6 @@ use agent_monitor_ebpf::{
         ACCESS_APPEND, ACCESS_CREATE, ACCESS_DELETE, ACCESS_EXECUTE, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE,
         FILE_CREATED, FILE_RECEIVED, FileBody, file_op,
     },
-    path::HashKey,
     people::{executes, opens},
     policy::ask,
 };
@@ -20,7 +19,7 @@ use crate::bpf::{
     globals as g,
     judge::{also_held, place, place_late, settle, settle_late, settle_quietly},
     read::{Ptr, dentry_id, field, inode_of, pointer, value},
-    tag::{Actor, runtime},
+    tag::Actor,
     walk::{Walked, kernel_text, walk},
 };
 
@@ -67,12 +66,6 @@ const ATTR_SIZE: u32 = 8;
 /// `ATTR_ATIME | ATTR_MTIME | ATTR_ATIME_SET | ATTR_MTIME_SET`.
 const ATTR_TIMES: u32 = 16 | 32 | 128 | 256;
 
-/// The secret words of the path hash.
-#[inline(always)]
-pub(crate) fn hash_key() -> HashKey {
-    runtime().map_or(HashKey { k0: 0, k1: 1 }, |r| HashKey { k0: r.k0, k1: r.k1 })
-}
-
 /// Whether the running code is a file system's own work below the act that was judged: overlayfs does it with the
 /// credentials of whoever mounted it. `io_uring` swaps credentials too, but on the process's word, so that is no excuse.
 #[inline(always)]
@@ -95,7 +88,7 @@ fn syscall(task: *mut task_struct) -> u64 {
 /// Writes the first path of a file record; the walk.
 #[inline(always)]
 fn walk_first(actor: &Actor, dentry: Ptr) -> Walked {
-    let walked = walk(actor.scratch, hash_key(), dentry, 0);
+    let walked = walk(actor.scratch, dentry, 0);
     let (dev, ino) = dentry_id(dentry);
     let inode = pointer(dentry, &g::O_DENTRY_INODE);
     let b: *mut FileBody = body(actor.scratch);
@@ -130,7 +123,7 @@ fn judged_path(actor: &Actor, dentry: Ptr, asked: u32) -> u32 {
 /// Writes the second path of a rename or link and judges it; where the tail ends.
 #[inline(always)]
 fn second_path(actor: &Actor, dentry: Ptr, off: u32, asked: u32) -> u32 {
-    let walked = walk(actor.scratch, hash_key(), dentry, off);
+    let walked = walk(actor.scratch, dentry, off);
     let (dev, ino) = dentry_id(dentry);
     let b: *mut FileBody = body(actor.scratch);
     // SAFETY: as above.

@@ -14,7 +14,7 @@ use aya_ebpf::{
     programs::{LsmContext, TracePointContext},
 };
 
-use super::file::{acting, hash_key, path_dentry};
+use super::file::{acting, path_dentry};
 use crate::bpf::{
     emit::{begin, body, lose, send, send_small},
     globals as g,
@@ -79,7 +79,7 @@ pub(super) fn refuse_numbers(kind: Kind, op: u16, args: [u64; 4], power: usize) 
 /// Writes a dentry as the record's first path; where the tail ends.
 #[inline(always)]
 pub(crate) fn path_a(actor: &Actor, b: *mut PrivBody, dentry: Ptr) -> u32 {
-    let walked = walk(actor.scratch, hash_key(), dentry, 0);
+    let walked = walk(actor.scratch, dentry, 0);
     // SAFETY: the body belongs to the record under construction.
     unsafe {
         (*b).a = walked.piece;

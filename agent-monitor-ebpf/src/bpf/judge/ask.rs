@@ -39,16 +39,51 @@ pub(super) const UNKNOWN: u32 = 7;
 #[inline(always)]
 fn answer<const KIND: u32>(scratch: *mut Scratch, policy: *const AgentPolicy, agent: u32) -> u32 {
     // SAFETY: the caller checked it for null; entries are never changed while their generation is in force.
+    if KIND == PLACE {
+        // SAFETY: as above.
+        return unsafe { answer_place(scratch, policy, agent) };
+    }
+    if KIND == INET {
+        // SAFETY: as above.
+        return unsafe { answer_inet(scratch, policy, agent) };
+    }
+    // SAFETY: as above.
     let policy = unsafe { &*policy };
     match KIND {
-        PLACE => place::answer(scratch, policy, agent),
-        INET => inet(scratch, policy, agent),
         ABSTRACT => abstract_name(scratch, policy, agent),
         VSOCK => vsock(scratch, policy, agent),
         POWER => power(scratch, policy),
         GAINED => gained(scratch, agent),
         _ => policy.unknown,
     }
+}
+
+/// The answer about a place, the dearest of all: a global function, which the verifier walks once for a program.
+///
+/// # Safety
+/// `scratch` is null or the running task's; `policy` is null or a value of the table of scopes.
+#[inline(never)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn answer_place(scratch: *mut Scratch, policy: *const AgentPolicy, agent: u32) -> u32 {
+    if scratch.is_null() || policy.is_null() {
+        return decision(Verdict::Deny, RULE_MISSING);
+    }
+    // SAFETY: checked for null.
+    place::answer(scratch, unsafe { &*policy }, agent)
+}
+
+/// The same about an address.
+///
+/// # Safety
+/// As [`answer_place`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn answer_inet(scratch: *mut Scratch, policy: *const AgentPolicy, agent: u32) -> u32 {
+    if scratch.is_null() || policy.is_null() {
+        return decision(Verdict::Deny, RULE_MISSING);
+    }
+    // SAFETY: checked for null.
+    inet(scratch, unsafe { &*policy }, agent)
 }
 
 #[inline(always)]
@@ -241,8 +276,50 @@ fn granted(a: &Asking, at: u64) -> Option<u32> {
 }
 
 /// What all scopes together say.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn find<const KIND: u32>(scratch: *mut Scratch, generation: u32) -> u32 {
+    // SAFETY: checked for null by the caller.
+    unsafe {
+        match KIND {
+            PLACE => find_place(scratch, generation),
+            INET => find_inet(scratch, generation),
+            ABSTRACT => find_abstract(scratch, generation),
+            VSOCK => find_vsock(scratch, generation),
+            POWER => find_power(scratch, generation),
+            GAINED => find_gained(scratch, generation),
+            _ => find_unknown(scratch, generation),
+        }
+    }
+}
+
+/// Global functions, which the verifier walks once for a program and not once for each road to them.
+macro_rules! global {
+    ($($name:ident: $kind:ident),+) => {$(
+        /// # Safety
+        /// `scratch` is null or the running task's.
+        #[inline(never)]
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name(scratch: *mut Scratch, generation: u32) -> u32 {
+            if scratch.is_null() {
+                return decision(Verdict::Deny, RULE_MISSING);
+            }
+            all::<$kind>(scratch, generation)
+        }
+    )+};
+}
+
+global!(
+    find_place: PLACE,
+    find_inet: INET,
+    find_abstract: ABSTRACT,
+    find_vsock: VSOCK,
+    find_power: POWER,
+    find_gained: GAINED,
+    find_unknown: UNKNOWN
+);
+
+#[inline(always)]
+fn all<const KIND: u32>(scratch: *mut Scratch, generation: u32) -> u32 {
     // SAFETY: checked for null by the caller.
     let mut a = unsafe {
         Asking {

@@ -5,7 +5,6 @@ use agent_monitor_ebpf::{
     event::{FileBody, NetBody},
     fields::ABSENT,
     header::{FLAG_AGAIN, FLAG_ASKED, FLAG_DECIDED, FLAG_HELD},
-    path::HashKey,
     people::{
         DIGEST_WORDS, ERESTARTNOINTR, GRANTS, GrantEntry, HEARTBEAT_MAX, Ticket, TicketKey, USES_MAX, UseKey,
         executes, fold, restartable,
@@ -23,7 +22,7 @@ use crate::bpf::{
     maps::{GRANT_LIVES, GRANT_USES, GRANTED, HEARTBEAT, TICKETS},
     read::{Ptr, current, field, now},
     scratch::{Scratch, opaque},
-    tag::runtime,
+    tag::{hash_key, runtime},
 };
 
 /// Number of the signal that stops and cannot be caught.
@@ -83,7 +82,7 @@ pub(crate) fn stop_fork() -> bool {
 /// run again and the file is there.
 #[inline(always)]
 fn digest(scratch: *mut Scratch) -> u64 {
-    let key = runtime().map_or(HashKey { k0: 0, k1: 1 }, |r| HashKey { k0: r.k0, k1: r.k1 });
+    let key = hash_key();
     // SAFETY: constant bounds inside the scratch.
     unsafe {
         let head = &raw const (*scratch).rec.head;
@@ -110,7 +109,7 @@ const fn is_file(kind: u16) -> bool {
 /// which; whether it passes now.
 #[inline(never)]
 pub(crate) fn asked(head: &mut Header, body: &NetBody) -> bool {
-    let key = runtime().map_or(HashKey { k0: 0, k1: 1 }, |r| HashKey { k0: r.k0, k1: r.k1 });
+    let key = hash_key();
     let mut d = fold(key, 0, u64::from(head.agent) << 16 | u64::from(head.kind));
     let mut i = 0;
     let words = core::ptr::from_ref(body).cast::<u64>();

@@ -168,7 +168,7 @@ fn refused(runtime: &Runtime, head: &mut Header, b: &NetBody, v6: bool) -> bool 
     if over || (head.ktime >= policy.expires && policy.flags & POLICY_ENFORCE != 0) {
         found = stricter(decision(Verdict::Deny, RULE_ENDED), found);
     }
-    let refused = stamp(head, policy, generation, found, EPERM);
+    let refused = stamp(head, policy.flags, generation, found, EPERM);
     if refused && holds(found) { !asked(head, b) } else { refused }
 }
 

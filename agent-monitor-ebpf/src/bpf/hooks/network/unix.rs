@@ -9,10 +9,7 @@ use agent_monitor_ebpf::{
 };
 use aya_ebpf::{helpers::generated::bpf_probe_read_kernel_str, macros::lsm, programs::LsmContext};
 
-use super::{
-    super::file::{acting, hash_key},
-    describe, flow_of, sock_of,
-};
+use super::{super::file::acting, describe, flow_of, sock_of};
 use crate::bpf::{
     emit::{begin, body, lose, send},
     globals as g,
@@ -45,7 +42,7 @@ pub(super) fn unix_text(actor: &Actor, address: Ptr, len: u32) -> u32 {
     // The walk wants a multiple of 8.
     let end = (n + 7) & !7;
     let pwd = pointer(pointer(actor.task.cast_const().cast(), &g::O_TASK_FS), &g::O_FS_PWD);
-    let walked = walk(actor.scratch, hash_key(), pwd, end);
+    let walked = walk(actor.scratch, pwd, end);
     // SAFETY: as above.
     unsafe {
         (*b).how |= NET_TEXT;
@@ -69,7 +66,7 @@ fn abstract_name(actor: &Actor, at: Ptr, len: u32, asked: u32) -> u32 {
         (*b).a = Piece { len: len as u16, depth: 0, flags: 0 };
     }
     if actor.policy.is_some() {
-        judge::abstract_socket(actor, text_hash_at(actor.scratch, hash_key(), len), asked);
+        judge::abstract_socket(actor, text_hash_at(actor.scratch, len), asked);
     }
     len
 }
@@ -89,7 +86,7 @@ pub(super) fn unix_name(actor: &Actor, sk: Ptr, asked: u32) -> u32 {
     }
     let dentry = pointer(sk, &g::O_UNIX_DENTRY);
     if !dentry.is_null() {
-        let walked = walk(actor.scratch, hash_key(), dentry, 0);
+        let walked = walk(actor.scratch, dentry, 0);
         // SAFETY: the body belongs to the record under construction.
         unsafe {
             (*b).a = walked.piece;

@@ -11,7 +11,6 @@ use aya_ebpf::{helpers::generated::bpf_send_signal, macros::btf_tracepoint, prog
 use crate::bpf::{
     emit::begin,
     globals as g,
-    hooks::file::hash_key,
     judge::{SIGKILL, enforced, place_late},
     read::{Ptr, pointer},
     tag::actor,
@@ -26,11 +25,11 @@ fn partial_exec(ctx: BtfTracePointContext) -> i32 {
     let Some(policy) = actor.policy else { return 0 };
     begin(&actor, Kind::Exec, Source::TpBtf);
     let dentry = pointer(pointer(bprm, &g::O_BPRM_FILE), &g::O_FILE_DENTRY);
-    let walked = walk(actor.scratch, hash_key(), dentry, 0);
+    let walked = walk(actor.scratch, dentry, 0);
     place_late(&actor, dentry, &walked, ask::EXEC);
     // SAFETY: scratch was checked for null when the actor was made.
     let found = unsafe { (&raw const (*actor.scratch).decision).read_volatile() };
-    let stops = kills(found) && enforced(policy, found);
+    let stops = kills(found) && enforced(policy.flags, found);
     let carried = stops || (permits(found) && policy.flags & POLICY_ENFORCE != 0);
     // SAFETY: as above.
     unsafe {

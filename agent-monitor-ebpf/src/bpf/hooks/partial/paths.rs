@@ -18,7 +18,7 @@ use crate::bpf::{
     emit::{begin, body, send},
     globals as g,
     hooks::{
-        file::{first_path, hash_key, tell_mmap, tell_opened},
+        file::{first_path, tell_mmap, tell_opened},
         privilege::{path_a, start},
     },
     read::{Ptr, dentry_id, field, pointer, user},
@@ -196,7 +196,7 @@ pub(super) fn named(actor: &Actor, args: &Args, spec: &Spec) {
     begin(actor, spec.kind, Source::RawTp);
     let b: *mut FileBody = body(actor.scratch);
     let (base, path) = base_of(actor, spec.dir, path, args);
-    let walked = walk(actor.scratch, hash_key(), base, 0);
+    let walked = walk(actor.scratch, base, 0);
     let mut end = walked.end;
     // SAFETY: the body belongs to the record under construction.
     unsafe {
@@ -208,7 +208,7 @@ pub(super) fn named(actor: &Actor, args: &Args, spec: &Spec) {
     if path_b != 0 {
         let (base, rest) = base_of(actor, spec.dir_b, path_b, args);
         path_b = rest;
-        let walked = walk(actor.scratch, hash_key(), base, end);
+        let walked = walk(actor.scratch, base, end);
         end = walked.end;
         // SAFETY: as above.
         unsafe {
@@ -242,7 +242,7 @@ fn mounted(actor: &Actor, args: &Args, spec: &Spec) {
     }
     let path = args.get(u32::from(spec.path));
     let (base, path) = base_of(actor, spec.dir, path, args);
-    let walked = walk(actor.scratch, hash_key(), base, 0);
+    let walked = walk(actor.scratch, base, 0);
     let (mut len, flags) = text(actor, walked.end, path);
     if spec.text != NONE {
         let kind = args.get(u32::from(spec.text));

@@ -10,7 +10,7 @@ use super::file_of;
 use crate::bpf::{
     emit::{begin, body, send},
     globals as g,
-    hooks::{file::hash_key, network::tell_local},
+    hooks::network::tell_local,
     read::{Ptr, dentry_id, field, pointer, user},
     tag::Actor,
     walk::walk,
@@ -81,7 +81,7 @@ fn path_text(actor: &Actor, at: u64) -> u32 {
     let fs = pointer(actor.task.cast_const().cast(), &g::O_TASK_FS);
     let base =
         if user::<u8>(at) == Some(b'/') { pointer(fs, &g::O_FS_ROOT) } else { pointer(fs, &g::O_FS_PWD) };
-    let walked = walk(actor.scratch, hash_key(), base, end);
+    let walked = walk(actor.scratch, base, end);
     // SAFETY: the body belongs to the record under construction.
     unsafe {
         (*b).how = NET_TEXT;
