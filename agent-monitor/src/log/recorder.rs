@@ -29,7 +29,7 @@ const RETENTION: Duration = Duration::from_secs(60);
 /// File that keeps room for what must be said on a full disk, and its bytes.
 const RESERVE: &str = "reserve";
 const RESERVE_BYTES: u64 = 256 << 10;
-/// Bytes that are staged before they are written.
+/// Bytes that are staged at the most before they are written.
 const STAGED: usize = 1 << 20;
 
 /// How the log is.
@@ -136,6 +136,7 @@ impl Recorder {
             sockets,
             clock: Box::new(clock),
             missed: None,
+            roomless: false,
             undeclared: Vec::new(),
             holds: None,
         };
@@ -214,6 +215,8 @@ struct Work {
     missed: Option<Gap>,
     /// Runs of records that were removed to make room, and no sealed record says so yet.
     undeclared: Vec<(u64, u64)>,
+    /// No room could be kept for a full disk, which was said.
+    roomless: bool,
     /// The holds at the last look.
     holds: Option<Vec<retention::Hold>>,
 }
@@ -274,11 +277,20 @@ impl Work {
                 Item::Event(event) => self.writer.append(&event),
                 Item::Missed(gap) => self.writer.append(&Event::gap(gap.last, Kind::GapLog, gap)),
             }
-            if self.writer.staged_bytes() >= STAGED {
+            if self.writer.staged_bytes() >= self.staged() {
                 self.flush();
+                // A batch can be larger than a segment.
+                if self.writer.is_due() && self.seal(false) {
+                    self.roll();
+                }
             }
         }
         self.flush();
+    }
+
+    /// Bytes that are staged before they are written: a part of a segment, so that none grows much over its size.
+    fn staged(&self) -> usize {
+        usize::try_from(self.settings.segment_bytes / 4).map_or(STAGED, |part| part.min(STAGED))
     }
 
     fn flush(&mut self) {
@@ -470,7 +482,7 @@ impl Work {
     }
 
     /// Keeps some room on the disk for the record that says what was removed to make more.
-    fn reserve(&self) {
+    fn reserve(&mut self) {
         let path = self.dir.join(RESERVE);
         if self.settings.on_full != OnFull::DropOldest {
             fs::remove_file(&path).ok();
@@ -483,10 +495,14 @@ impl Work {
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             Ok(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES)?)
         };
-        if let Err(error) = make() {
-            tracing::warn!(%error, path = %path.display(), "no room is kept for a full disk");
+        let made = make();
+        if let Err(error) = &made {
+            if !self.roomless {
+                tracing::warn!(%error, path = %path.display(), "no room is kept for a full disk");
+            }
             fs::remove_file(&path).ok();
         }
+        self.roomless = made.is_err();
     }
 
     fn remove(&mut self, plan: Result<retention::Plan, LogError>) {

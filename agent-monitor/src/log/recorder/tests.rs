@@ -38,6 +38,29 @@ fn everything_is_written_in_order_and_sealed_at_the_end() {
 }
 
 #[test]
+fn a_flood_is_cut_into_segments_of_their_size() {
+    let place = Place::new();
+    let segment_bytes = 64 << 10;
+    let log = start(&place, Settings { segment_bytes, queue: 50_000, ..settings() });
+    (1..=20_000).for_each(|number| log.offer(&Arc::new(event(number))));
+    log.close();
+    let mut lengths = Vec::new();
+    reader::records(&place.dir(), &Window::default(), |_, json| {
+        lengths.push(json.len() as u64);
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+    let mut starts: Vec<usize> =
+        crate::log::segment::list(&place.dir()).unwrap().iter().map(|segment| segment.first as usize).collect();
+    starts.push(lengths.len());
+    starts.sort_unstable();
+    let longest = starts.windows(2).map(|pair| lengths[pair[0]..pair[1]].iter().sum::<u64>()).max().unwrap();
+    assert!(longest < segment_bytes * 3 / 2, "{longest}");
+    assert_eq!(log.status().lost, 0);
+    assert!(place.verify().ok, "{:?}", place.verify());
+}
+
+#[test]
 fn a_full_queue_is_one_counted_gap_and_delivered_plus_counted_is_all() {
     let place = Place::new();
     let log = start(&place, Settings { queue: 16, ..settings() });
