@@ -181,7 +181,8 @@ impl Running {
         core.load_records()?;
         core.resume_people();
         let reader = core.take_reader()?;
-        let pulse = core.take_pulse()?;
+        let mut pulse = core.take_pulse()?;
+        core.first_beat(&mut *pulse);
         let ending = signals.handle();
         let reader = threads::reader(Arc::clone(&core), reader, ending).map_err(thread("the ring reader"))?;
         core.backfill()?;

@@ -305,6 +305,14 @@ impl Core {
         self.asking.step(false, self.moment().boot);
     }
 
+    /// The first beat, before anything is held: what comes in waits for the thread for people.
+    pub(super) fn first_beat(&self, pulse: &mut dyn Pulse) {
+        if lock(&self.people).as_ref().is_some_and(|side| side.broken.is_none()) {
+            self.asking.step(true, self.moment().boot);
+        }
+        self.beat(pulse);
+    }
+
     /// Tells the kernel that somebody can be asked, if that is so.
     pub(super) fn beat(&self, pulse: &mut dyn Pulse) {
         let now = self.moment().boot;
