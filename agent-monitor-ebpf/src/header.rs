@@ -81,6 +81,8 @@ pub const FLAG_ASKED: u16 = 1024;
 pub const FLAG_AGAIN: u16 = 2048;
 /// A person's decision about exactly this act counted: the verdict says which.
 pub const FLAG_DECIDED: u16 = 4096;
+/// A person would have been asked about this exec, but its arguments could not be read to their end: it was refused.
+pub const FLAG_ARGS_UNREAD: u16 = 8192;
 
 macro_rules! kinds {
     ($($(#[$meta:meta])* $name:ident = $value:literal,)*) => {

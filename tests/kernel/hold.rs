@@ -1,5 +1,7 @@
 //! People in the action path: the act stops inside its system call, a person decides, and the same call goes on or fails.
 
+mod arguments;
+mod company;
 pub(crate) mod desk;
 mod matrix;
 mod rows;
@@ -22,6 +24,13 @@ pub(crate) const CASES: &[Case] = &[
     Case::vm("two_threads_one_ticket", two_threads),
     Case::vm("two_hundred_at_once", matrix::crowd),
     Case::vm("other_arguments", other_arguments),
+    Case::vm("arguments_swapped", arguments::swapped),
+    Case::vm("arguments_raced", arguments::raced),
+    Case::vm("arguments_too_many", arguments::too_many),
+    Case::vm("company_of_a_debugger", company::debugger),
+    Case::vm("company_of_a_parent", company::parent),
+    Case::vm("company_in_a_frozen_cgroup", company::frozen),
+    Case::vm("company_of_an_exec", company::replaced),
     Case::vm("threads_and_signals", runtime::go_like),
     Case::vm_with("python", runtime::PYTHON.interpreter, || runtime::script(&runtime::PYTHON)),
     Case::vm_with("node", runtime::NODE.interpreter, || runtime::script(&runtime::NODE)),

@@ -58,19 +58,22 @@ pub(crate) struct Args {
     pub(crate) h: u64,
     /// The same without the first `skip`.
     pub(crate) rest: u64,
-    /// Where the next one is, and where they end, when they lie one behind the other.
+    /// Where the next piece is; and where the arguments end, when they lie one behind the other.
     pub(crate) at: u64,
     pub(crate) end: u64,
     /// Where it goes in the tail.
     pub(crate) off: u32,
     pub(crate) skip: u32,
-    /// How many so far.
+    /// How many so far were read to their ends.
     pub(crate) count: u32,
     /// `FLAG_ARGS_*` bits.
     pub(crate) flags: u32,
-    /// Bytes of the last one, without its end.
+    /// Bytes of the last piece, without its end.
     pub(crate) len: u32,
-    pub(crate) reserved: u32,
+    /// 1 when the argument goes on behind the last piece.
+    pub(crate) more: u32,
+    /// 1 when the end of the arguments was reached.
+    pub(crate) whole: u32,
 }
 
 /// The memory. `rec` first: the verifier likes constant offsets from the start of the value.

@@ -22,7 +22,7 @@ pub const HEAD_BYTES: usize = 8 << 10;
 pub const TAIL_BYTES: usize = 2 << 10;
 
 /// Arguments of an exec that was not let through, escaped: each NUL-terminated and padded with anything to a multiple of
-/// eight bytes.
+/// eight bytes. The last one may be cut short, without its end.
 #[must_use]
 pub fn attempted(block: &[u8]) -> Vec<String> {
     let mut words = Vec::new();
@@ -30,6 +30,9 @@ pub fn attempted(block: &[u8]) -> Vec<String> {
     while let Some(end) = rest.iter().position(|byte| *byte == 0) {
         words.push(text::escape(rest.get(..end).unwrap_or_default()));
         rest = rest.get((end / 8 + 1) * 8..).unwrap_or_default();
+    }
+    if !rest.is_empty() {
+        words.push(text::escape(rest));
     }
     words
 }
@@ -161,6 +164,13 @@ mod tests {
 
     fn chunk(offset: u32, bytes: &[u8]) -> ArgChunk {
         ArgChunk { offset, args_total: 0, bytes: Some(bytes.to_vec()) }
+    }
+
+    #[test]
+    fn attempted_arguments_may_be_cut() {
+        assert_eq!(attempted(b"a\0......12345678\0.......\0......."), ["a", "12345678", ""]);
+        assert_eq!(attempted(b"a\0......12345678"), ["a", "12345678"]);
+        assert_eq!(attempted(b""), Vec::<String>::new());
     }
 
     #[test]

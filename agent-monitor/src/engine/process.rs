@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use agent_monitor_ebpf::header::{FLAG_ARGS_FAILED, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREAD};
+
 use super::args;
 use super::{Engine, Host, Output, names};
 use crate::attribute::argv::{self, Program};
@@ -12,7 +14,7 @@ use crate::attribute::tree::{Binding, Image, Proc};
 use crate::attribute::{TaskKey, identity};
 use crate::decode::file::Place;
 use crate::decode::{ExecFacts, FsPath, Head};
-use crate::model::{Access, Event, File, Kind, text};
+use crate::model::{Access, Detail, Event, File, Kind, text};
 
 /// What an exec record says, in host paths.
 struct Started {
@@ -77,7 +79,7 @@ impl Engine {
     }
 
     /// The agent before, where it is not the delegator, which the event names anyway.
-    pub(super) fn before(&self, before: u32, delegator: u32) -> Option<crate::model::Detail> {
+    pub(super) fn before(&self, before: u32, delegator: u32) -> Option<Detail> {
         let name = (before != 0 && before != delegator).then(|| self.agents.name(before))?;
         Some([("before".to_owned(), name.into())].into_iter().collect())
     }
@@ -129,8 +131,18 @@ impl Engine {
         });
         let args = args::attempted(&exec.args);
         let event = self.action(head, host);
-        let detail = (!args.is_empty()).then(|| [("args".to_owned(), args.into())].into_iter().collect());
-        self.tell(Event { file, detail, ..event }, out);
+        let mut detail = Detail::new();
+        if !args.is_empty() {
+            detail.insert("args".to_owned(), args.into());
+        }
+        if head.flags & (FLAG_ARGS_TRUNCATED | FLAG_ARGS_FAILED) != 0 {
+            detail.insert("args_truncated".to_owned(), true.into());
+            detail.insert("argc".to_owned(), exec.argc.into());
+        }
+        if head.flags & FLAG_ARGS_UNREAD != 0 {
+            detail.insert("args_unread".to_owned(), true.into());
+        }
+        self.tell(Event { file, detail: (!detail.is_empty()).then_some(detail), ..event }, out);
     }
 
     /// Tells that the kernel bound the process at this very exec.

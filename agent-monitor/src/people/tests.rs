@@ -268,10 +268,10 @@ fn the_dead_need_no_answer() {
     let id = bench.fresh(11, 1);
     bench.ask(&request(12, 1, true, 0), 1);
     bench.take();
-    bench.people.bury(&mut |k| k != key(11), at(3), &mut bench.done).unwrap();
+    bench.people.bury(&mut |k| k != key(11), "it ended", at(3), &mut bench.done).unwrap();
     assert_eq!(bench.take(), (vec![], vec![]));
     assert_eq!(bench.people.waiters(id).unwrap().len(), 1);
-    bench.people.bury(&mut |_| false, at(3), &mut bench.done).unwrap();
+    bench.people.bury(&mut |_| false, "it ended", at(3), &mut bench.done).unwrap();
     assert_eq!(bench.take().1, [Kind::ApprovalGone]);
 }
 

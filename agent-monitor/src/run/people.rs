@@ -32,6 +32,7 @@ use crate::people::{Db, Done, Effect, Now, People, StoreError, told};
 use crate::registry::record::OnDaemonLoss;
 
 pub(super) use inbox::Inbox;
+use inbox::Word;
 pub(super) use runs::InForce;
 
 /// Between two looks at time-outs and ends, and between two heartbeats.
@@ -193,7 +194,8 @@ impl Core {
     /// One round of the thread for people: what came in, and what time brings.
     pub fn people_round(&self) {
         let mut heard = self.inbox.take();
-        for request in &mut heard.requests {
+        for word in &mut heard.words {
+            let Word::Asks(request) = word else { continue };
             let book = lock(&self.book);
             let span = book.loaded.get(&request.id).and_then(|record| record.hold_timeout);
             request.timeout = span.map(|span| span.value);
@@ -202,8 +204,18 @@ impl Core {
         let mut side = lock(&self.people);
         let Some(side) = side.as_mut() else { return };
         let mut done = Done::default();
-        for request in &heard.requests {
+        for word in &heard.words {
             self.asking.step(side.broken.is_none(), self.moment().boot);
+            let request = match word {
+                Word::Asks(request) => request,
+                Word::Replaced(key) => {
+                    let why = "the process became another program";
+                    if let Err(error) = side.people.bury(&mut |one| one != *key, why, now, &mut done) {
+                        self.broken(side, &error);
+                    }
+                    continue;
+                }
+            };
             match side.people.ask(request, now, &mut done) {
                 Ok(Asked::New(id)) => tracing::info!(approval = id, agent = %request.id, "an action waits"),
                 Ok(Asked::Merged(_) | Asked::Flooded) => {}
@@ -275,7 +287,12 @@ impl Core {
     fn upkeep(&self, side: &mut Side, now: Now, done: &mut Done) -> Result<Changed, StoreError> {
         let Side { people, hands, .. } = side;
         people.expire(now, done)?;
-        people.bury(&mut |key| hands.condition(key) != Condition::Gone, now, done)?;
+        people.bury(
+            &mut |key| hands.condition(key) != Condition::Gone,
+            "the process has ended",
+            now,
+            done,
+        )?;
         people.flush(now, done)?;
         if side.ticks.is_multiple_of(PRUNE_EVERY) {
             people.prune()?;

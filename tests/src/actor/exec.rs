@@ -4,11 +4,13 @@
 //! failed.
 
 use super::file::open_raw;
-use super::{Act, Failure, Outcome, fact, mark, number, word};
+use super::{Act, Facts, Failure, Outcome, after, fact, mark, number, then, wait_for_go, word};
 use crate::sys::{self, Arg, Forked, call, call_fd, cstr, num};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 pub(crate) const ACTS: &[Act] = &[
     Act::new("exec", "PATH ARGS…", exec),
@@ -19,6 +21,11 @@ pub(crate) const ACTS: &[Act] = &[
     Act::new("run", "PATH ARGS…", run),
     Act::new("vfork-exec", "PATH ARGS…", vfork_exec),
     Act::new("spawn", "PATH ARGS…", spawn),
+    Act::new("run-shared", "PATH FILE COUNT ACT", run_shared),
+    Act::new("run-racing", "PATH FILE TRIES ACT", run_racing),
+    Act::new("run-bare", "PATH", run_bare),
+    Act::new("exec-beside", "leader|worker PATH ARGS… -- ACT…", exec_beside),
+    Act::new("tell-arguments", "ARGS…", tell_arguments),
 ];
 
 /// A NULL-terminated array of C strings, as `execve` takes it.
@@ -40,6 +47,14 @@ impl Vector {
 
     pub(super) fn of(words: &[String]) -> Self {
         Self::new(words.iter().map(|w| cstr(w)).collect())
+    }
+
+    /// The same with one more string at its end, which lies in memory that others change.
+    fn and(words: &[String], last: &Shared) -> Self {
+        let mut vector = Self::of(words);
+        vector.pointers.insert(words.len(), last.at as usize);
+        vector.bytes = vector.pointers.iter().flat_map(|p| p.to_ne_bytes()).collect();
+        vector
     }
 
     /// The environment of this process.
@@ -172,4 +187,125 @@ fn spawn(args: &[String]) -> Outcome {
         return Err(std::io::Error::from_raw_os_error(error).into());
     }
     reap(child)
+}
+
+/// A file in memory that is the file itself: text without an end of its own, at most a page with the NUL behind it.
+struct Shared {
+    at: *const AtomicU8,
+    len: usize,
+}
+
+// SAFETY: the memory is mapped for the life of the process, and is read and written as atomics only.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn map(path: &str) -> Result<Self, Failure> {
+        let file = std::fs::File::options().read(true).write(true).open(path)?;
+        let len = file.metadata()?.len() as usize;
+        if len == 0 || len >= 4096 {
+            return Err(Failure::Usage("the file has to have between 1 and 4095 bytes".to_owned()));
+        }
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let fd = num(file.as_raw_fd());
+        let mut args = [Arg::Null, num(4096), num(prot), num(libc::MAP_SHARED), fd, num(0)];
+        let at = call(libc::SYS_mmap, &mut args)? as *const AtomicU8;
+        Ok(Self { at, len })
+    }
+
+    /// Changes the last byte.
+    fn end(&self, byte: u8) {
+        // SAFETY: inside the mapping, which stays.
+        unsafe { &*self.at.add(self.len - 1) }.store(byte, Ordering::Relaxed);
+    }
+}
+
+/// Runs a program with an act and so many numbered arguments, and the text of a file that others change as its last.
+fn run_shared(args: &[String]) -> Outcome {
+    let (path, count) = (word(args, 0)?, number(args, 2)?);
+    let last = Shared::map(word(args, 1)?)?;
+    let mut words = vec![path.to_owned(), word(args, 3)?.to_owned()];
+    words.extend((0..count).map(|n| format!("n{n}")));
+    run_vector(path, &Vector::and(&words, &last))
+}
+
+fn run_vector(path: &str, argv: &Vector) -> Outcome {
+    match sys::fork()? {
+        Forked::Child => {
+            execve(path, argv);
+            sys::exit_now(127)
+        }
+        Forked::Parent { child } => reap(child),
+    }
+}
+
+/// Runs the program so many times with the text of a file as its last argument, whose last byte another thread changes
+/// all the time between `a` and `b`.
+fn run_racing(args: &[String]) -> Outcome {
+    let (path, tries) = (word(args, 0)?, number(args, 2)?);
+    let last = Arc::new(Shared::map(word(args, 1)?)?);
+    let argv = Vector::and(&[path.to_owned(), word(args, 3)?.to_owned()], &last);
+    let over = Arc::new(AtomicBool::new(false));
+    let racer = std::thread::spawn({
+        let over = Arc::clone(&over);
+        move || {
+            while !over.load(Ordering::Relaxed) {
+                last.end(b'b');
+                last.end(b'a');
+            }
+        }
+    });
+    let (mut killed, mut refused) = (0, 0);
+    for _ in 0..tries {
+        let ended = run_vector(path, &argv)?;
+        let status = ended.into_iter().find(|(key, _)| *key == "status").map(|(_, status)| status);
+        killed += i32::from(status.as_deref() == Some("9"));
+        refused += i32::from(status.as_deref() == Some("32512"));
+    }
+    over.store(true, Ordering::Relaxed);
+    racer.join().ok();
+    Ok(vec![("killed", killed.to_string()), ("refused", refused.to_string())])
+}
+
+/// Runs a program with no arguments at all, not even its name.
+fn run_bare(args: &[String]) -> Outcome {
+    let (path, env) = (cstr(word(args, 0)?), Vector::environment());
+    match sys::fork()? {
+        Forked::Child => {
+            call(libc::SYS_execve, &mut [Arg::Str(&path), Arg::Null, env.arg()]).ok();
+            sys::exit_now(127)
+        }
+        Forked::Parent { child } => reap(child),
+    }
+}
+
+/// One thread performs the act; the other waits for a line on standard input and then becomes another program.
+fn exec_beside(args: &[String]) -> Outcome {
+    let cut = args.iter().position(|word| word == "--").unwrap_or(args.len());
+    let program = args.get(1..cut).unwrap_or_default().to_vec();
+    let (path, act) = (word(&program, 0)?.to_owned(), after(args, cut + 1).to_vec());
+    let replace = move || {
+        if wait_for_go() {
+            mark("exec", &Err(execve(&path, &Vector::of(&program))));
+        }
+    };
+    let perform = move || drop(then(&act));
+    if word(args, 0)? == "leader" {
+        let performing = std::thread::spawn(perform);
+        replace();
+        performing.join().ok();
+    } else {
+        let replacing = std::thread::spawn(replace);
+        perform();
+        replacing.join().ok();
+    }
+    Ok(Facts::new())
+}
+
+/// Says what arguments it was given: how many, how long the last one is and how it ends.
+fn tell_arguments(args: &[String]) -> Outcome {
+    let last = args.last().map(String::as_str).unwrap_or_default();
+    let end = last.get(last.len().saturating_sub(4)..).unwrap_or_default();
+    Ok(vec![("count", args.len().to_string()), ("bytes", last.len().to_string()), ("end", end.to_owned())])
 }

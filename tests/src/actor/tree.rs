@@ -10,6 +10,7 @@ pub(crate) const ACTS: &[Act] = &[
     Act::new("thread", "ACT…", thread),
     Act::new("threads", "COUNT ACT…", threads),
     Act::new("fork-storm", "COUNT", fork_storm),
+    Act::new("impatient", "COUNT ACT…", impatient),
     Act::new("setsid", "ACT…", setsid),
     Act::new("daemonise", "ACT…", daemonise),
     Act::new("prctl-name", "NAME ACT…", prctl_name),
@@ -71,6 +72,30 @@ fn fork_storm(args: &[String]) -> Outcome {
         }
     }
     Ok(vec![("forks", count.to_string())])
+}
+
+/// Performs the rest in a child, waits for it as a shell does, and lets it go on so many times when it has stopped. Says
+/// so each time: `ACT stopped …`.
+fn impatient(args: &[String]) -> Outcome {
+    let count = number(args, 0)?;
+    let Forked::Parent { child } = sys::fork()? else {
+        sys::exit_now(i32::from(then(after(args, 1)).is_err()))
+    };
+    let mut stops = 0;
+    loop {
+        let mut status = [0_u8; 4];
+        let flags = num(libc::WUNTRACED);
+        call(libc::SYS_wait4, &mut [num(child), Arg::Out(&mut status), flags, Arg::Null])?;
+        let status = i32::from_ne_bytes(status);
+        if !libc::WIFSTOPPED(status) {
+            return Ok(vec![("stops", stops.to_string()), ("status", status.to_string())]);
+        }
+        stops += 1;
+        super::mark("stopped", &Ok(vec![("signal", libc::WSTOPSIG(status).to_string())]));
+        if stops <= count {
+            sys::kill(child, libc::SIGCONT)?;
+        }
+    }
 }
 
 fn setsid(args: &[String]) -> Outcome {

@@ -1,6 +1,7 @@
 //! cgroups of a test's own in the unified hierarchy, removed when dropped.
 
 use super::lane::cgroup_root;
+use crate::sys::wait;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,6 +35,19 @@ impl Cgroup {
         // SAFETY: between fork and exec this opens and writes one file; the harness's other threads only read
         // pipes and cannot hold the allocator's lock for good.
         unsafe { command.pre_exec(move || std::fs::write(&procs, "0")) };
+    }
+
+    /// Freezes it or thaws it; comes back when the kernel says that it is so.
+    pub fn freeze(&self, frozen: bool) {
+        std::fs::write(self.path.join("cgroup.freeze"), if frozen { "1" } else { "0" }).unwrap();
+        let done = wait::until(super::PATIENCE, || self.is_frozen() == frozen);
+        assert!(done, "{} is not {}", self.path.display(), if frozen { "frozen" } else { "thawed" });
+    }
+
+    /// Whether all of it stands still.
+    pub fn is_frozen(&self) -> bool {
+        let events = std::fs::read_to_string(self.path.join("cgroup.events")).unwrap();
+        events.lines().any(|line| line == "frozen 1")
     }
 }
 

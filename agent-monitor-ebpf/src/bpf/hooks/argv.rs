@@ -3,10 +3,10 @@
 
 use agent_monitor_ebpf::{
     Verdict,
-    event::{ExecBody, PIECE_TRUNCATED, Piece},
-    header::{FLAG_ARGS_FAILED, FLAG_ARGS_TRUNCATED, FLAG_ENFORCED, FLAG_JUDGED},
-    path::{HashKey, mix},
-    policy::{RULE_DECIDED, permits},
+    event::{ExecBody, PIECE_TRUNCATED, Piece, TAIL_MAX},
+    header::{FLAG_ARGS_FAILED, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREAD, FLAG_ENFORCED, FLAG_JUDGED},
+    path::{HashKey, component_start, mix},
+    policy::{RULE_DECIDED, decision, holds, permits, rule_of},
 };
 use aya_ebpf::{
     helpers::generated::{bpf_loop, bpf_probe_read_user_str, bpf_send_signal, bpf_task_pt_regs},
@@ -19,15 +19,23 @@ use crate::bpf::{
     globals as g,
     judge::{self, SIGKILL},
     read::{Ptr, current, field, pointer, user},
-    scratch::{Args, Scratch, tail_at},
+    scratch::{Args, Scratch, TAIL_SLACK, tail_at},
     tag::{Actor, hash_key, scratch_of, tag_of},
     walk::text_hash,
 };
 
-/// Arguments that are looked at; more are flagged.
-const COUNT: u32 = 128;
-/// Bytes of one argument that are looked at, its end included; more are flagged.
-const LENGTH: usize = 256;
+/// Bytes of an argument that are read at a time: a multiple of eight, so that what follows is told right behind.
+const PIECE: u32 = 248;
+/// The same with the end that the helper writes.
+const LENGTH: usize = PIECE as usize + 1;
+/// Pieces that are read: so many arguments at the most, or 2 MB in fewer. Each argument has one piece shorter than
+/// [`PIECE`], its last. An exec of more cannot be compared, and what cannot be compared is not held but refused.
+const PIECES: u32 = 8192;
+/// Where in the tail a piece is read that is hashed but has no room to be told: behind what a record can hold.
+const SPARE: u32 = TAIL_MAX as u32;
+/// The last place for a piece that is told.
+const TOLD_MAX: u32 = SPARE - 256;
+const _: () = assert!(LENGTH <= TAIL_SLACK && LENGTH <= 256 && PIECE.is_multiple_of(8));
 /// System call `execveat` on x86-64.
 const EXECVEAT: u64 = 322;
 
@@ -41,47 +49,58 @@ struct Words {
     list: u64,
 }
 
-unsafe extern "C" fn word_step(i: u64, words: *mut Words) -> i64 {
+unsafe extern "C" fn word_step(_i: u64, words: *mut Words) -> i64 {
     // SAFETY: the context is on the caller's stack.
     let w = unsafe { &mut *words };
     // SAFETY: a map value; each access is one of memory.
     unsafe {
         let args = &raw mut (*w.scratch).args;
         let mut from = (&raw const (*args).at).read_volatile();
-        if w.list != 0 {
-            match user::<u64>(w.list + i * 8) {
-                Some(0) => return 1,
+        if w.list == 0 {
+            if from >= (&raw const (*args).end).read_volatile() {
+                (&raw mut (*args).whole).write_volatile(1);
+                return 1;
+            }
+        } else if (&raw const (*args).more).read_volatile() == 0 {
+            let at = u64::from((&raw const (*args).count).read_volatile());
+            match user::<u64>(w.list.wrapping_add(at * 8)) {
+                Some(0) => {
+                    (&raw mut (*args).whole).write_volatile(1);
+                    return 1;
+                }
                 Some(pointer) => from = pointer,
                 None => {
                     flag(w.scratch, FLAG_ARGS_FAILED);
                     return 1;
                 }
             }
-        } else if from >= (&raw const (*args).end).read_volatile() {
-            return 1;
         }
         let off = (&raw const (*args).off).read_volatile();
-        let Some(to) = tail_at(w.scratch, off, LENGTH) else {
+        let told = off <= TOLD_MAX;
+        let here = if told { off } else { SPARE };
+        if !told {
             flag(w.scratch, FLAG_ARGS_TRUNCATED);
-            return 1;
-        };
+        }
+        let Some(to) = tail_at(w.scratch, here, LENGTH) else { return 1 };
         let n = bpf_probe_read_user_str(to.cast(), LENGTH as u32, from as *const _);
-        if n <= 0 {
+        if n < 0 {
             flag(w.scratch, FLAG_ARGS_FAILED);
             return 1;
         }
-        (&raw mut (*args).len).write_volatile(((n - 1) & 0xff) as u32);
-        (&raw mut (*args).at).write_volatile(from + n as u64);
-        take(w.scratch, w.key, off);
-        if w.list != 0 {
+        // Of user memory the helper does not count the end of a string that is empty (mm/maccess.c).
+        let n = if n == 0 { 1 } else { n as u64 };
+        // 1 when the piece is a whole one and its argument goes on, if only with its end.
+        let more = (n + 7) >> 8 & 1;
+        let len = ((n - 1) & 0xff) as u32;
+        (&raw mut (*args).len).write_volatile(len);
+        (&raw mut (*args).more).write_volatile(more as u32);
+        (&raw mut (*args).at).write_volatile(from.wrapping_add(n - more));
+        take(w.scratch, w.key, here);
+        if w.list != 0 && told {
             // Names are hashed from multiples of eight.
             let len = (&raw const (*args).len).read_volatile();
-            (&raw mut (*args).off).write_volatile(off + ((len >> 3) + 1) * 8);
-        }
-        if n == LENGTH as i64 {
-            flag(w.scratch, FLAG_ARGS_TRUNCATED);
-            // The rest cannot be skipped without knowing its length: the comparison ends here, on both sides.
-            return 1;
+            let more = (&raw const (*args).more).read_volatile();
+            (&raw mut (*args).off).write_volatile(off + ((len >> 3) + 1 - more) * 8);
         }
     }
     0
@@ -97,7 +116,8 @@ fn flag(scratch: *mut Scratch, bit: u16) {
     }
 }
 
-/// Adds the argument at `off` to the hashes.
+/// Adds the piece at `off` to the hashes. Lengths are hashed, and only a piece that is not the last of its argument is a
+/// whole one: other arguments give other pieces.
 #[inline(never)]
 fn take(scratch: *mut Scratch, key: HashKey, off: u32) {
     // SAFETY: a map value; each access is one of memory.
@@ -112,7 +132,7 @@ fn take(scratch: *mut Scratch, key: HashKey, off: u32) {
             let rest = &raw mut (*args).rest;
             rest.write_volatile(mix(key, rest.read_volatile(), word));
         }
-        count.write_volatile(count.read_volatile() + 1);
+        count.write_volatile(count.read_volatile() + 1 - ((&raw const (*args).more).read_volatile() & 1));
     }
 }
 
@@ -124,12 +144,35 @@ fn run(scratch: *mut Scratch, list: u64, (at, end): (u64, u64), off: u32, skip: 
     let mut words = Words { scratch, key, list };
     // SAFETY: a map value; the callback has the signature bpf_loop wants and the context outlives the call.
     unsafe {
-        (*scratch).args =
-            Args { h: key.k0, rest: key.k0, at, end, off, skip, count: 0, flags: 0, len: 0, reserved: 0 };
+        (*scratch).args = Args {
+            h: key.k0,
+            rest: key.k0,
+            at,
+            end,
+            off,
+            skip,
+            count: 0,
+            flags: 0,
+            len: 0,
+            more: 0,
+            whole: 0,
+        };
         let step = word_step as *const () as *mut _;
-        bpf_loop(COUNT, step, (&raw mut words).cast(), 0);
-        if (&raw const (*scratch).args.count).read_volatile() >= COUNT {
-            (*scratch).args.flags |= u32::from(FLAG_ARGS_TRUNCATED);
+        bpf_loop(PIECES, step, (&raw mut words).cast(), 0);
+    }
+}
+
+/// What was not read to its end is not what anybody could approve: another thread may change the rest meanwhile. Such an
+/// exec is refused where it would be held.
+#[inline(never)]
+fn refuse_unread(scratch: *mut Scratch) {
+    // SAFETY: a map value; each access is one of memory.
+    unsafe {
+        let slot = &raw mut (*scratch).decision;
+        let found = slot.read_volatile();
+        if (&raw const (*scratch).args.whole).read_volatile() == 0 && holds(found) {
+            slot.write_volatile(decision(Verdict::Deny, rule_of(found)));
+            (*scratch).rec.head.flags |= FLAG_ARGS_UNREAD;
         }
     }
 }
@@ -149,6 +192,7 @@ pub(super) fn attempted(actor: &Actor, off: u32) -> u32 {
     let list: u64 = if second { field(regs, &g::O_REGS_DX) } else { field(regs, &g::O_REGS_SI) };
     let start = (off + 7) & !7;
     run(s, list, (0, 0), start, 1);
+    refuse_unread(s);
     // SAFETY: as above, here and below.
     let args = unsafe { &raw const (*s).args };
     // SAFETY: a map value.
@@ -174,12 +218,18 @@ pub(super) fn attempted(actor: &Actor, off: u32) -> u32 {
         };
         (*b).filename.len += (start - off) as u16;
         (*s).rec.head.flags |= flags as u16;
-        // What was not seen whole cannot be compared; the record says that it was cut.
-        (*s).args_hash = if flags == 0 { h } else { 0 };
+        (*s).args_hash = h;
         (*s).args_rest = rest;
         (*s).args_count = count;
     }
     end
+}
+
+/// Hash of one empty argument.
+#[inline(always)]
+fn no_arguments() -> u64 {
+    let key = hash_key();
+    mix(key, key.k0, component_start(key, 0))
 }
 
 /// `sched_process_exec(task, old_pid, bprm)`: fs/exec.c. An exec that a person let pass must have got the arguments that
@@ -200,7 +250,7 @@ fn exec_words(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: as above.
     unsafe { (*s).args_hash = 0 };
     // SAFETY: as above.
-    if seen == 0 || unsafe { (*s).exec_tickets[0] } == 0 {
+    if seen == 0 || unsafe { (*s).exec_passed } == 0 {
         return 0;
     }
     let mm = pointer(task.cast_const().cast(), &g::O_TASK_MM);
@@ -212,8 +262,12 @@ fn exec_words(ctx: BtfTracePointContext) -> i32 {
     let (count, seen_rest) = unsafe { ((*s).args_count, (*s).args_rest) };
     let argc: u32 = field(bprm, &g::O_BPRM_ARGC);
     run(s, 0, (at, end), 0, if script { argc.saturating_sub(count.saturating_sub(1)) } else { 1 });
+    // Where the caller gave none, the kernel gives an empty one.
+    let seen = if count == 0 { no_arguments() } else { seen };
     // SAFETY: as above.
-    let same = unsafe { if script { (*s).args.rest == seen_rest } else { (*s).args.h == seen } };
+    let same = unsafe {
+        (*s).args.whole != 0 && if script { (*s).args.rest == seen_rest } else { (*s).args.h == seen }
+    };
     if same {
         return 0;
     }

@@ -71,13 +71,15 @@ impl People {
         Ok(())
     }
 
-    /// Lets processes go that have ended: nobody needs to answer for them. `alive` says whether a process still is.
+    /// Lets processes go that do not wait any more: nobody needs to answer for them. `alive` says whether a process still
+    /// is there and waits, `why` what became of the others.
     ///
     /// # Errors
     /// When it cannot be kept.
     pub fn bury(
         &mut self,
         alive: &mut dyn FnMut(TaskKey) -> bool,
+        why: &str,
         now: Now,
         done: &mut Done,
     ) -> Result<(), StoreError> {
@@ -96,7 +98,7 @@ impl People {
                 })
             })?;
             if dead.len() == waiters.len() {
-                self.give_up(&found, "gone", "the process has ended", now, done)?;
+                self.give_up(&found, "gone", why, now, done)?;
             }
         }
         Ok(())

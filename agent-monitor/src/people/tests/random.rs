@@ -173,7 +173,7 @@ impl Model {
             }
             Step::Die { tgid } => {
                 let alive = &mut |k: TaskKey| k.tgid != tgid;
-                self.bench.people.bury(alive, self.now, &mut self.bench.done).unwrap();
+                self.bench.people.bury(alive, "it ended", self.now, &mut self.bench.done).unwrap();
             }
             Step::Crash => {
                 let boot = self.boot;

@@ -1,6 +1,6 @@
 //! What the engine saw that people must know: handed over without waiting, for the reader of the rings must not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ const ROOM: usize = 16_384;
 #[derive(Debug, Default)]
 pub(in crate::run) struct Inbox {
     heard: Mutex<Heard>,
+    /// Processes that were held since they began or last became another program. None is lost by what has ended: it is
+    /// taken out then.
+    waited: Mutex<BTreeSet<TaskKey>>,
     /// When agents last did anything.
     active: Mutex<BTreeMap<Arc<str>, Time>>,
     bell: Condvar,
@@ -24,12 +27,21 @@ pub(in crate::run) struct Inbox {
 /// What came in.
 #[derive(Debug, Default)]
 pub(in crate::run) struct Heard {
-    /// Actions that wait, in order.
-    pub(in crate::run) requests: VecDeque<Request>,
+    /// Actions that wait, and what became of who waited, in order.
+    pub(in crate::run) words: VecDeque<Word>,
     /// Processes with which a run began.
     pub(in crate::run) roots: Vec<Root>,
     /// Something did not find room or could not be told: stopped processes must be looked for.
     pub(in crate::run) missed: bool,
+}
+
+/// What people must know of at once.
+#[derive(Debug)]
+pub(in crate::run) enum Word {
+    /// An action waits.
+    Asks(Box<Request>),
+    /// A process with an action that waits has become another program: the thread that waited is gone.
+    Replaced(TaskKey),
 }
 
 /// A process that was recognised as an agent by a rule: a run begins.
@@ -67,13 +79,19 @@ impl Inbox {
             self.bell.notify_all();
             return;
         }
+        if matches!(event.kind, Kind::ProcessExec | Kind::ProcessExit) && event.source != Source::Lsm {
+            self.over(engine, event);
+        }
         if event.hold.is_none() || event.verdict != Some(Verdict::Hold) || event.kind == Kind::ProcessFork {
             return;
         }
         let request = request(engine, event);
+        if let Some(request) = request.as_ref().filter(|request| request.held) {
+            self.waited.lock().unwrap_or_else(PoisonError::into_inner).insert(request.key);
+        }
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         match request {
-            Some(request) if heard.requests.len() < ROOM => heard.requests.push_back(request),
+            Some(request) if heard.words.len() < ROOM => heard.words.push_back(Word::Asks(Box::new(request))),
             _ => {
                 tracing::error!(seq = event.seq, "an action waits and cannot be told to people");
                 heard.missed = true;
@@ -81,6 +99,29 @@ impl Inbox {
         }
         drop(heard);
         self.bell.notify_all();
+    }
+
+    /// A process has become another program or ended: its threads that waited are gone.
+    fn over(&self, engine: &Engine, event: &Event) {
+        let mut waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
+        if waited.is_empty() {
+            return;
+        }
+        let Some(pid) = event.process.as_ref().map(|process| process.pid) else { return };
+        let Some(key) = waited.iter().rev().find(|key| key.tgid == pid).copied() else { return };
+        waited.retain(|one| one.tgid != pid);
+        drop(waited);
+        // An exec of a later process of this number is not this one's.
+        let same = engine.tree().latest(pid).is_some_and(|proc| proc.key == key);
+        if event.kind == Kind::ProcessExec && same {
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            // Without room the request waits for its time to be over.
+            if heard.words.len() < ROOM {
+                heard.words.push_back(Word::Replaced(key));
+            }
+            drop(heard);
+            self.bell.notify_all();
+        }
     }
 
     /// When agents last did anything, since this was last asked.
@@ -96,8 +137,7 @@ impl Inbox {
     /// Waits until something comes in, at most so long.
     pub(in crate::run) fn wait(&self, time: Duration) {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let nothing =
-            |heard: &mut Heard| heard.requests.is_empty() && heard.roots.is_empty() && !heard.missed;
+        let nothing = |heard: &mut Heard| heard.words.is_empty() && heard.roots.is_empty() && !heard.missed;
         drop(self.bell.wait_timeout_while(heard, time, nothing));
     }
 }
