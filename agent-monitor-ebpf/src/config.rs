@@ -34,6 +34,9 @@ pub const RUN_USER_RULES: u32 = 8;
 /// Scopes are in force: an agent without one in the generation in force is refused everything that is judged.
 pub const RUN_POLICY: u32 = 16;
 
+/// Names of the peers of processes without an agent are wanted: [`crate::Kind::NetPeer`] and the two behind it.
+pub const RUN_NAMES: u32 = 32;
+
 /// `--unattributed none`: records of bound processes only.
 pub const UNATTRIBUTED_NONE: u32 = 0;
 /// `--unattributed exec`: exec records of every process.

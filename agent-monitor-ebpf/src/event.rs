@@ -23,6 +23,11 @@ pub const ARGS_MAX: usize = ARGS_CHUNK * ARGS_CHUNKS as usize;
 /// Bytes of a record's tail at the most: a path of `PATH_MAX` with its padding fits.
 pub const TAIL_MAX: usize = 5120;
 
+/// Bytes of a DNS answer that are sent at the most.
+pub const ANSWER_MAX: usize = 1024;
+/// Bytes of a TLS ClientHello that are sent at the most.
+pub const HELLO_MAX: usize = 2048;
+
 pod! {
     /// One piece of a record's tail. Pieces follow each other without a gap in the order the body names them.
     pub struct Piece {

@@ -145,6 +145,14 @@ kinds! {
     NetSend = 68,
     /// A flow ended; carries byte counts.
     NetFlow = 69,
+    /// A process without an agent reaches for a peer that it has not reached for lately. No event: material for names.
+    NetPeer = 70,
+    /// A DNS answer came to a socket of this host; the head names no process. Tail: the message, up to
+    /// [`crate::event::ANSWER_MAX`] bytes; `bytes_received` is its whole length.
+    NetAnswer = 71,
+    /// The first bytes of a TLS connection of a process without an agent. Tail: up to [`crate::event::HELLO_MAX`] bytes
+    /// from the TLS record's header on; `bytes_sent` is what the packet had.
+    NetHello = 72,
     /// User or group ids were changed. Body of this family: [`crate::event::PrivBody`].
     PrivSetuid = 96,
     /// Capability sets were changed.

@@ -122,6 +122,14 @@ pub struct Shadow {
 }
 
 impl Shadow {
+    /// Whether what is held waits for root alone. Then nobody may decide about what runs as root: an approver is never of
+    /// the agent's own user.
+    #[must_use]
+    pub fn root_decides_alone(&self) -> bool {
+        let root = |approver: &Approver| matches!(approver, Approver::User(name) if name == "root");
+        self.act == ShadowAct::Hold && self.approvers.iter().all(root)
+    }
+
     /// Exceptions of a kind (`user`, `unit`, `path`), without the kind.
     pub fn excepted<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
         self.except
@@ -463,6 +471,9 @@ mod tests {
         assert_eq!((shadow.act, shadow.except.len()), (ShadowAct::Kill, 2));
         assert_eq!(shadow.excepted("path").collect::<Vec<_>>(), ["/opt/*"]);
         assert_eq!(shadow.approvers, [Approver::Group("oncall".to_owned())]);
+        let alone = |text: &str| parse(text).unwrap().finish().unwrap().shadow.root_decides_alone();
+        assert!(alone("shadow = \"hold\"") && alone("shadow = \"hold\"\nshadow-approvers = [\"user:root\"]"));
+        assert!(!alone("shadow = \"deny\"") && !alone("shadow = \"hold\"\nshadow-approvers = [\"ann\"]"));
         assert_eq!(parse("").unwrap().finish().unwrap().shadow, Shadow::default());
         for act in ["off", "audit", "hold", "deny", "kill"] {
             let layer = parse(&format!("shadow = \"{act}\"\n")).unwrap();

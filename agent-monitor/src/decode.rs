@@ -5,9 +5,11 @@
 //! a [`DecodeError`], which the engine counts and turns into a `gap.decode` record. One file per event family.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub mod dns;
 #[cfg(test)]
 pub(crate) mod encode;
 pub mod file;
+pub mod hello;
 pub mod network;
 pub mod piece;
 pub mod privilege;
@@ -21,7 +23,7 @@ use agent_monitor_ebpf::{BODY_LEN, HEADER_LEN};
 use zerocopy::FromBytes;
 
 pub use file::FileFacts;
-pub use network::NetFacts;
+pub use network::{Heard, NetFacts};
 pub use piece::{FsPath, Tail, Text};
 pub use privilege::PrivFacts;
 pub use process::{ArgChunk, ExecFacts};
@@ -124,6 +126,8 @@ pub enum Body {
     Net(Box<NetFacts>),
     /// Privilege family.
     Priv(Box<PrivFacts>),
+    /// What names a peer; not an event.
+    Heard(Box<Heard>),
     /// Proof that a hook runs; not an event.
     Canary,
 }
@@ -210,6 +214,7 @@ pub fn decode(bytes: &[u8]) -> Result<Raw, DecodeError> {
         | Kind::NetAccept
         | Kind::NetSend
         | Kind::NetFlow => network::decode(rest, tail)?,
+        Kind::NetPeer | Kind::NetAnswer | Kind::NetHello => network::heard(head.kind, rest, tail)?,
         Kind::PrivSetuid
         | Kind::PrivCapability
         | Kind::PrivPtrace

@@ -32,7 +32,7 @@ use crate::attribute::tree::{Binding, Limits, Proc};
 use crate::attribute::{Agents, Matcher, MountTable, TaskKey, Tree};
 use crate::clock::Clock;
 use crate::decode::file::Place;
-use crate::decode::{self, Body, FsPath, Head, Raw};
+use crate::decode::{self, Body, FsPath, Head, Heard, Raw};
 use crate::model::{Event, Kind};
 
 /// What one or more inputs gave.
@@ -42,6 +42,8 @@ pub struct Output {
     pub events: Vec<Event>,
     /// Processes that were recognised in user space and must be bound; each holds back the event that it is part of.
     pub binds: Vec<BindRequest>,
+    /// What names peers, with the process that it is of; for an answer of the network, of none.
+    pub heard: Vec<(Head, Heard)>,
 }
 
 /// The engine.
@@ -162,6 +164,7 @@ impl Engine {
         let Raw { head, body } = raw;
         match body {
             Body::Canary => {}
+            Body::Heard(heard) => out.heard.push((head, *heard)),
             Body::ArgChunk(chunk) => self.args.add(head.key, head.ktime, chunk),
             // An exec that went ahead has no errno and does not wait.
             Body::Exec(exec) if head.errno != 0 || head.flags & FLAG_HELD != 0 => {
@@ -301,7 +304,9 @@ fn kind(kind: RawKind) -> Kind {
         RawKind::FileTruncate => Kind::FileTruncate,
         RawKind::FileSetattr => Kind::FileSetattr,
         RawKind::FileMmapExec => Kind::FileMmapExec,
-        RawKind::NetConnect => Kind::NetworkConnect,
+        RawKind::NetConnect | RawKind::NetPeer | RawKind::NetAnswer | RawKind::NetHello => {
+            Kind::NetworkConnect
+        }
         RawKind::NetBind => Kind::NetworkBind,
         RawKind::NetListen => Kind::NetworkListen,
         RawKind::NetAccept => Kind::NetworkAccept,

@@ -21,6 +21,7 @@ pub mod known;
 pub mod live;
 pub mod manifest;
 pub mod mcp;
+pub mod names;
 pub mod observe;
 pub mod pack;
 pub mod proc;

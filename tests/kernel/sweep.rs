@@ -4,6 +4,7 @@
 mod fleet;
 mod hostile;
 mod live;
+mod names;
 mod policy;
 mod real;
 mod speed;
@@ -30,6 +31,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::host("fleet", fleet::fleet),
     Case::both("finding_at_exec", live::finding_at_exec),
     Case::host("home_made_at_exec", live::home_made_at_exec),
+    Case::both("names_from_the_wire", names::from_the_wire),
     Case::both("policy_kill", policy::kill),
     Case::both("policy_deny", policy::deny),
     Case::vm("policy_hold", policy::hold),

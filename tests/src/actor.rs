@@ -16,6 +16,7 @@ mod memory;
 mod message;
 mod namespace;
 mod privilege;
+mod provider;
 mod reuse;
 mod runtime;
 mod socket;
@@ -68,6 +69,7 @@ const TABLES: &[&[Act]] = &[
     attr::ACTS,
     stream::ACTS,
     message::ACTS,
+    provider::ACTS,
     uring::ACTS,
     exec::ACTS,
     tree::ACTS,

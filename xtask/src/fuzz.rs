@@ -21,6 +21,7 @@ const TARGETS: &[&str] = &[
     "sweep_mcp",
     "sweep_argv",
     "sweep_pack",
+    "wire_names",
 ];
 
 /// Options of `fuzz`.

@@ -12,7 +12,7 @@ use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     btf_maps::SkStorage,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LpmTrie, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, RingBuf},
 };
 
 use super::scratch::Scratch;
@@ -132,6 +132,41 @@ pub(crate) struct Flow {
 /// Flows; freed with the socket.
 #[btf_map]
 pub(crate) static FLOWS: SkStorage<Flow> = SkStorage::new();
+
+/// Whose a connection of a process without an agent is, kept with its socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Named {
+    pub(crate) peer: [u8; 16],
+    pub(crate) start: u64,
+    pub(crate) tgid: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) port: u16,
+    pub(crate) family: u16,
+    /// Packets with data that are still looked at.
+    pub(crate) left: u32,
+    pub(crate) reserved: u32,
+}
+
+/// Owners of connections whose names are wanted; freed with the socket. No memory: counted, the name stays unknown.
+#[btf_map]
+pub(crate) static NAMED: SkStorage<Named> = SkStorage::new();
+
+/// A peer of a process without an agent.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct PeerKey {
+    pub(crate) addr: [u8; 16],
+    pub(crate) start: u64,
+    pub(crate) tgid: u32,
+    /// Family in the high half.
+    pub(crate) port: u32,
+}
+
+/// Peers that were told lately, so that each is told once. Full: the oldest is forgotten, and told again.
+#[map]
+pub(crate) static PEERS: LruHashMap<PeerKey, u32> = LruHashMap::with_max_entries(16384, 0);
 
 /// `BPF_MAP_TYPE_TASK_STORAGE`, declared by hand: aya-ebpf 0.2 has no type for it.
 #[repr(C)]

@@ -6,6 +6,8 @@ use agent_monitor_ebpf::event::{
     NET_ABSTRACT, NET_BYTES_PARTIAL, NET_FASTOPEN, NET_TEXT, NET_UNNAMED, NetBody,
 };
 
+use agent_monitor_ebpf::Kind;
+
 use super::file::Place;
 use super::{Body, DecodeError, Tail, fixed};
 
@@ -58,6 +60,41 @@ pub enum UnixName {
     Abstract(Vec<u8>),
     /// The peer has no name.
     Unnamed,
+}
+
+/// What names the peers of processes without an agent. Bytes are as they came over the wire: of strangers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// The process reached for a peer; whether it answered is not known.
+    Peer(SocketAddr),
+    /// A DNS answer came to this host; the record's process means nothing.
+    Answer {
+        /// The message, or its beginning.
+        message: Vec<u8>,
+        /// There was more of it.
+        cut: bool,
+    },
+    /// The process began to speak TLS.
+    Hello {
+        /// To whom.
+        peer: SocketAddr,
+        /// From the TLS record's header on, or its beginning.
+        bytes: Vec<u8>,
+    },
+}
+
+pub(super) fn heard(kind: Kind, rest: &[u8], mut tail: Tail<'_>) -> Result<Body, DecodeError> {
+    let body: NetBody = fixed(rest)?;
+    let bytes = tail.take(body.a, "a")?.to_vec();
+    let peer = address(body.family, body.remote, body.remote_port);
+    let have = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let heard = match (kind, peer) {
+        (Kind::NetAnswer, _) => Heard::Answer { message: bytes, cut: body.bytes_received > have },
+        (Kind::NetHello, Some(peer)) => Heard::Hello { peer, bytes },
+        (_, Some(peer)) => Heard::Peer(peer),
+        (_, None) => return Err(DecodeError::Piece("remote")),
+    };
+    Ok(Body::Heard(Box::new(heard)))
 }
 
 pub(super) fn decode(rest: &[u8], mut tail: Tail<'_>) -> Result<Body, DecodeError> {

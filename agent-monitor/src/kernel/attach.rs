@@ -114,6 +114,10 @@ programs! {
     flow_release: Hook::Sock, "network", Always, "the end of other flows is not seen";
     bytes_ingress: Hook::Skb, "network", Always, "bytes received outside TCP are not counted";
     bytes_egress: Hook::Skb, "network", Always, "bytes sent outside TCP are not counted";
+    name_connect4: Hook::SockAddr, "network", Always, "model providers are not told by the names of IPv4 peers";
+    name_connect6: Hook::SockAddr, "network", Always, "model providers are not told by the names of IPv6 peers";
+    name_ingress: Hook::Skb, "network", Always, "names of peers are not learnt from DNS answers";
+    name_egress: Hook::Skb, "network", Always, "names of peers are not learnt from TLS";
     partial_connect4: Hook::SockAddr, "network", Partial, "IPv4 connections are not seen";
     partial_connect6: Hook::SockAddr, "network", Partial, "IPv6 connections are not seen";
     partial_sendmsg4: Hook::SockAddr, "network", Partial, "IPv4 messages without connect are not seen";

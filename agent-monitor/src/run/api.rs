@@ -63,6 +63,11 @@ impl Daemon for Core {
             let ok = report.level == Level::Full || self.config.shadow.act == ShadowAct::Kill;
             report.checks.push(Check { name: "shadow agents".to_owned(), ok, found, fix: None });
         }
+        if self.config.shadow.root_decides_alone() {
+            let found = "only root: nobody may decide about shadow agents that run as root".to_owned();
+            let fix = Some("set shadow-approvers = [\"group:NAME\"] beside shadow = \"hold\"".to_owned());
+            report.checks.push(Check { name: "shadow approvers".to_owned(), ok: false, found, fix });
+        }
         report
     }
 

@@ -195,6 +195,8 @@ impl Core {
                 self.bind(&mut live, request, &mut out);
             }
         });
+        // Before the execs of the same batch: what a process starts comes after what it reaches for.
+        self.hear(&mut live, std::mem::take(&mut out.heard));
         // Under the lock, so that the order of the record is the order of the engine.
         for event in out.events.drain(..) {
             let finding = self.shadow(&event);
@@ -289,6 +291,10 @@ impl Core {
                     *counts.entry(agents.id(entry.tag.agent).unwrap_or("_unknown")).or_default() += 1;
                 }
                 self.health.bound_processes(counts);
+            }
+            for (kind, reason, count) in lock(&self.shadows).lost_names() {
+                let time = self.clock.wall(now);
+                out.events.push(gaps::gap(kind, reason, count, time, time));
             }
             self.append(&mut out);
         }

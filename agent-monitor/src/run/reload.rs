@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use agent_monitor_ebpf::config::RUN_NAMES;
 use agent_monitor_ebpf::task::BoundBy;
 
 use super::core::{Book, Core, Live, lock};
@@ -14,6 +15,7 @@ use crate::attribute::image::compile;
 use crate::attribute::matcher::{Facts, FileId, Matcher};
 use crate::attribute::tree::Binding;
 use crate::attribute::{Agents, Compiled, TaskKey, argv};
+use crate::config::ShadowAct;
 use crate::control::api::{RefusedRecord, Reloaded};
 use crate::engine::{Host as _, Output, args, gaps};
 use crate::model::{Kind, Mode, Source};
@@ -102,6 +104,12 @@ impl Core {
         if let Err(error) = self.put_in_force(&book, &agents, &compiled, &policy) {
             self.health.reload_refused();
             return Err(error.into());
+        }
+        if self.config.shadow.root_decides_alone() {
+            tracing::warn!(
+                "shadow agents are held and only root may decide: those that run as root wait for nobody, because nobody \
+                 decides about a process of their own user; set shadow-approvers"
+            );
         }
         let changes = changes(&book.loaded, &loaded);
         let first = book.loaded.records.is_empty() && book.compiled == Compiled::default();
@@ -206,6 +214,9 @@ impl Core {
         let mut resolve = LiveResolve::new(&mounts, &mut book.hashes);
         let mut compiled = compile(records, agents, &mut resolve);
         self.meet_shadows(&mut compiled, &mut resolve);
+        if self.config.shadow.act != ShadowAct::Off {
+            compiled.image.flags |= RUN_NAMES;
+        }
         for note in compiled.notes.iter().filter(|note| !book.compiled.notes.contains(note)) {
             tracing::warn!("{note}");
         }

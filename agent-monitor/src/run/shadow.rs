@@ -15,9 +15,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use agent_monitor_ebpf::task::{BoundBy, SHADOW};
 
 use super::core::{Core, Live, lock};
+use crate::attribute::tree;
 use crate::attribute::tree::Binding;
 use crate::attribute::{TaskKey, boot};
 use crate::config::{Config, ShadowAct};
+use crate::decode::{Head, Heard};
 use crate::engine::Output;
 use crate::model::{Event, Kind, Process, Source, Verdict, text};
 use crate::sweep::manifest;
@@ -91,6 +93,24 @@ impl Core {
             tracing::debug!("more programs are started than can be looked into");
         }
         None
+    }
+
+    /// Takes what names peers. A process that reaches for a model provider, and acts, is told.
+    pub(super) fn hear(&self, live: &mut Live, heard: Vec<(Head, Heard)>) {
+        for (head, heard) in heard {
+            let contacts = lock(&self.shadows).hear(head.key, &heard);
+            for contact in contacts {
+                let free = |proc: &tree::Proc| proc.binding.is_none();
+                let Live { engine, host } = &mut *live;
+                let process = engine.show(contact.key, host);
+                if !engine.tree().get(contact.key).is_some_and(free) {
+                    continue;
+                }
+                let time = self.clock.wall(head.ktime);
+                let found = lock(&self.shadows).contact(time, &process, &contact);
+                found.into_iter().for_each(|finding| drop(self.store.append(finding.event)));
+            }
+        }
     }
 
     /// Does what the policy asks where the kernel has not met the process at its exec, and tells the finding with what came

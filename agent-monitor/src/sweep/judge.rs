@@ -30,7 +30,7 @@ pub trait Ask {
 pub(super) const FRAMEWORK_IMPORT: u8 = 55;
 const FRAMEWORK_LOADED: u8 = 40;
 pub(super) const SDK_IMPORT: u8 = 30;
-const PROVIDER: u8 = 45;
+pub(super) const PROVIDER: u8 = 45;
 const LOCAL_MODEL: u8 = 35;
 const KEY: u8 = 15;
 pub(super) const TOOLS: u8 = 15;
@@ -40,7 +40,7 @@ const BEHAVIOUR_MAX: u8 = 70;
 const WEIGHT_TOLD: u8 = 50;
 
 /// Programs that talk to providers for a person, not by themselves.
-const NOT_AGENTS: &[&str] = &[
+pub(super) const NOT_AGENTS: &[&str] = &[
     "chrome",
     "chromium",
     "firefox",
@@ -432,7 +432,7 @@ fn name_of(proc: &Proc) -> &str {
 }
 
 /// The one product whose default port this is, unless half the world uses it too.
-fn only_product_on(pack: &Pack, port: u16) -> Option<ProductIndex> {
+pub(super) fn only_product_on(pack: &Pack, port: u16) -> Option<ProductIndex> {
     if port < 1024
         || matches!(port, 3000..=3003 | 5000..=5003 | 7860 | 7777 | 8000..=8100 | 8787 | 9222 | 9997)
     {

@@ -2,12 +2,16 @@
 //!
 //! One finding per tree; another one only when something new is learnt of it. The finding's id is the sweep's.
 
+mod behaviour;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::behaviour::Behaviour;
 use super::correlate;
 use super::identify::{self, Hit};
-use super::judge::{FRAMEWORK_IMPORT, MARK, SDK_IMPORT, SHELLS, TOOLS};
+use super::judge::{FRAMEWORK_IMPORT, MARK};
+use super::names::Names;
 use super::pack::{Ecosystem, Pack, ProductIndex};
 use super::redact;
 use super::report::{Confidence, ProductKind};
@@ -20,6 +24,10 @@ use crate::registry::argv::glob;
 const TREES_MAX: usize = 4096;
 /// What a single sign at an exec must say.
 const WEIGHT_MIN: u8 = 50;
+
+/// Why nobody can decide about what root runs, and what helps.
+pub const NO_APPROVER: &str = "runs as root, and only root may decide about shadow agents: nobody decides about a \
+     process of their own user; set shadow-approvers, or adopt the finding";
 
 /// A process by pid and start.
 type Key = (u32, Option<Time>);
@@ -39,18 +47,9 @@ pub struct Watch {
     policy: Shadow,
     trees: BTreeMap<Key, Tree>,
     count: u64,
-    /// Scripts that speak to models and have not acted so far.
-    speakers: BTreeMap<Key, Speaker>,
-}
-
-/// A process whose script imports what speaks to models: no agent by that alone.
-#[derive(Debug)]
-struct Speaker {
-    script: String,
-    names: BTreeSet<String>,
-    process: Arc<Process>,
-    /// Order of arrival.
-    number: u64,
+    /// Who speaks to models, and who acts.
+    behaviour: Behaviour,
+    names: Names,
 }
 
 /// What is to be told of a process.
@@ -78,7 +77,8 @@ impl Watch {
     /// Watches by a pack and a policy.
     #[must_use]
     pub fn new(pack: Pack, policy: Shadow) -> Self {
-        Self { pack: Arc::new(pack), policy, trees: BTreeMap::new(), count: 0, speakers: BTreeMap::new() }
+        let (names, behaviour) = (Names::new(&pack), Behaviour::default());
+        Self { pack: Arc::new(pack), policy, trees: BTreeMap::new(), count: 0, behaviour, names }
     }
 
     /// Whether a program would be told and is not excepted by its path: then the kernel may meet it at its exec.
@@ -100,7 +100,7 @@ impl Watch {
         let process = self.concerns(event)?;
         let hits = self.hits(process);
         let Some(hit) = hits.first().filter(|hit| hit.weight >= WEIGHT_MIN && !hit.ambiguous) else {
-            return self.acts(event, process);
+            return self.acts(event.time, process);
         };
         let product = self.pack.product(hit.product).filter(|product| product.kind().is_agent())?;
         let line = process.args.join(" ");
@@ -125,12 +125,7 @@ impl Watch {
     #[must_use]
     pub fn script_of(&self, event: &Event) -> Option<String> {
         let process = self.concerns(event).filter(|_| event.agent.is_none())?;
-        let exe = process.exe.as_deref().unwrap_or_default();
-        let subject = identify::subject(exe, &process.args, process.cwd.as_deref().unwrap_or_default());
-        let script = process.script.clone().or_else(|| subject.main_path().map(str::to_owned))?;
-        let other =
-            Some(script.as_str()) != process.exe.as_deref() && script.starts_with('/') && !subject.wrapped;
-        other.then_some(script)
+        script_of(process)
     }
 
     /// What the modules that a script imports say: a home-made agent, where a framework is among them. Such a one is
@@ -160,54 +155,15 @@ impl Watch {
         self.tell(event, process, told)
     }
 
-    fn remember_speaker(&mut self, event: &Event, script: &str, modules: &[String]) {
-        let npm = |name: &str| self.pack.package(Ecosystem::Npm, name);
-        let products = modules.iter().filter_map(|name| self.pack.import(name).or_else(|| npm(name)));
-        let sdks =
-            products.filter_map(|index| self.pack.product(index)).filter(|p| p.kind() == ProductKind::Sdk);
-        let names: BTreeSet<String> = sdks.map(|product| product.name.clone()).collect();
-        let Some(process) = event.process.clone().filter(|_| !names.is_empty()) else { return };
-        self.count += 1;
-        let key = (process.pid, process.start_time);
-        self.speakers.insert(key, Speaker { script: script.to_owned(), names, process, number: self.count });
-        if self.speakers.len() > TREES_MAX
-            && let Some(oldest) = self.speakers.iter().min_by_key(|(_, one)| one.number).map(|(key, _)| *key)
-        {
-            self.speakers.remove(&oldest);
-        }
-    }
-
-    /// A script that speaks to models and starts what an agent acts by: told once, with little confidence, never stopped.
-    fn acts(&mut self, event: &Event, process: &Process) -> Option<Finding> {
-        let exe = process.exe.as_deref().unwrap_or_default();
-        let name = exe.rsplit('/').next().unwrap_or(exe);
-        let parent = process.ancestry.first().map(|parent| (parent.pid, parent.start_time))?;
-        if !SHELLS.contains(&name) {
-            return None;
-        }
-        let Speaker { script, names, process: of, .. } = self.speakers.remove(&parent)?;
-        let mut signs: Vec<String> = names.iter().map(|name| format!("{script} imports {name}")).collect();
-        signs.push(format!("has started `{name}` (pid {})", process.pid));
-        let told = Told {
-            product: correlate::HOME_MADE.to_owned(),
-            name: format!("Home-made agent {}", script.rsplit('/').next().unwrap_or(&script)),
-            kind: ProductKind::Framework,
-            variant: Some(script),
-            score: correlate::together([SDK_IMPORT, TOOLS].into_iter()),
-            signs,
-            flags: BTreeSet::new(),
-            act: ShadowAct::Audit,
-        };
-        self.tell(event, &of, told)
-    }
-
     /// Whether the marks of a process' environment may mean anything: nobody above it was told.
     #[must_use]
     pub fn wants_marks(&self, event: &Event) -> bool {
-        let above = |process: &Process| {
-            process.ancestry.iter().any(|parent| self.trees.contains_key(&(parent.pid, parent.start_time)))
-        };
-        self.concerns(event).is_some_and(|process| event.agent.is_none() && !above(process))
+        self.concerns(event).is_some_and(|process| event.agent.is_none() && !self.is_below(process))
+    }
+
+    /// Whether a process comes from one that was told.
+    fn is_below(&self, process: &Process) -> bool {
+        process.ancestry.iter().any(|parent| self.trees.contains_key(&(parent.pid, parent.start_time)))
     }
 
     /// What the marks in the environment of a process say: an agent started it that nothing else told. Told once for what
@@ -276,6 +232,9 @@ impl Watch {
         if act.stops() {
             put("before_first_instruction", met.into());
         }
+        if act == ShadowAct::Hold && process.uid == Some(0) && self.policy.root_decides_alone() {
+            put("no_approver", NO_APPROVER.into());
+        }
         put("fix", format!("agent-monitor agent adopt {find}").into());
         let shown = Process { args: redact::args(&process.args), ..process.clone() };
         let verdict = Some(match act {
@@ -330,6 +289,16 @@ impl Watch {
     }
 }
 
+/// The script that a process runs, where that is not its program.
+fn script_of(process: &Process) -> Option<String> {
+    let exe = process.exe.as_deref().unwrap_or_default();
+    let subject = identify::subject(exe, &process.args, process.cwd.as_deref().unwrap_or_default());
+    let script = process.script.clone().or_else(|| subject.main_path().map(str::to_owned))?;
+    let other =
+        Some(script.as_str()) != process.exe.as_deref() && script.starts_with('/') && !subject.wrapped;
+    other.then_some(script)
+}
+
 impl Shadow {
     /// Whether somebody excepted this process.
     fn excepts(&self, process: &Process) -> bool {
@@ -346,180 +315,4 @@ impl Shadow {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Ancestor;
-
-    fn exec(pid: u32, line: &str, parents: &[u32]) -> Event {
-        let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        let start = |pid: u32| Some(Time::from_unix_nanos(i128::from(pid)));
-        let process = Process {
-            pid,
-            start_time: start(pid),
-            exe: args.first().cloned(),
-            args,
-            uid: Some(1000),
-            user: Some("alice".to_owned()),
-            ancestry: parents
-                .iter()
-                .map(|p| Ancestor { pid: *p, exe: None, start_time: start(*p) })
-                .collect(),
-            ..Process::default()
-        };
-        let event = Event::new(Time::from_unix_nanos(7), Kind::ProcessExec, Source::Lsm);
-        Event { process: Some(process.into()), ..event }
-    }
-
-    fn watch(act: ShadowAct, except: &[&str]) -> Watch {
-        let except = except.iter().map(ToString::to_string).collect();
-        Watch::new(crate::sweep::pack::embedded().clone(), Shadow { act, except, approvers: Vec::new() })
-    }
-
-    fn product(finding: &Option<Finding>) -> Option<&str> {
-        finding.as_ref()?.event.detail.as_ref()?.get("product")?.as_str()
-    }
-
-    #[test]
-    fn one_finding_per_tree_and_one_more_for_what_is_new() {
-        let mut watch = watch(ShadowAct::Audit, &[]);
-        let first = watch.observe(&exec(10, "/opt/claude -p x --token=abc", &[1]));
-        let event = &first.as_ref().unwrap().event;
-        assert_eq!((event.kind.as_str(), event.verdict), ("finding.shadow_agent", Some(Verdict::Audit)));
-        let text = event.to_line().unwrap();
-        assert!(text.contains("shadow-") && !text.contains("abc"), "{text}");
-        let sweep_id = correlate::find_id("claude-code", None, Some(1000), None);
-        assert_eq!(event.detail.as_ref().unwrap()["find"], sweep_id.as_str());
-        // The same again, from within and by itself: nothing new.
-        assert_eq!(watch.observe(&exec(11, "/opt/claude", &[10, 1])), None);
-        assert_eq!(watch.observe(&exec(10, "/opt/claude", &[1])), None);
-        assert_eq!(watch.observe(&exec(12, "/bin/ls", &[10, 1])), None);
-        let flagged =
-            watch.observe(&exec(13, "/opt/claude --dangerously-skip-permissions", &[10, 1])).unwrap();
-        assert_eq!(flagged.event.detail.as_ref().unwrap()["update"], true);
-        let server = watch.observe(&exec(14, "/usr/bin/mcp-server-git", &[13, 10, 1]));
-        assert_eq!(product(&server), Some("mcp-reference-servers"));
-        // Another tree is another finding, and so is a pid that was used before.
-        assert_eq!(product(&watch.observe(&exec(20, "/opt/claude", &[1]))), Some("claude-code"));
-    }
-
-    #[test]
-    fn agents_look_alikes_wrappers_and_failures_are_none() {
-        let mut watch = watch(ShadowAct::Audit, &[]);
-        for line in [
-            "/usr/bin/goose up",
-            "/usr/bin/vim claude",
-            "/usr/bin/timeout 5 claude",
-            "/usr/bin/python3 -m pip",
-        ] {
-            assert_eq!(watch.observe(&exec(10, line, &[])), None, "{line}");
-        }
-        let bound = crate::model::Agent {
-            id: "a".to_owned(),
-            session: None,
-            bound_by: crate::model::BoundBy::Exe,
-            delegator: None,
-            bound_delay_ms: None,
-        };
-        let registered = Event { agent: Some(bound.into()), ..exec(10, "/opt/claude", &[]) };
-        assert_eq!(watch.observe(&registered), None);
-    }
-
-    #[test]
-    fn policy_and_exceptions() {
-        let told = |act, except: &[&str]| watch(act, except).observe(&exec(10, "/opt/claude", &[]));
-        assert_eq!(told(ShadowAct::Off, &[]), None);
-        for act in [ShadowAct::Hold, ShadowAct::Deny, ShadowAct::Kill] {
-            let finding = told(act, &[]).unwrap();
-            assert_eq!(finding.late, Some(act));
-            assert_eq!(finding.event.detail.unwrap()["before_first_instruction"], false);
-        }
-        assert_eq!(told(ShadowAct::Audit, &[]).unwrap().late, None);
-        for except in ["user:alice", "user:1000", "path:/opt/*"] {
-            assert_eq!(told(ShadowAct::Kill, &[except]), None, "{except}");
-        }
-        assert!(told(ShadowAct::Kill, &["user:bob", "unit:x.service", "path:/srv/*"]).is_some());
-        // A policy that kills does so in a tree that is known, too.
-        let mut watch = watch(ShadowAct::Kill, &[]);
-        assert!(watch.observe(&exec(10, "/opt/claude", &[])).is_some());
-        assert!(watch.observe(&exec(11, "/opt/claude", &[10])).is_some());
-    }
-
-    #[test]
-    fn what_the_kernel_met_is_told_and_done_with() {
-        let mut watch = watch(ShadowAct::Deny, &["path:/srv/*"]);
-        let met = |id: &str| {
-            let agent = crate::model::Agent {
-                id: id.to_owned(),
-                session: None,
-                bound_by: crate::model::BoundBy::Exe,
-                delegator: None,
-                bound_delay_ms: None,
-            };
-            Event { agent: Some(agent.into()), ..exec(10, "/opt/claude", &[]) }
-        };
-        assert_eq!(watch.observe(&met("_shadow-allowed")), None, "a person has let it go on");
-        let finding = watch.observe(&met(SHADOW_ID)).unwrap();
-        assert_eq!((finding.late, finding.event.verdict), (None, Some(Verdict::Deny)));
-        assert_eq!(finding.event.detail.unwrap()["before_first_instruction"], true);
-        assert_eq!(watch.observe(&met(SHADOW_ID)), None, "once per tree");
-        assert!(
-            watch.meets("/usr/bin/claude") && !watch.meets("/srv/claude") && !watch.meets("/usr/bin/vim")
-        );
-    }
-
-    #[test]
-    fn scripts_that_import_frameworks_are_told_and_never_ended() {
-        let mut watch = watch(ShadowAct::Kill, &[]);
-        let event = exec(10, "/usr/bin/python3 /srv/bot.py --once", &[]);
-        assert_eq!(watch.observe(&event), None);
-        assert_eq!(watch.script_of(&event).as_deref(), Some("/srv/bot.py"));
-        assert_eq!(watch.script_of(&exec(10, "/usr/bin/ls /srv", &[])), None);
-        let modules = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(watch.script(&event, "/srv/bot.py", &modules(&["os", "openai"])), None);
-        let told = watch.script(&event, "/srv/bot.py", &modules(&["crewai.flow"])).unwrap();
-        assert_eq!(told.late, None);
-        let sweep_id = correlate::find_id(correlate::HOME_MADE, Some("/srv/bot.py"), Some(1000), None);
-        assert_eq!(told.event.detail.unwrap()["find"], sweep_id.as_str());
-        assert_eq!(watch.script(&event, "/srv/bot.py", &modules(&["crewai"])), None, "once per tree");
-    }
-
-    #[test]
-    fn a_script_that_speaks_to_models_is_told_when_it_acts() {
-        let mut watch = watch(ShadowAct::Deny, &[]);
-        let event = exec(10, "/usr/bin/python3 /srv/bot.py", &[1]);
-        assert_eq!(watch.script(&event, "/srv/bot.py", &["openai".to_owned()]), None);
-        assert_eq!(watch.observe(&exec(11, "/usr/bin/uname", &[10, 1])), None);
-        assert_eq!(watch.observe(&exec(12, "/usr/bin/bash -c ls", &[1])), None, "somebody else's");
-        let told = watch.observe(&exec(13, "/usr/bin/bash -c ls", &[10, 1])).unwrap();
-        let detail = told.event.detail.as_ref().unwrap();
-        assert_eq!((&detail["level"], &detail["action"], told.late), (&"low".into(), &"audit".into(), None));
-        assert_eq!(told.event.process.as_ref().unwrap().pid, 10, "the script, not the shell");
-        assert_eq!(watch.observe(&exec(14, "/usr/bin/bash -c ls", &[10, 1])), None, "once");
-    }
-
-    #[test]
-    fn marks_of_children_tell_who_nobody_told() {
-        let mut watch = watch(ShadowAct::Kill, &[]);
-        let marks = BTreeSet::from([watch.pack.find("claude-code").unwrap()]);
-        let child = exec(11, "/usr/bin/make", &[10, 1]);
-        assert_eq!(watch.marked(&child, &BTreeSet::new()), None);
-        let told = watch.marked(&child, &marks).unwrap();
-        let detail = told.event.detail.as_ref().unwrap();
-        assert_eq!(
-            (&detail["product"], &detail["level"], told.late),
-            (&"claude-code".into(), &"medium".into(), None)
-        );
-        assert_eq!(watch.marked(&exec(12, "/usr/bin/ls", &[10, 1]), &marks), None, "the same parent's");
-        assert!(watch.observe(&exec(20, "/opt/claude", &[1])).is_some());
-        assert!(!watch.wants_marks(&exec(21, "/usr/bin/ls", &[20, 1])), "its agent is told");
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let mut watch = watch(ShadowAct::Audit, &[]);
-        for pid in 1..5000 {
-            assert!(watch.observe(&exec(pid, "/opt/claude", &[])).is_some());
-        }
-        assert_eq!(watch.trees.len(), TREES_MAX);
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! The network family: LSM hooks at level full here, cgroup hooks at level partial in `partial_inet`, and the end of
-//! flows at both levels in `flow`.
+//! flows at both levels in `flow`; `names` brings what names peers.
 
 mod flow;
+mod names;
 mod partial_inet;
 mod unix;
 
