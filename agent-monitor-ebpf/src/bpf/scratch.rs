@@ -122,7 +122,8 @@ pub(crate) struct Scratch {
     pub(crate) exec_verdict: u32,
     pub(crate) exec_rule: u32,
     pub(crate) exec_flags: u32,
-    pub(crate) reserved2: u32,
+    /// 1 when a scope is in force for the actor.
+    pub(crate) judged: u32,
     /// 1 when this program set is the one that tells.
     pub(crate) tells: u32,
     /// 1 when the walk did not end at the root of the superblock.
@@ -147,17 +148,14 @@ pub(crate) struct Scratch {
     pub(crate) args_rest: u64,
     /// How many they were.
     pub(crate) args_count: u32,
-    pub(crate) reserved3: u32,
+    /// Generation of the actor's scope.
+    pub(crate) generation: u32,
     /// Arguments that are being read.
     pub(crate) args: Args,
     /// What holds for the actor's agent: copied when the act begins, so that its end needs no look-up, which could miss.
     pub(crate) expires: u64,
     pub(crate) life: u32,
     pub(crate) policy_flags: u32,
-    /// 1 when a scope is in force for the actor.
-    pub(crate) judged: u32,
-    /// Generation of that scope.
-    pub(crate) generation: u32,
     /// Policy index of the session's own scope, 0 for none.
     pub(crate) session_policy: u32,
     /// 1 when the session has ended.
