@@ -120,7 +120,7 @@ pub(crate) mod tests {
     /// The extension that asks for a name.
     pub(crate) fn asks(name: &str) -> (u16, Vec<u8>) {
         let len = u16::try_from(name.len()).unwrap();
-        let mut list = (len + 3).to_be_bytes().to_vec();
+        let mut list = len.saturating_add(3).to_be_bytes().to_vec();
         list.push(0);
         list.extend(len.to_be_bytes());
         list.extend(name.as_bytes());
@@ -131,7 +131,7 @@ pub(crate) mod tests {
     fn the_name_is_found_wherever_it_stands() {
         let name = || Some("api.anthropic.com".to_owned());
         let asked = asks("API.anthropic.com.");
-        assert_eq!(server_name(&hello(&[asked.clone()])), name());
+        assert_eq!(server_name(&hello(std::slice::from_ref(&asked))), name());
         let behind = hello(&[(51, vec![0; 1216]), (0xfe0d, vec![1]), asked.clone(), (43, vec![2, 3, 4])]);
         assert_eq!(server_name(&behind), name());
         // Cut behind the name: found. Cut inside it: not half a name.
@@ -150,7 +150,7 @@ pub(crate) mod tests {
         assert_eq!(server_name(&hello(&[asks(&"a".repeat(254))])), None);
         assert_eq!(server_name(b"GET / HTTP/1.1\r\n"), None);
         let mut other = hello(&[asks("a.b")]);
-        other[5] = 2;
+        *other.get_mut(5).unwrap() = 2;
         assert_eq!(server_name(&other), None, "a ServerHello");
     }
 

@@ -50,8 +50,11 @@ fn a_flood_is_cut_into_segments_of_their_size() {
         std::ops::ControlFlow::Continue(())
     })
     .unwrap();
-    let mut starts: Vec<usize> =
-        crate::log::segment::list(&place.dir()).unwrap().iter().map(|segment| segment.first as usize).collect();
+    let mut starts: Vec<usize> = crate::log::segment::list(&place.dir())
+        .unwrap()
+        .iter()
+        .map(|segment| segment.first as usize)
+        .collect();
     starts.push(lengths.len());
     starts.sort_unstable();
     let longest = starts.windows(2).map(|pair| lengths[pair[0]..pair[1]].iter().sum::<u64>()).max().unwrap();

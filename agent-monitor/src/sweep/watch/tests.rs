@@ -1,3 +1,5 @@
+//! What the watch makes of execs, peers and names.
+
 use super::*;
 use crate::attribute::TaskKey;
 use crate::model::Ancestor;
@@ -206,7 +208,7 @@ fn who_reaches_for_a_provider_and_starts_a_shell_is_told_in_any_order() {
     let by_dns = watch.observe(&exec(11, "/bin/sh -c ls", &[10, 1]));
     let by_tls = watch.observe(&exec(22, "/bin/sh -c ls", &[21, 20, 1]));
     let ((low, dns), (high, tls)) = (score(&by_dns), score(&by_tls));
-    assert!(low < 50 && 50 <= high && high < 80, "{low} {high}");
+    assert!(low < 50 && (50..80).contains(&high), "{low} {high}");
     assert!(dns.contains("by a DNS answer") && tls.contains("by TLS SNI"), "{dns} {tls}");
     let finding = by_tls.unwrap();
     assert_eq!((finding.late, finding.event.process.unwrap().pid), (None, 20), "never stopped");
