@@ -226,7 +226,7 @@ fn drop_oldest() -> Verdict {
     assert!(made_room, "{} of {before} closed segments\n{}", closed(), daemon.output());
     let state = || daemon.cli_json(&["status", "-o", "json"])["log"]["state"].clone();
     let writes = wait::until(PATIENCE, || state() == "writing");
-    assert!(writes && closed() < before, "{} {}", state(), closed());
+    assert!(writes, "{} with {} closed segments, {before} before", state(), closed());
     assert!(daemon.end_by(libc::SIGTERM).success(), "{}", daemon.output());
     let report = json(&["verify", &disk.0, "-o", "json"]);
     assert_eq!((&report["ok"], &report["closed"]), (&true.into(), &true.into()), "{report:#}");
