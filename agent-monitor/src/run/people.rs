@@ -213,6 +213,8 @@ impl Core {
                     if let Err(error) = side.people.bury(&mut |one| one != *key, why, now, &mut done) {
                         self.broken(side, &error);
                     }
+                    // The stop was for the thread that is gone, and may have come over the whole process.
+                    done.effects.push(Effect::Wake(*key));
                     continue;
                 }
             };
