@@ -59,11 +59,7 @@ unsafe extern "C" fn act_settle(scratch: *mut Scratch, tail: u32) -> u32 {
     if scratch.is_null() {
         return EACCES as u32;
     }
-    let refused = refuse(scratch, tail);
-    if refused == 0 {
-        send_own(scratch, tail);
-    }
-    refused
+    refuse_or_tell(scratch, tail)
 }
 
 /// # Safety
@@ -90,6 +86,11 @@ unsafe extern "C" fn act_settle_quietly(scratch: *mut Scratch, tail: u32) -> u32
     if (found == 0 || permits(found)) && lives(scratch) {
         return 0;
     }
+    refuse_or_tell(scratch, tail)
+}
+
+#[inline(always)]
+fn refuse_or_tell(scratch: *mut Scratch, tail: u32) -> u32 {
     let refused = refuse(scratch, tail);
     if refused == 0 {
         send_own(scratch, tail);
