@@ -3,8 +3,8 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
@@ -73,20 +73,33 @@ pub(crate) struct Limits {
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs and hands each line of stdout to `on_line` as it comes; stderr goes to the terminal.
-pub(crate) fn stream(command: &mut Command, limits: Limits, mut on_line: impl FnMut(&str)) -> Result<End> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("cannot start `{}`", line(command)))?;
-    let chunks = child.stdout.take().map(chunks).context("no pipe from the program")?;
+pub(crate) fn stream(command: &mut Command, limits: Limits, on_line: impl FnMut(&str)) -> Result<End> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    watch(child.with_context(|| format!("cannot start `{}`", line(command)))?, limits, on_line)
+}
+
+/// The same with the lines of stderr among those of stdout, each line whole.
+pub(crate) fn stream_both(command: &mut Command, limits: Limits, on_line: impl FnMut(&str)) -> Result<End> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    watch(child.with_context(|| format!("cannot start `{}`", line(command)))?, limits, on_line)
+}
+
+fn watch(mut child: Child, limits: Limits, mut on_line: impl FnMut(&str)) -> Result<End> {
+    let (sender, chunks) = mpsc::channel();
+    let mut buffers = [Vec::new(), Vec::new()];
+    child.stdout.take().into_iter().for_each(|pipe| feed(pipe, 0, sender.clone()));
+    child.stderr.take().into_iter().for_each(|pipe| feed(pipe, 1, sender.clone()));
+    drop(sender);
     let start = Instant::now();
     let (mut heard, mut exited) = (start, None);
-    let mut buffer = Vec::new();
     let end = loop {
         match chunks.recv_timeout(Duration::from_millis(500)) {
-            Ok(chunk) => {
+            Ok((from, chunk)) => {
                 heard = Instant::now();
+                let buffer: &mut Vec<u8> = &mut buffers[from];
                 for byte in chunk {
                     if byte == b'\n' {
-                        on_line(String::from_utf8_lossy(&buffer).trim_end());
+                        on_line(String::from_utf8_lossy(buffer).trim_end());
                         buffer.clear();
                     } else {
                         buffer.push(byte);
@@ -112,22 +125,21 @@ pub(crate) fn stream(command: &mut Command, limits: Limits, mut on_line: impl Fn
         child.wait()?;
     }
     // The last words of a program that hangs are usually half a line.
-    if !buffer.is_empty() {
-        on_line(String::from_utf8_lossy(&buffer).trim_end());
+    for buffer in buffers.iter().filter(|buffer| !buffer.is_empty()) {
+        on_line(String::from_utf8_lossy(buffer).trim_end());
     }
     Ok(end)
 }
 
-fn chunks(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel();
+/// Sends what comes out of a pipe, with its number.
+fn feed(mut pipe: impl Read + Send + 'static, number: usize, to: Sender<(usize, Vec<u8>)>) {
     thread::spawn(move || {
         let mut chunk = [0; 4096];
         while let Ok(length) = pipe.read(&mut chunk)
             && length > 0
-            && sender.send(chunk[..length].to_vec()).is_ok()
+            && to.send((number, chunk[..length].to_vec())).is_ok()
         {}
     });
-    receiver
 }
 
 fn drain(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
@@ -210,6 +222,18 @@ mod tests {
         let (end, lines) = streamed("echo one; printf two; exit 3", 60_000, 60_000);
         assert_eq!(end, End::Exited { success: false });
         assert_eq!(lines, ["one", "two"]);
+    }
+
+    #[test]
+    fn lines_of_both_streams_come_whole() {
+        let script = "printf 'test a ... '; echo '[1.0] BUG' >&2; sleep 0.2; echo ok";
+        let (mut lines, limit) = (Vec::new(), Duration::from_secs(60));
+        let limits = Limits { silence: limit, total: limit };
+        let end =
+            stream_both(Command::new("sh").args(["-c", script]), limits, |line| lines.push(line.to_string()));
+        assert_eq!(end.unwrap(), End::Exited { success: true });
+        lines.sort();
+        assert_eq!(lines, ["[1.0] BUG", "test a ... ok"]);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! PID 1 of the test VM: mounts what the monitor needs, runs the kernel tests, says the verdict, powers off.
 //!
-//! Kernel command line: `am.args=A,B,C` are arguments of the tests, `am.shell` gives a shell instead. The host
-//! takes the verdict from `GUEST-VERDICT exit=N` on the console and from nothing else.
+//! Kernel command line: `am.args=A,B,C` are arguments of the tests, `am.shell` gives a shell instead. The tests have the
+//! second serial line for themselves; the kernel has the first. The host takes the verdict from `GUEST-VERDICT exit=N` on
+//! the second and from nothing else.
 #![expect(clippy::print_stdout, reason = "the console is what the host reads")]
 
 use agent_monitor_tests::sys::{self, Arg, call, num};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 
@@ -27,9 +29,15 @@ const MOUNTS: &[(&str, &str, bool)] = &[
     ("cgroup2", "/sys/fs/cgroup", true),
 ];
 
+/// The line that is the tests' own.
+const LINE: &str = "/dev/ttyS1";
+
 fn main() {
     let code = match prepare() {
-        Ok(()) => work(),
+        Ok(()) => {
+            own_line();
+            work()
+        }
         Err(error) => {
             println!("guest-init: {error}");
             NOT_STARTED
@@ -37,6 +45,19 @@ fn main() {
     };
     println!("GUEST-VERDICT exit={code}");
     power_off();
+}
+
+/// From here on the output goes to the line that the kernel does not write to. A machine with one line (`vm --shell`) has
+/// the console for all.
+fn own_line() {
+    // The device node is there for lines that the machine does not have: those cannot be written to.
+    let line = std::fs::OpenOptions::new().write(true).open(LINE);
+    let Ok(line) = line else { return };
+    for fd in [1, 2] {
+        if let Err(error) = call(libc::SYS_dup2, &mut [num(line.as_raw_fd()), num(fd)]) {
+            println!("guest-init: {LINE}: {error}");
+        }
+    }
 }
 
 fn prepare() -> io::Result<()> {

@@ -24,11 +24,19 @@ const TROUBLE: &[&str] = &[
     "general protection fault",
     "soft lockup",
     "blocked for more than",
-    // The head of every WARNING and BUG.
-    "[ cut here ]",
     "KASAN",
     "bpf: loader error",
 ];
+
+/// The head of every WARNING and BUG; the next line says where.
+const HEAD: &str = "[ cut here ]";
+
+/// Warnings that a kernel gives for reasons of its own, by the function that they are in, and why.
+const KNOWN: &[(&str, &str)] = &[(
+    "task_participate_group_stop+",
+    "a thread that execs keeps its part in a stop of the whole process that the exec has ended (kernel/signal.c \
+     zap_other_threads); any SIGSTOP at that moment does it, and the warning is its only effect",
+)];
 
 /// How the machines are made.
 #[derive(Clone)]
@@ -50,6 +58,8 @@ pub(crate) struct Outcome {
     pub(crate) text: String,
     /// Why the machine as such failed, whatever its tests say
     pub(crate) problem: Option<String>,
+    /// Warnings that the kernel gives by itself
+    known: Vec<&'static str>,
     log: PathBuf,
     elapsed: Duration,
 }
@@ -69,11 +79,13 @@ impl Outcome {
 
     /// One line for the terminal.
     pub(crate) fn summary(&self) -> String {
-        let Self { kernel, elapsed, log, .. } = self;
+        let Self { kernel, elapsed, log, known, .. } = self;
         let verdict = self.problem.as_deref().unwrap_or("ok");
         let log = workspace::shown(log);
+        let known: String =
+            known.iter().map(|why| format!("\n  known warning of the kernel: {why}")).collect();
         format!(
-            "vm {} ({}): {verdict} in {:.0} s, {log}",
+            "vm {} ({}): {verdict} in {:.0} s, {log}{known}",
             kernel.series,
             kernel.release,
             elapsed.as_secs_f64()
@@ -91,7 +103,7 @@ pub(crate) fn run(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Resul
     let mut watch = Watch::default();
     let mut text = String::new();
     let limits = Limits { silence: SILENCE, total: TOTAL };
-    let end = shell::stream(&mut command(kernel, initramfs, machine), limits, |raw| {
+    let end = shell::stream_both(qemu(kernel, initramfs, machine).args(APART), limits, |raw| {
         let line = &plain(raw);
         watch.line(line);
         // A full disk must not hide what the machine says.
@@ -103,13 +115,14 @@ pub(crate) fn run(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Resul
         text.push('\n');
     })?;
     let problem = watch.problem(end);
-    Ok(Outcome { kernel: kernel.clone(), text, problem, log: path, elapsed: start.elapsed() })
+    let known = watch.known;
+    Ok(Outcome { kernel: kernel.clone(), text, problem, known, log: path, elapsed: start.elapsed() })
 }
 
 /// Boots with the terminal as console.
 pub(crate) fn shell(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Result<ExitCode> {
     println!("vm {}: Ctrl-A X ends the machine", kernel.series);
-    shell::run(&mut command(kernel, initramfs, machine))?;
+    shell::run(qemu(kernel, initramfs, machine).arg("-nographic"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -120,14 +133,30 @@ fn needs_debug_slabs(release: &str) -> bool {
     (numbers.next(), numbers.next()) >= (Some(6), Some(19))
 }
 
-fn command(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Command {
+/// Two serial lines: what the kernel says must not end up in the middle of what the tests say. The kernel's goes to stderr.
+const APART: &[&str] = &[
+    "-display",
+    "none",
+    "-monitor",
+    "none",
+    "-chardev",
+    "file,id=kernel,path=/dev/stderr",
+    "-chardev",
+    "stdio,id=tests,signal=off",
+    "-serial",
+    "chardev:kernel",
+    "-serial",
+    "chardev:tests",
+];
+
+fn qemu(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Command {
     let mut qemu = Command::new("qemu-system-x86_64");
     // Emulated on purpose: a development machine may have a /dev/kvm that cannot run a stock kernel.
     qemu.args(["-accel", if machine.in_turns { "tcg,thread=single" } else { "tcg,thread=multi" }])
         // Emulated cmpxchg16b corrupts flags when threaded, and the slab allocator panics.
         .args(["-cpu", "qemu64,-cx16", "-smp", "2", "-m"])
         .arg(machine.mem.to_string())
-        .args(["-nographic", "-no-reboot", "-nic", "none", "-kernel"])
+        .args(["-no-reboot", "-nic", "none", "-kernel"])
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(initramfs);
@@ -149,6 +178,9 @@ fn command(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Command {
 struct Watch {
     verdict: Option<i32>,
     trouble: Option<String>,
+    /// The line that says where a warning comes from is still to come
+    head: bool,
+    known: Vec<&'static str>,
 }
 
 impl Watch {
@@ -156,12 +188,22 @@ impl Watch {
         if let Some((_, code)) = line.split_once(VERDICT) {
             self.verdict = code.trim().parse().ok();
         }
-        if self.trouble.is_none() && from_kernel(line) && TROUBLE.iter().any(|sign| line.contains(sign)) {
+        if !from_kernel(line) {
+            return;
+        }
+        let warned = std::mem::replace(&mut self.head, line.contains(HEAD));
+        let known = KNOWN.iter().find(|(place, _)| warned && line.contains(place));
+        if let Some((_, why)) = known {
+            self.known.push(why);
+        } else if self.trouble.is_none() && (warned || TROUBLE.iter().any(|sign| line.contains(sign))) {
             self.trouble = Some(line.trim().to_string());
         }
     }
 
     fn problem(&self, end: End) -> Option<String> {
+        if self.head {
+            return Some("the kernel complained, and died of it".to_string());
+        }
         if let Some(trouble) = &self.trouble {
             return Some(format!("the kernel complained: {trouble}"));
         }
@@ -232,8 +274,13 @@ mod tests {
 
     #[test]
     fn a_sick_kernel_fails_whatever_the_tests_say() {
-        let text = "[   12.345678] ------------[ cut here ]------------\nGUEST-VERDICT exit=0";
-        assert!(watch(text).problem(OFF).is_some());
+        let head = "[   12.345678] ------------[ cut here ]------------\n";
+        assert!(watch(&format!("{head}GUEST-VERDICT exit=0")).problem(OFF).is_some());
+        let warned =
+            |at: &str| format!("{head}[   12.345679] WARNING: CPU: 0 PID: 1 at {at}\nGUEST-VERDICT exit=0");
+        assert!(watch(&warned("kernel/bpf/core.c:1 f+0x1/0x2")).problem(OFF).unwrap().contains("core.c"));
+        let known = watch(&warned("kernel/signal.c:373 task_participate_group_stop+0xbc/0xd0"));
+        assert_eq!((known.problem(OFF), known.known.len()), (None, 1));
         assert_eq!(watch("test x: BUG: told you\nGUEST-VERDICT exit=0").problem(OFF), None);
     }
 
