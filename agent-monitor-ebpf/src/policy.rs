@@ -255,10 +255,12 @@ pub const RULE_UNKNOWN: u16 = 0xffff;
 pub const RULE_SELF: u16 = 0xfffe;
 /// Rule number for "the agent has no scope in force".
 pub const RULE_MISSING: u16 = 0xfffd;
-/// Rule number for "the agent or its session has ended, or is suspended".
+/// Rule number for "the agent has ended, or is suspended".
 pub const RULE_ENDED: u16 = 0xfffc;
 /// Rule number of a person's decision about exactly this act.
 pub const RULE_DECIDED: u16 = 0xfffb;
+/// Rule number for "the agent's session has ended".
+pub const RULE_SESSION: u16 = 0xfffa;
 
 /// Rank of a verdict: of two, the one with the higher rank is the stricter.
 pub const fn rank(verdict: Verdict) -> u32 {

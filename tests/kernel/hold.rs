@@ -7,7 +7,7 @@ mod matrix;
 mod rows;
 mod runtime;
 
-use agent_monitor_tests::harness::actor::Actor;
+use agent_monitor_tests::harness::actor::{Actor, Run};
 use agent_monitor_tests::harness::case::{Case, Verdict};
 use agent_monitor_tests::harness::{PATIENCE, client};
 use agent_monitor_tests::sys::{self, wait};
@@ -227,10 +227,10 @@ fn grant_used_up() -> Verdict {
     let words: Vec<&str> = act.split(' ').collect();
     let actors: Vec<Actor> = (0..4).map(|_| Actor::start(&desk.bot, &words)).collect();
     let answers = desk.answering(Answer::Deny);
-    let opened: usize =
-        actors.into_iter().map(|actor| actor.finish().marks.iter().filter(|mark| mark.ok).count()).sum();
-    answers.end();
-    assert_eq!(opened, 3);
+    let runs: Vec<Run> = actors.into_iter().map(Actor::finish).collect();
+    let asked = answers.end();
+    let opened = runs.iter().flat_map(|run| &run.marks).filter(|mark| mark.ok).count();
+    assert_eq!(opened, 3, "{runs:#?}\nasked: {asked:#?}\n{}", desk.story());
     Ok(())
 }
 

@@ -17,8 +17,8 @@ use agent_monitor_ebpf::{
     loss::LossReason,
     path::mix,
     policy::{
-        AgentPolicy, POLICY_ENFORCE, RULE_ENDED, RULE_MISSING, RULE_SELF, decision, holds, kills, permits,
-        rule_of, stricter, verdict_of,
+        AgentPolicy, POLICY_ENFORCE, RULE_ENDED, RULE_MISSING, RULE_SELF, RULE_SESSION, decision, holds,
+        kills, permits, rule_of, stricter, verdict_of,
     },
 };
 use aya_ebpf::helpers::generated::bpf_send_signal;
@@ -252,7 +252,7 @@ pub(crate) fn enforced(flags: u32, found: u32) -> bool {
 #[inline(always)]
 fn whatever_the_mode(found: u32) -> bool {
     let rule = rule_of(found);
-    rule == RULE_SELF || rule == RULE_MISSING || rule == RULE_ENDED
+    matches!(rule, RULE_SELF | RULE_MISSING | RULE_ENDED | RULE_SESSION)
 }
 
 /// Writes the decision into a record's head; whether the act is to be refused. `flags` are the scope's `POLICY_*` bits.

@@ -191,6 +191,20 @@ pub(crate) fn opaque(mut n: u64) -> u64 {
     n
 }
 
+/// A zero that the verifier does not know. Up to 6.6 it walks the callback of `bpf_loop` once, with what the context holds
+/// before the first step ("bpf: verify callbacks as if they are called unknown number of times", 6.7): a branch that the
+/// first step cannot take is removed from the program. What a step leaves for the next ones and they test therefore begins
+/// with this. `any` is a number that the verifier does not know.
+#[inline(always)]
+pub(crate) fn unseen_zero(any: u32) -> u32 {
+    let (mut zero, any) = (0u64, u64::from(any));
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        core::arch::asm!("{0} += {1}", "{0} -= {1}", inout(reg) zero, in(reg) any, options(nomem, nostack));
+    }
+    zero as u32
+}
+
 /// A place in the tail with `room` bytes behind it, `None` when there is not that much.
 #[inline(always)]
 pub(crate) fn tail_at(scratch: *mut Scratch, off: u32, room: usize) -> Option<*mut u8> {

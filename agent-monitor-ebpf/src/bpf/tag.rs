@@ -8,7 +8,10 @@ use agent_monitor_ebpf::{
     policy::{AgentKey, AgentPolicy, POLICY_ENFORCE},
     task::{ProcEntry, TaskTag},
 };
-use aya_ebpf::{bindings::task_struct, helpers::generated::bpf_task_storage_get};
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::generated::{bpf_loop, bpf_task_storage_get},
+};
 
 use super::{
     emit::lose,
@@ -39,43 +42,88 @@ pub(crate) fn note_ids(task: *const task_struct, tag: &mut TaskTag) {
     tag.egid = field(cred, &g::O_CRED_EGID);
 }
 
+/// How often memory of a task is asked for. The kernel gives it from a reserve of few pieces per CPU that it fills again as
+/// soon as one was taken (kernel/bpf/memalloc.c, since 6.4), or under a lock that it only tries (`kmalloc_nolock`, since
+/// 6.19): who asks again gets it, in microseconds unless the host has no memory at all, and then this ends after about a
+/// millisecond.
+const TRIES: u32 = 4096;
+
+/// What the steps of asking for a binding's memory carry.
+#[repr(C)]
+struct Tagging {
+    task: *mut task_struct,
+    tag: *const TaskTag,
+    done: u32,
+    reserved: u32,
+}
+
+/// Makes a binding, or finds it; null when there was no memory. A fresh one equals `tag`.
+#[inline(always)]
+fn try_tag(task: *mut task_struct, tag: *const TaskTag) -> *mut TaskTag {
+    // SAFETY: as above; the initial value is copied by the helper.
+    unsafe {
+        bpf_task_storage_get((&raw const TASKS).cast_mut().cast(), task, tag.cast_mut().cast(), CREATE).cast()
+    }
+}
+
+unsafe extern "C" fn tag_step(_i: u64, tagging: *mut Tagging) -> i64 {
+    // SAFETY: the context is on the caller's stack.
+    let t = unsafe { &mut *tagging };
+    let slot = try_tag(t.task, t.tag);
+    if slot.is_null() {
+        return 0;
+    }
+    // SAFETY: checked for null.
+    unsafe { *slot = *t.tag };
+    t.done = 1;
+    1
+}
+
 /// Gives a task its binding, replacing an older one. False when there was no memory.
 #[inline(always)]
 pub(crate) fn set_tag(task: *mut task_struct, tag: &TaskTag) -> bool {
-    // SAFETY: as above; the initial value is copied by the helper.
-    let slot: *mut TaskTag = unsafe {
-        bpf_task_storage_get(
-            (&raw const TASKS).cast_mut().cast(),
-            task,
-            core::ptr::from_ref(tag).cast_mut().cast(),
-            CREATE,
-        )
-        .cast()
-    };
+    let slot = try_tag(task, tag);
     if slot.is_null() {
-        return false;
+        return tag_again(task, tag);
     }
     // SAFETY: checked for null. An existing value is overwritten; a fresh one already equals it.
     unsafe { *slot = *tag };
     true
 }
 
-/// The task's working memory, made on first use. Asked for again when there was none: the kernel gives this memory from a
-/// reserve of few pieces per CPU that it fills again as soon as one was taken (kernel/bpf/memalloc.c, since 6.4), or by a
-/// lock that it only tries (`kmalloc_nolock`, since 6.19).
+/// The same until there is memory. Apart, as [`ask_again`].
+#[inline(never)]
+fn tag_again(task: *mut task_struct, tag: *const TaskTag) -> bool {
+    let mut tagging = Tagging { task, tag, done: 0, reserved: 0 };
+    // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
+    unsafe {
+        bpf_loop(TRIES, tag_step as *const () as *mut _, (&raw mut tagging).cast(), 0);
+    }
+    tagging.done != 0
+}
+
+/// The running task's working memory, made on first use; null when there was no memory.
 #[inline(always)]
 pub(crate) fn scratch_of(task: *mut task_struct) -> *mut Scratch {
-    let mut scratch = try_scratch(task);
-    if scratch.is_null() {
-        scratch = try_scratch(task);
+    let scratch = try_scratch(task);
+    if !scratch.is_null() {
+        return scratch;
     }
-    if scratch.is_null() {
-        scratch = try_scratch(task);
+    ask_again();
+    try_scratch(task)
+}
+
+/// Asks for the running task's working memory until there is some. Apart, for the stack of some programs is full.
+#[inline(never)]
+fn ask_again() {
+    // SAFETY: the callback has the signature bpf_loop wants; it needs no context.
+    unsafe {
+        bpf_loop(TRIES, scratch_step as *const () as *mut _, core::ptr::null_mut(), 0);
     }
-    if scratch.is_null() {
-        scratch = try_scratch(task);
-    }
-    scratch
+}
+
+unsafe extern "C" fn scratch_step(_i: u64, _none: *mut u64) -> i64 {
+    i64::from(!try_scratch(current()).is_null())
 }
 
 #[inline(always)]
@@ -194,7 +242,12 @@ fn enter_session(scratch: *mut Scratch) {
     let (mut policy, mut ended) = (0, 0);
     if session != 0 {
         ended = 1;
-        if let Some(entry) = SESSIONS.get_ptr(&session) {
+        // Looked up without a lock while the daemon changes the table: what is not found is looked up once more.
+        let mut found = SESSIONS.get_ptr(&session);
+        if found.is_none() {
+            found = SESSIONS.get_ptr(&session);
+        }
+        if let Some(entry) = found {
             // SAFETY: a map value.
             unsafe {
                 policy = (*entry).policy;

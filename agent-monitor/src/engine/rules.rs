@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use agent_monitor_ebpf::header::{FLAG_AGAIN, FLAG_ENFORCED, FLAG_HELD, FLAG_JUDGED, FLAG_TAMPER};
-use agent_monitor_ebpf::policy::{RULE_DECIDED, RULE_ENDED, RULE_MISSING, RULE_SELF, RULE_UNKNOWN};
+use agent_monitor_ebpf::policy::{
+    RULE_DECIDED, RULE_ENDED, RULE_MISSING, RULE_SELF, RULE_SESSION, RULE_UNKNOWN,
+};
 
 use crate::decode::{Head, RuleRef};
 use crate::model::{Hold, Kind, Mode};
@@ -43,7 +45,8 @@ impl RuleBook {
             RULE_UNKNOWN => return "scope.unknown".to_owned(),
             RULE_SELF => return "self-protection".to_owned(),
             RULE_MISSING => return "no scope in force".to_owned(),
-            RULE_ENDED => return "agent or session ended".to_owned(),
+            RULE_ENDED => return "agent ended".to_owned(),
+            RULE_SESSION => return "session ended".to_owned(),
             RULE_DECIDED => return "approval".to_owned(),
             _ => {}
         }

@@ -81,11 +81,16 @@ impl Kernel {
         HashMap::try_from(map).map_err(|e| KernelError::bpf(format!("open table {name}"), &e))
     }
 
-    /// Enters a session, or changes it.
+    /// Enters a session, or changes it. One that has ended leaves the table: it would fill up with them, and then no new run
+    /// of an agent could do anything.
     ///
     /// # Errors
     /// When the table is full or the kernel refuses.
     pub fn put_session(&mut self, id: u64, entry: SessionEntry) -> Result<(), KernelError> {
+        if entry.ended != 0 {
+            let removed = self.by_number::<SessionEntry>("SESSIONS")?.remove(&id);
+            return ignore_absent(removed).map_err(|e| KernelError::bpf("end a session", &e));
+        }
         self.by_number("SESSIONS")?
             .insert(id, Plain(entry), 0)
             .map_err(|e| KernelError::bpf("write table SESSIONS (is it full?)", &e))

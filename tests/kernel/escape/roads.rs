@@ -156,6 +156,7 @@ roads! {
         "setuid" "fork setuid 65534 noop" ["privilege.setuid"] r#""setuid""#;
         "raw_socket" "socket 2 3 1" ["privilege.capability"] r#"@PID"#;
         "packet_socket" "socket 17 3 0" ["privilege.capability"] r#"@PID"#;
+        "one_capability_of_two" "cap-drop 22,25 cap-raise 22,25 noop" ["privilege.capability"] r#"@PID"#;
         "setgid" "fork setgid 65534 noop" ["privilege.setuid"] r#""setgid""#;
         "setresuid" "fork setresuid 65534 65534 65534 noop" ["privilege.setuid"] r#""setuid""#;
     }

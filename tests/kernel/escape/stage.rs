@@ -340,6 +340,10 @@ verdict = "deny"
 [[scope.privilege]]
 kind = "raw_socket"
 verdict = "deny"
+[[scope.privilege]]
+kind = "capability"
+capabilities = ["CAP_SYS_BOOT"]
+verdict = "deny"
 "#;
 
 /// Forbids one file in other words.

@@ -242,6 +242,12 @@ impl Desk {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// What the daemon has told so far, and what it said: for the message of a test that fails.
+    pub(crate) fn story(&self) -> String {
+        let told = self.cli(&["events", "--limit", "200"]);
+        format!("{}\n{}", String::from_utf8_lossy(&told.stdout), self.daemon.output())
+    }
+
     /// Acts of this agent so far that were refused because the kernel had no memory to judge them with: each is counted.
     pub(crate) fn refused_for_memory(&self, agent: &str) -> u64 {
         let gaps = self.events(&["--kind", "gap.copy"]);
@@ -258,7 +264,7 @@ impl Desk {
             found = self.pending().into_iter().next();
             found.is_some()
         });
-        assert!(there, "nobody asks\n{}", self.daemon.output());
+        assert!(there, "nobody asks\n{}", self.story());
         found.unwrap()
     }
 

@@ -130,8 +130,9 @@ fn task_fix_setuid(ctx: LsmContext) -> i32 {
     0
 }
 
-/// Binds the running task when its new uid is an agent's and it is bound to none.
-#[inline(always)]
+/// Binds the running task when its new uid is an agent's and it is bound to none. Apart: what it puts on the
+/// stack is gone when the act itself is judged.
+#[inline(never)]
 pub(crate) fn bind_user(uid: u32) {
     let Some(runtime) = runtime() else { return };
     let task = current();

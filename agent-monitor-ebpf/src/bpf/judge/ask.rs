@@ -16,8 +16,8 @@ use super::{note, place};
 use crate::bpf::{
     maps::{GRANT_LIVES, GRANTED, NETS, PLACES},
     read::now,
-    scratch::{Scratch, opaque},
-    tag::{Actor, policy_of, runtime},
+    scratch::{Scratch, opaque, unseen_zero},
+    tag::{Actor, policy_of},
 };
 
 /// Kinds of questions; each has its fields in [`crate::bpf::scratch::Question`].
@@ -86,9 +86,12 @@ unsafe extern "C" fn answer_inet(scratch: *mut Scratch, policy: *const AgentPoli
     inet(scratch, unsafe { &*policy }, agent)
 }
 
+/// The generation that the act is judged by: one for all of its look-ups, or it would be judged half by the old scopes and
+/// half by the new ones.
 #[inline(always)]
-fn generation() -> u32 {
-    runtime().map_or(0, |runtime| runtime.generation)
+fn generation(scratch: *mut Scratch) -> u32 {
+    // SAFETY: checked for null by the caller; a map value.
+    unsafe { (&raw const (*scratch).generation).read_volatile() }
 }
 
 /// The decision about an internet address, IPv4 as `::ffff:a.b.c.d`.
@@ -119,14 +122,14 @@ fn inet(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) -> u32 {
         let q = &(*scratch).question;
         (q.addr, q.port, q.protocol, q.action as u8)
     };
-    address(policy, agent, generation(), addr, port, protocol, action)
+    address(policy, agent, generation(scratch), addr, port, protocol, action)
 }
 
 #[inline(always)]
 fn abstract_name(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) -> u32 {
     // SAFETY: a map value.
     let (hash, asked) = unsafe { ((*scratch).question.hash, (*scratch).question.asked) };
-    let key = PlaceKey { hash, agent, dev: 0, generation: generation(), space: SPACE_ABSTRACT };
+    let key = PlaceKey { hash, agent, dev: 0, generation: generation(scratch), space: SPACE_ABSTRACT };
     let mut worst = 0;
     let mut slot = slot::UNIX_CONNECT;
     while slot < SLOTS {
@@ -150,7 +153,7 @@ fn vsock(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) -> u32 {
     }
     // SAFETY: a map value.
     let hash = unsafe { (*scratch).question.hash };
-    let one = PlaceKey { hash, agent, dev: 0, generation: generation(), space: SPACE_VSOCK };
+    let one = PlaceKey { hash, agent, dev: 0, generation: generation(scratch), space: SPACE_VSOCK };
     let any = PlaceKey { hash: hash | u64::from(u32::MAX), ..one };
     let mut found = 0;
     if let Some(rule) = PLACES.get_ptr(&one) {
@@ -204,7 +207,8 @@ unsafe extern "C" fn gained_step(i: u64, gained: *mut Gained) -> i64 {
 fn gained(scratch: *mut Scratch, agent: u32) -> u32 {
     // SAFETY: a map value.
     let caps = unsafe { (*scratch).question.caps };
-    let mut c = Gained { caps, worst: 0, agent, generation: generation(), reserved: 0 };
+    let worst = unseen_zero(agent);
+    let mut c = Gained { caps, worst, agent, generation: generation(scratch), reserved: 0 };
     // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
     unsafe {
         bpf_loop(CAPS as u32, gained_step as *const () as *mut _, (&raw mut c).cast(), 0);
@@ -322,13 +326,14 @@ global!(
 fn all<const KIND: u32>(scratch: *mut Scratch, generation: u32) -> u32 {
     // SAFETY: checked for null by the caller.
     let mut a = unsafe {
+        let agent = (*scratch).entry.tag.agent;
         Asking {
             scratch,
             session: (*scratch).entry.tag.session,
-            agent: (*scratch).entry.tag.agent,
+            agent,
             narrower: (*scratch).session_policy,
             generation,
-            found: 0,
+            found: unseen_zero(agent),
         }
     };
     // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.

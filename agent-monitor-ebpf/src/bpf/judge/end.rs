@@ -7,7 +7,10 @@
 use agent_monitor_ebpf::{
     Verdict,
     people::{ERESTARTNOINTR, LIFE_ACTIVE, LIFE_SUSPENDED},
-    policy::{POLICY_ENFORCE, POLICY_HOLD_WAITS, RULE_ENDED, decision, holds, kills, permits, stricter},
+    policy::{
+        POLICY_ENFORCE, POLICY_HOLD_WAITS, RULE_ENDED, RULE_SESSION, decision, holds, kills, permits,
+        stricter,
+    },
 };
 use aya_ebpf::helpers::generated::bpf_send_signal;
 
@@ -83,7 +86,7 @@ unsafe extern "C" fn act_settle_quietly(scratch: *mut Scratch, tail: u32) -> u32
     }
     // SAFETY: checked for null.
     let found = unsafe { (&raw const (*scratch).decision).read_volatile() };
-    if (found == 0 || permits(found)) && lives(scratch) {
+    if (found == 0 || permits(found)) && ended(scratch) == 0 {
         return 0;
     }
     refuse_or_tell(scratch, tail)
@@ -108,17 +111,25 @@ fn refuse(scratch: *mut Scratch, tail: u32) -> u32 {
     refused.unsigned_abs()
 }
 
-/// Whether the agent and its session are in force.
+/// Which of the agent and its session is not in force, as a rule; 0 when both are.
 #[inline(always)]
-fn lives(scratch: *mut Scratch) -> bool {
+fn ended(scratch: *mut Scratch) -> u16 {
     // SAFETY: checked for null by the caller.
-    let (judged, life, flags, expires, ended, time) = unsafe {
+    let (judged, life, flags, expires, session_ended, time) = unsafe {
         let s = &*scratch;
         (s.judged, s.life, s.policy_flags, s.expires, s.session_ended, s.rec.head.ktime)
     };
     // What a clock ends is a verdict of the scope; suspending and retiring are people's acts on the agent itself.
-    let over = ended != 0 || time >= expires;
-    judged == 0 || (life == LIFE_ACTIVE && !(over && flags & POLICY_ENFORCE != 0))
+    let enforced = flags & POLICY_ENFORCE != 0;
+    if judged == 0 {
+        0
+    } else if life != LIFE_ACTIVE || (enforced && time >= expires) {
+        RULE_ENDED
+    } else if enforced && session_ended != 0 {
+        RULE_SESSION
+    } else {
+        0
+    }
 }
 
 /// Writes the decision into the record and carries it out: 0, or what the hook returns.
@@ -132,7 +143,8 @@ fn conclude(scratch: *mut Scratch) -> i32 {
     if judged == 0 {
         return 0;
     }
-    if !lives(scratch) {
+    let over = ended(scratch);
+    if over != 0 {
         // SAFETY: as above.
         let kind = unsafe { (*scratch).rec.head.kind };
         if life == LIFE_SUSPENDED && hold::stop(kind) {
@@ -141,7 +153,7 @@ fn conclude(scratch: *mut Scratch) -> i32 {
             unsafe { (&raw mut (*scratch).mute).write_volatile(1) };
             return -ERESTARTNOINTR;
         }
-        found = stricter(decision(Verdict::Deny, RULE_ENDED), found);
+        found = stricter(decision(Verdict::Deny, over), found);
     }
     if found == 0 {
         return 0;

@@ -22,7 +22,7 @@ use crate::bpf::{
     maps::{GRANT_LIVES, GRANT_USES, GRANTED, HEARTBEAT, TICKETS},
     read::{Ptr, current, field, now},
     scratch::{Scratch, opaque},
-    tag::{hash_key, runtime},
+    tag::hash_key,
 };
 
 /// Number of the signal that stops and cannot be caught.
@@ -306,8 +306,8 @@ unsafe extern "C" fn spend_step(i: u64, spending: *mut Spending) -> i64 {
 #[inline(never)]
 pub(super) fn spend(scratch: *mut Scratch) -> bool {
     // SAFETY: checked for null by the caller.
-    let (used, agent) = unsafe { ((*scratch).used, (*scratch).entry.tag.agent) };
-    let generation = runtime().map_or(0, |runtime| runtime.generation);
+    let (used, agent, generation) =
+        unsafe { ((*scratch).used, (*scratch).entry.tag.agent, (*scratch).generation) };
     let mut s = Spending { used: u64::from(used), agent, generation, refused: 0, reserved: 0 };
     // SAFETY: the callback has the signature bpf_loop wants and the context outlives the call.
     unsafe {

@@ -137,7 +137,6 @@ pub(super) fn answer(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) ->
         let q = &raw const (*scratch).question;
         ((&raw const (*q).depth).read_volatile(), (*q).dev, (*q).asked)
     };
-    let generation = runtime.generation;
     let mut f = Gather {
         scratch,
         key,
@@ -146,7 +145,8 @@ pub(super) fn answer(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) ->
         depth,
         agent,
         dev,
-        generation,
+        // SAFETY: a map value.
+        generation: unsafe { (*scratch).generation },
         off: 0,
         len: 0,
     };

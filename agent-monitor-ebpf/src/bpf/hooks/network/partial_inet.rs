@@ -6,7 +6,10 @@ use agent_monitor_ebpf::{
     event::NetBody,
     loss::LossReason,
     people::LIFE_ACTIVE,
-    policy::{NET_BIND, NET_CONNECT, POLICY_ENFORCE, RULE_ENDED, RULE_MISSING, decision, holds, stricter},
+    policy::{
+        NET_BIND, NET_CONNECT, POLICY_ENFORCE, RULE_ENDED, RULE_MISSING, RULE_SESSION, decision, holds,
+        stricter,
+    },
     task::TaskTag,
 };
 use aya_ebpf::{
@@ -151,13 +154,16 @@ fn refused(runtime: &Runtime, head: &mut Header, b: &NetBody, v6: bool) -> bool 
         if bind { (&b.local, b.local_port, NET_BIND) } else { (&b.remote, b.remote_port, NET_CONNECT) };
     let generation = runtime.generation;
     let mut found = inet_decision(policy, head.agent, generation, v6, addr, port, b.protocol, action);
-    let mut over = policy.life != LIFE_ACTIVE;
+    let expired = head.ktime >= policy.expires && policy.flags & POLICY_ENFORCE != 0;
+    let mut over = if policy.life != LIFE_ACTIVE || expired { RULE_ENDED } else { 0 };
     if head.session != 0 {
         let entry = SESSIONS.get_ptr(&head.session);
         // SAFETY: a map value.
         let (own, ended) = entry
             .map_or((0, true), |e| unsafe { ((*e).policy, (*e).ended != 0 || (*e).expires <= head.ktime) });
-        over |= ended && policy.flags & POLICY_ENFORCE != 0;
+        if over == 0 && ended && policy.flags & POLICY_ENFORCE != 0 {
+            over = RULE_SESSION;
+        }
         if own != 0 {
             let narrow = policy_of(own, generation).map_or(decision(Verdict::Deny, RULE_MISSING), |policy| {
                 inet_decision(policy, own, generation, v6, addr, port, b.protocol, action)
@@ -165,8 +171,8 @@ fn refused(runtime: &Runtime, head: &mut Header, b: &NetBody, v6: bool) -> bool 
             found = stricter(found, narrow);
         }
     }
-    if over || (head.ktime >= policy.expires && policy.flags & POLICY_ENFORCE != 0) {
-        found = stricter(decision(Verdict::Deny, RULE_ENDED), found);
+    if over != 0 {
+        found = stricter(decision(Verdict::Deny, over), found);
     }
     let refused = stamp(head, policy.flags, generation, found, EPERM);
     if refused && holds(found) { !asked(head, b) } else { refused }
