@@ -73,6 +73,7 @@ fn tree() -> Verdict {
     let acts = [
         "fork noop",
         "thread noop",
+        "beside noop -- noop",
         "fork setsid noop",
         "daemonise noop",
         "prctl-name sneaky noop",

@@ -29,6 +29,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::vm("arguments_too_many", arguments::too_many),
     Case::vm("company_of_a_debugger", company::debugger),
     Case::vm("company_of_a_parent", company::parent),
+    Case::vm("company_of_a_sibling", company::sibling),
     Case::vm("company_in_a_frozen_cgroup", company::frozen),
     Case::vm("company_of_an_exec", company::replaced),
     Case::vm("threads_and_signals", runtime::go_like),

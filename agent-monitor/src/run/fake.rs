@@ -7,7 +7,9 @@ use std::time::Duration;
 use agent_monitor_ebpf::loss::{LossKey, LossValue};
 use agent_monitor_ebpf::task::{ProcEntry, TaskTag};
 
-use super::port::{GrantUse, Life, Port, PortError, Pulse, RingReader, SessionEntry, Ticket, Whom};
+use super::port::{
+    GrantUse, HeldThread, Life, Port, PortError, Pulse, RingReader, SessionEntry, Ticket, Whom,
+};
 use crate::attribute::MatchImage;
 use crate::attribute::backfill::{Plan, TaskInfo};
 use crate::health::doctor::{Level, Report};
@@ -26,6 +28,7 @@ pub(crate) struct Inner {
     pub(crate) detached: bool,
     pub(crate) left: bool,
     pub(crate) backfills: usize,
+    pub(crate) held: Vec<HeldThread>,
     pub(crate) tickets: Vec<Ticket>,
     pub(crate) sessions: BTreeMap<u64, SessionEntry>,
     pub(crate) lives: BTreeMap<u32, Life>,
@@ -91,6 +94,10 @@ impl Port for FakeKernel {
             }
         }
         Ok(inner.tasks.values().copied().collect())
+    }
+
+    fn held(&mut self) -> Result<Vec<HeldThread>, PortError> {
+        Ok(self.ready()?.held.clone())
     }
 
     fn procs(&mut self) -> Result<Vec<(u32, ProcEntry)>, PortError> {

@@ -9,12 +9,12 @@ use agent_monitor_ebpf::people;
 use agent_monitor_ebpf::task::ProcEntry;
 
 use super::port::{
-    GrantUse, Life, LifeState, Port, PortError, Pulse, RingReader, SessionEntry, Ticket, Whom,
+    GrantUse, HeldThread, Life, LifeState, Port, PortError, Pulse, RingReader, SessionEntry, Ticket, Whom,
 };
 use super::report;
-use crate::attribute::MatchImage;
 use crate::attribute::backfill::{Plan, TaskInfo};
 use crate::attribute::image::CgroupName;
+use crate::attribute::{MatchImage, TaskKey};
 use crate::config::{Config, Unattributed};
 use crate::health::doctor::Report;
 use crate::kernel::object::Kernel;
@@ -106,6 +106,16 @@ impl Port for Live {
 
     fn backfill(&mut self, plan: &Plan) -> Result<Vec<TaskInfo>, PortError> {
         Ok(TaskInfo::of_threads(&self.kernel()?.backfill(plan)?))
+    }
+
+    fn held(&mut self) -> Result<Vec<HeldThread>, PortError> {
+        let lines = self.kernel()?.backfill(&Plan::new())?;
+        let held = lines.iter().filter(|line| line.held != 0).map(|line| HeldThread {
+            key: TaskKey { tgid: line.tgid, start: line.start },
+            agent: line.tag.agent,
+            digest: line.held,
+        });
+        Ok(held.collect())
     }
 
     fn procs(&mut self) -> Result<Vec<(u32, ProcEntry)>, PortError> {

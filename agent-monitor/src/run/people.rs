@@ -41,6 +41,9 @@ pub(super) const TICK: Duration = Duration::from_millis(400);
 const SEEN_EVERY: u64 = 25;
 /// Ticks between two looks for held processes that nobody knows of: about five seconds.
 const OFFER_EVERY: u64 = 12;
+
+/// Nanoseconds after a decision in which held threads are looked at in every round.
+const OFFER_AFTER: u64 = 30_000_000_000;
 /// Ticks between two looks for very old requests: once a day.
 const PRUNE_EVERY: u64 = 216_000;
 
@@ -58,6 +61,10 @@ pub(super) struct Side {
     pub(super) notifier: Notifier,
     pub(super) opened: Opened,
     ticks: u64,
+    /// When a decision let a process go on last, boot clock.
+    woken: u64,
+    /// Held threads, with their acts, of which no request was known at the last look.
+    strays: BTreeSet<(TaskKey, u64)>,
     /// Reviews of which it was said that they are due.
     pub(super) reviews_told: BTreeMap<String, Time>,
     /// Why nobody can be asked now; then there is no heartbeat, and the kernel refuses what it would hold.
@@ -138,6 +145,8 @@ impl Core {
             notifier,
             opened,
             ticks: 0,
+            woken: 0,
+            strays: BTreeSet::new(),
             reviews_told: BTreeMap::new(),
             broken: None,
         };
@@ -187,7 +196,7 @@ impl Core {
         self.perform(side, done, now);
         let taken_over = lock(&self.port).taken_over();
         if taken_over {
-            self.offer_again(side);
+            self.offer_again(side, true);
         }
     }
 
@@ -236,7 +245,7 @@ impl Core {
             }
         }
         if heard.missed {
-            self.offer_again(side);
+            self.offer_again(side, true);
         }
     }
 
@@ -258,8 +267,8 @@ impl Core {
             Err(error) => self.broken(side, &error),
         }
         self.perform(side, done, now);
-        if side.ticks.is_multiple_of(OFFER_EVERY) {
-            self.offer_again(side);
+        if side.ticks.is_multiple_of(OFFER_EVERY) || now.boot.saturating_sub(side.woken) < OFFER_AFTER {
+            self.offer_again(side, false);
         }
         if let Err(error) = lock(&self.port).sweep_tickets(now.boot) {
             tracing::error!(%error, "tickets whose time is over stay in the kernel, where they count no more");
@@ -376,6 +385,7 @@ impl Core {
             // Even where its ticket did not get in: then it is judged again, and asks again.
             Effect::Wake(key) if self.is_suspended(key) => Ok(()),
             Effect::Wake(key) => {
+                side.woken = self.moment().boot;
                 side.hands.act(key, Act::Wake).map_err(|error| format!("pid {}: {error}", key.tgid))
             }
             Effect::Carried(id) => side.people.carried(id).map_err(|error| error.to_string()),
@@ -389,12 +399,15 @@ impl Core {
         entry.is_some_and(|entry| self.life_of(entry.tag.agent) == LifeState::Suspended)
     }
 
-    /// Lets stopped processes of agents that can be held go on, where no request of theirs is known: the kernel judges
-    /// them again, and what must wait is asked again. For requests that were lost with a daemon or a full queue, and for
-    /// processes that belong to another agent by now than the one that was asked for.
-    fn offer_again(&self, side: &mut Side) {
-        let known: BTreeMap<TaskKey, u32> = match side.people.held() {
-            Ok(held) => held.iter().map(|(agent, waiter)| (waiter.key, *agent)).collect(),
+    /// Lets stopped processes of agents that can be held go on, where a thread is held at an act of which no request waits:
+    /// the kernel judges it again, and what must wait is asked again. For requests that were lost with a daemon or a full
+    /// queue, for processes that belong to another agent by now than the one that was asked for, and for acts that were
+    /// decided while another thread's act waits: that one stops the process again, maybe before the decided one got through.
+    ///
+    /// What is not known for the first time is let be, unless `at_once`: its request may be on its way.
+    fn offer_again(&self, side: &mut Side, at_once: bool) {
+        let known: BTreeMap<(TaskKey, u64), u32> = match side.people.held() {
+            Ok(held) => held.iter().map(|(agent, waiter, digest)| ((waiter.key, *digest), *agent)).collect(),
             Err(error) => return self.broken(side, &error),
         };
         let can_hold: BTreeSet<u32> = {
@@ -405,16 +418,20 @@ impl Core {
             agents.chain(shadows.then_some(SHADOW)).collect()
         };
         // A process that its own job control stopped is not ours to wake: only what was held at an act.
-        let tasks = lock(&self.port).backfill(&crate::attribute::backfill::Plan::new()).unwrap_or_default();
-        for task in tasks.iter().filter(|task| task.held) {
-            let key = task.key();
-            let again = match known.get(&key) {
-                Some(asked) => *asked != task.tag.agent,
-                None => can_hold.contains(&task.tag.agent),
-            };
-            let stopped = again
-                && self.life_of(task.tag.agent) == LifeState::Active
-                && side.hands.condition(key) == Condition::Stopped;
+        let threads = lock(&self.port).held().unwrap_or_default();
+        let strays: BTreeSet<(TaskKey, u64)> = threads
+            .iter()
+            .filter(|thread| match known.get(&(thread.key, thread.digest)) {
+                Some(asked) => *asked != thread.agent,
+                None => can_hold.contains(&thread.agent),
+            })
+            .filter(|thread| self.life_of(thread.agent) == LifeState::Active)
+            .map(|thread| (thread.key, thread.digest))
+            .collect();
+        let before = std::mem::replace(&mut side.strays, strays);
+        let again = side.strays.iter().filter(|stray| at_once || before.contains(stray));
+        for key in again.map(|(key, _)| *key).collect::<BTreeSet<_>>() {
+            let stopped = side.hands.condition(key) == Condition::Stopped;
             if stopped && let Err(error) = side.hands.act(key, Act::Wake) {
                 tracing::error!(pid = key.tgid, %error, "a stopped process cannot be offered again");
             }

@@ -71,6 +71,17 @@ pub enum LifeState {
     Expired,
 }
 
+/// A thread that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldThread {
+    /// Its process.
+    pub key: TaskKey,
+    /// Number of its agent.
+    pub agent: u32,
+    /// Digest of the act.
+    pub digest: u64,
+}
+
 /// Life of an agent as the kernel has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
@@ -119,6 +130,12 @@ pub trait Port: Send {
     /// # Errors
     /// When the iterator fails.
     fn backfill(&mut self, plan: &Plan) -> Result<Vec<TaskInfo>, PortError>;
+
+    /// The threads that are held at an act, or were and did not come back to it.
+    ///
+    /// # Errors
+    /// When the iterator fails.
+    fn held(&mut self) -> Result<Vec<HeldThread>, PortError>;
 
     /// The bound processes, by tgid.
     ///

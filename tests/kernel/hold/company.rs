@@ -195,6 +195,29 @@ pub(super) fn frozen() -> Verdict {
     Ok(())
 }
 
+/// What is approved happens while another thread's act waits, which stops the whole process again and again.
+pub(super) fn sibling() -> Verdict {
+    let desk = desk::shared();
+    for round in 0..TIMES {
+        desk.prepare("siblings");
+        let actor = start(&desk, "beside unlink @S/f -- mkdir @S/new", "siblings");
+        let first = desk.wait_for_request();
+        desk.decide(&first, Answer::Approve);
+        let (file, dir) = (desk.words("@S/f", "siblings"), desk.words("@S/new", "siblings"));
+        let is = |path: &str| std::path::Path::new(path).exists();
+        let unlinks = first["event"]["kind"] == "file.delete";
+        let happened = wait::until(PATIENCE, || if unlinks { !is(&file) } else { is(&dir) });
+        assert!(happened, "round {round}: it was approved and does not happen\n{}", desk.story());
+        let second = desk.wait_for_request();
+        assert_ne!(second["event"]["kind"], first["event"]["kind"], "{second}");
+        desk.decide(&second, Answer::Deny);
+        let run = actor.finish();
+        let refused = run.mark(if unlinks { "mkdir" } else { "unlink" });
+        assert_eq!(refused.facts["errno"], "EACCES", "{run:?}");
+    }
+    Ok(())
+}
+
 /// Lets the process go on, again and again, until that has come to something.
 #[track_caller]
 fn urge(actor: &Actor, done: impl Fn() -> bool) {

@@ -85,8 +85,10 @@ fn all(desk: &Desk, agent: &str) -> Vec<(Held, Actor)> {
     });
     if !every {
         let missing = started.iter().filter(|(_, actor, ..)| !asked.iter().any(|asked| of(asked, actor)));
-        let missing: Vec<&String> = missing.map(|(_, _, name, _)| name).collect();
-        panic!("{missing:?} did not ask; {:?}", desk.events(&["--kind", "gap"]));
+        let missing: String = missing
+            .map(|(_, actor, name, _)| format!("{name} did not ask:\n{}\n", desk.story_of(actor.pid())))
+            .collect();
+        panic!("{missing}{:?}\n{}", desk.events(&["--kind", "gap"]), desk.daemon.output());
     }
     let held = started.into_iter().map(|(row, actor, name, before)| {
         let mine: Vec<&Value> = asked.iter().filter(|asked| of(asked, &actor)).collect();

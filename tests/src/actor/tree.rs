@@ -9,6 +9,7 @@ pub(crate) const ACTS: &[Act] = &[
     Act::new("fork", "ACT…", fork),
     Act::new("thread", "ACT…", thread),
     Act::new("threads", "COUNT ACT…", threads),
+    Act::new("beside", "ACT… -- ACT…", beside),
     Act::new("fork-storm", "COUNT", fork_storm),
     Act::new("impatient", "COUNT ACT…", impatient),
     Act::new("setsid", "ACT…", setsid),
@@ -54,6 +55,16 @@ fn threads(args: &[String]) -> Outcome {
         .collect();
     let performed = started.into_iter().filter_map(|thread| thread.join().ok()).filter(|ok| *ok).count();
     Ok(vec![("performed", performed.to_string())])
+}
+
+/// Performs the first in a thread of its own, and what follows at the same time.
+fn beside(args: &[String]) -> Outcome {
+    let cut = args.iter().position(|word| word == "--").unwrap_or(args.len());
+    let (first, second) = (args.get(..cut).unwrap_or_default().to_vec(), after(args, cut + 1));
+    let first = std::thread::spawn(move || then(&first).is_ok());
+    let second = then(second).is_ok();
+    let both = first.join().is_ok_and(|ok| ok) && second;
+    Ok(vec![("both", both.to_string())])
 }
 
 /// Makes so many children one after the other, each of which makes one of its own and ends.

@@ -205,15 +205,17 @@ impl People {
         })
     }
 
-    /// All processes that wait inside an action now, each with the number of the agent that it is asked for.
+    /// All processes that wait inside an action now, each with the number of the agent that it is asked for and the digest of
+    /// the action.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn held(&self) -> Result<Vec<(u32, Waiter)>, StoreError> {
+    pub fn held(&self) -> Result<Vec<(u32, Waiter, u64)>, StoreError> {
         self.db.read(|conn| {
-            let sql = "SELECT w.tgid, w.start, w.session, a.agent_index FROM waiter w \
+            let sql = "SELECT w.tgid, w.start, w.session, a.agent_index, a.digest FROM waiter w \
                        JOIN approval a ON a.id = w.approval WHERE a.state = 'pending' AND a.held = 1";
-            conn.prepare_cached(sql)?.query_map([], |row| Ok((row.get(3)?, waiter(row)?)))?.collect()
+            let found = |row: &rusqlite::Row<'_>| Ok((row.get(3)?, waiter(row)?, unsigned(row.get(4)?)));
+            conn.prepare_cached(sql)?.query_map([], found)?.collect()
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::decode::encode::{head, record};
 use crate::model::{Agent, BoundBy, File, Hold, Process, Source, Verdict};
 use crate::people::hands::fake::FakeHands;
 use crate::people::who::fake::FakeDirectory;
-use crate::run::port::Whom;
+use crate::run::port::{HeldThread, Whom};
 use crate::run::tests::{Bench, bench};
 use agent_monitor_ebpf::event::FileBody;
 use agent_monitor_ebpf::header::{Header, Kind as RawKind};
@@ -198,12 +198,17 @@ fn a_stopped_process_of_which_nobody_knows_is_judged_again() {
     let office = office();
     let core = &office.bench.core;
     let index = office.bench.index("bot");
-    let tag = agent_monitor_ebpf::task::TaskTag { agent: index, ..agent_monitor_ebpf::task::TaskTag::NONE };
-    office.bench.kernel.task(office.key.tgid, office.key.start, 1, tag);
-    let held = |held: bool| {
-        office.bench.kernel.inner().tasks.get_mut(&office.key.tgid).unwrap().held = held;
+    let held = |digests: &[u64]| {
+        let thread = |digest: &u64| HeldThread { key: office.key, agent: index, digest: *digest };
+        office.bench.kernel.inner().held = digests.iter().map(thread).collect();
     };
-    let offer = || core.offer_again(lock(&core.people).as_mut().unwrap());
+    held(&[3]);
+    // What was not known a moment ago may be on its way.
+    let offer = || {
+        let look = || core.offer_again(lock(&core.people).as_mut().unwrap(), false);
+        look();
+        look();
+    };
     offer();
     assert_eq!(office.acts(), [], "an agent that is never held may be stopped for other reasons");
     office.bench.record("bot", "user = 4242\n[scope]\ndefault = \"hold\"");
@@ -214,11 +219,20 @@ fn a_stopped_process_of_which_nobody_knows_is_judged_again() {
     let mut done = Done::default();
     let later = Now { boot: u64::MAX, ..core.moment() };
     lock(&core.people).as_mut().unwrap().people.expire(later, &mut done).unwrap();
+    held(&[]);
     offer();
     assert_eq!(office.acts(), [], "its own job control stopped it");
-    held(true);
+    held(&[3]);
     offer();
     assert_eq!(office.acts(), [(office.key, Act::Wake)]);
+    office.hold(4);
+    office.hands.0.lock().unwrap().conditions.insert(office.key, Condition::Stopped);
+    held(&[4]);
+    offer();
+    assert_eq!(office.acts(), [], "its request is known");
+    held(&[4, 3]);
+    offer();
+    assert_eq!(office.acts(), [(office.key, Act::Wake)], "what is decided waits for what is not");
 }
 
 mod lives {
