@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use agent_monitor_ebpf::{
@@ -21,6 +22,9 @@ use aya::maps::{Array, HashMap, MapData, MapError};
 
 use super::{KernelError, object::Kernel, pod::Plain};
 use crate::scope::image::PolicyImage;
+
+/// Longer than any hook runs.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// One set of recognition rules, translated to what the kernel compares.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,7 +111,10 @@ impl Kernel {
         }
         // A cgroup made while the tables were written is known only in the old generation.
         self.write_cgroups(tables, fresh)?;
-        // The generation just left stays until the next change: a hook that read its number is still looking things up.
+        // The generation just left stays until the next change: a hook that read its number is still looking things up. On a
+        // preemptible kernel it may be at that for longer than a change takes, and what it does not find it takes for not
+        // there.
+        wait_for_hooks();
         self.forget(|generation| generation != fresh && generation != old)
     }
 
@@ -238,6 +245,17 @@ impl Kernel {
             total += slots.get(&slot, 0).map_err(|e| KernelError::bpf("read the overflow counter", &e))?;
         }
         Ok(total)
+    }
+}
+
+/// Waits until every hook that runs now has ended: programs run inside RCU's read sections, and this command waits for a grace
+/// period (kernel/sched/membarrier.c, `synchronize_rcu`).
+fn wait_for_hooks() {
+    use rustix::thread::{MembarrierCommand, membarrier};
+    if let Err(error) = membarrier(MembarrierCommand::Global) {
+        // With nohz_full the kernel refuses: a grace period takes a few ticks.
+        tracing::debug!(%error, "waiting for running hooks by the clock");
+        std::thread::sleep(GRACE);
     }
 }
 

@@ -3,9 +3,12 @@
 //! Locks are taken in this order and never the other way: `people`, `book` (registry), `live` (engine), `port` (kernel side).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use agent_monitor_ebpf::header::Kind as RawKind;
+use agent_monitor_ebpf::loss::{LossKey, LossReason, LossValue};
 use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, TaskTag};
 
 use super::host::{Hashes, LiveHost};
@@ -82,6 +85,8 @@ pub struct Core {
     pub(super) asking: Asking,
     /// Taken after all other locks.
     pub(super) in_force: Mutex<InForce>,
+    /// Execs of which the kernel said that it could not bind the process.
+    unbound: AtomicU64,
     stop: Arc<Stop>,
 }
 
@@ -138,6 +143,7 @@ impl Core {
             inbox: Inbox::default(),
             asking: Asking::default(),
             in_force: Mutex::default(),
+            unbound: AtomicU64::new(0),
             stop: Arc::default(),
             log_failed: Mutex::default(),
             config,
@@ -298,6 +304,7 @@ impl Core {
             }
             self.append(&mut out);
         }
+        self.bind_missed(&losses);
         let last = LastSeen {
             boot_id: boot_id(),
             time: self.clock.now(),
@@ -308,6 +315,20 @@ impl Core {
         };
         if let Err(error) = self.state.keep_last_seen(&last) {
             tracing::warn!(%error, "cannot note that the daemon is alive");
+        }
+    }
+
+    /// Binds what the kernel had no memory to recognise or to bind: it runs without a name until then, and is counted.
+    fn bind_missed(&self, losses: &[(LossKey, LossValue)]) {
+        let kinds = [RawKind::Exec, RawKind::Fork, RawKind::Bound].map(|kind| kind as u16);
+        let reasons = [LossReason::Scratch, LossReason::TagFailed].map(|reason| reason as u16);
+        let mine =
+            losses.iter().filter(|(key, _)| kinds.contains(&key.kind) && reasons.contains(&key.reason));
+        let count = mine.map(|(_, value)| value.count).sum();
+        if self.unbound.swap(count, Ordering::Relaxed) != count
+            && let Err(error) = self.backfill()
+        {
+            tracing::error!(%error, "processes that the kernel could not bind are not bound");
         }
     }
 

@@ -204,6 +204,20 @@ fn losses_and_absences_become_gaps() {
 }
 
 #[test]
+fn what_the_kernel_could_not_bind_is_bound_by_the_daemon() {
+    let bench = bench();
+    bench.core.poll(false);
+    let before = bench.kernel.inner().backfills;
+    let key = LossKey { agent: 0, kind: RawKind::Exec as u16, reason: LossReason::Scratch as u16 };
+    bench.kernel.inner().losses = vec![(key, LossValue { count: 1, first: 1, last: 1 })];
+    bench.core.poll(false);
+    let after = bench.kernel.inner().backfills;
+    assert!(after > before, "it goes on without a name");
+    bench.core.poll(false);
+    assert_eq!(bench.kernel.inner().backfills, after, "once is enough");
+}
+
+#[test]
 fn the_daemon_starts_serves_and_ends() {
     let bench = bench();
     bench.record("a", "user = 4242");

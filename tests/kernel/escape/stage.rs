@@ -254,7 +254,14 @@ impl Stage {
                 let run = actor.finish();
                 let opened = run.marks.iter().filter(|mark| mark.ok).count();
                 attempts += run.marks.len();
-                assert_eq!(opened, 0, "{opened} of {} opens passed while the scope changed", run.marks.len());
+                let gaps = || self.daemon.cli(&["events", "--kind", "gap", "--limit", "20"]);
+                assert_eq!(
+                    opened,
+                    0,
+                    "{opened} of {} opens passed while the scope changed; {:?}",
+                    run.marks.len(),
+                    gaps()
+                );
             }
         }
         assert!(attempts >= 9000, "only {attempts} attempts");
