@@ -103,6 +103,19 @@ pub fn monotonic_nanos() -> io::Result<u64> {
     Ok(word(seconds) * 1_000_000_000 + word(nanos))
 }
 
+/// Nanoseconds of processor time that this process and its children that have ended took.
+pub fn cpu_nanos() -> io::Result<u64> {
+    let mut time = [0_u8; 16];
+    call(libc::SYS_clock_gettime, &mut [num(libc::CLOCK_PROCESS_CPUTIME_ID), Arg::Out(&mut time)])?;
+    // struct rusage: ru_utime and ru_stime first, each as seconds and microseconds.
+    let mut usage = [0_u8; 144];
+    call(libc::SYS_getrusage, &mut [num(libc::RUSAGE_CHILDREN), Arg::Out(&mut usage)])?;
+    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).unwrap_or_default();
+    let words: Vec<u64> = time.chunks(8).chain(usage.chunks(8)).map(word).collect();
+    let [seconds, nanos, user, user_micros, system, system_micros, ..] = words[..] else { return Ok(0) };
+    Ok((seconds + user + system) * 1_000_000_000 + nanos + (user_micros + system_micros) * 1000)
+}
+
 /// What a fork-like call returned to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forked {

@@ -43,6 +43,12 @@ pub(crate) struct Args {
     /// Do not show what the machines print (it is in target/vm/KERNEL.log)
     #[arg(long, short)]
     quiet: bool,
+    /// One processor in place of two
+    #[arg(long)]
+    alone: bool,
+    /// One processor whose clock counts instructions: for figures that do not depend on what else this machine does
+    #[arg(long)]
+    counted: bool,
 }
 
 impl Args {
@@ -57,15 +63,17 @@ impl Args {
             with: Vec::new(),
             jobs: JOBS,
             quiet: false,
+            alone: false,
+            counted: false,
         }
     }
 }
 
-/// The benchmarks of this name in a machine, with the daemon as the tests have it: emulation is slower than any
-/// difference of profiles, and the hooks are the same.
+/// The benchmarks of this name in a machine that counts instructions, with the daemon as the tests have it: the hooks are the
+/// same.
 pub(crate) fn bench(kernel: &str, filter: &str) -> Result<ExitCode> {
     let append = Some(format!("am.args=--ignored,--nocapture,{filter}"));
-    command(&Args { kernels: vec![kernel.to_string()], append, ..Args::matrix(None) })
+    command(&Args { kernels: vec![kernel.to_string()], append, counted: true, ..Args::matrix(None) })
 }
 
 /// The command.
@@ -122,8 +130,8 @@ fn boot(kernel: &Kernel, initramfs: &Path, machine: &qemu::Machine) -> Result<Ou
         return Ok(outcome);
     }
     println!("{}", outcome.summary());
-    println!("vm {}: the emulator lost a patched instruction; once more, with one thread", kernel.series);
-    qemu::run(kernel, initramfs, &qemu::Machine { in_turns: true, ..machine.clone() })
+    println!("vm {}: the emulator lost a patched instruction; once more, with one processor", kernel.series);
+    qemu::run(kernel, initramfs, &qemu::Machine { alone: true, ..machine.clone() })
 }
 
 fn machine(args: &Args) -> Result<qemu::Machine> {
@@ -142,7 +150,8 @@ fn machine(args: &Args) -> Result<qemu::Machine> {
         words,
         quiet: args.quiet,
         logs: workspace::target()?.join("vm"),
-        in_turns: false,
+        alone: args.alone,
+        counted: args.counted,
     })
 }
 

@@ -56,14 +56,14 @@ pub(super) fn latency() -> Verdict {
     Ok(())
 }
 
-/// Microseconds of one storm.
+/// Microseconds of processor time of one storm.
 fn micros(program: &str, dir: &str, what: &str, count: u64) -> f64 {
     let mut words = vec!["storm".to_owned(), format!("dir={dir}"), "rounds=1".to_owned()];
     words.extend(WORK.iter().map(|(name, _)| format!("{name}={}", if *name == what { count } else { 0 })));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let run = Actor::start(program, &words).finish();
     run.all_ok();
-    run.mark("storm").number("micros") as f64
+    run.mark("storm").number("cpu") as f64 / 1e3
 }
 
 /// Two agents with the same rules, of which only the verdict differs, doing what no rule is about.
@@ -86,7 +86,7 @@ pub(super) fn not_held() -> Verdict {
     }
     let _daemon = setup.start();
     let mut text = format!(
-        "{RULES}+{RULES} rules with hold to the same with deny, median (min-max) of {ROUNDS} rounds:"
+        "{RULES}+{RULES} rules with hold to the same with deny, processor time, median (quartiles) of {ROUNDS} rounds:"
     );
     for (what, count) in WORK {
         let mut ratios: Vec<f64> = Vec::new();
@@ -98,9 +98,8 @@ pub(super) fn not_held() -> Verdict {
             }
             ratios.push(each[1] / each[0]);
         }
-        ratios.sort_by(f64::total_cmp);
-        write!(text, " {what} {:.3} ({:.3}-{:.3})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1])
-            .unwrap();
+        let part = |part: f64| super::quantile(&ratios, part);
+        write!(text, " {what} {:.3} ({:.3}-{:.3})", part(0.5), part(0.25), part(0.75)).unwrap();
     }
     println!("\nFIGURES hold: {text}");
     Ok(())

@@ -72,17 +72,22 @@ fn storm(args: &[String]) -> Outcome {
     let plan = plan(args)?;
     prepare(&plan)?;
     let mut counts = Counts::default();
-    let began = Instant::now();
+    let (began, cpu) = (Instant::now(), sys::cpu_nanos()?);
     for _ in 0..plan.rounds {
         if plan.until.is_some_and(|end| Instant::now() >= end) {
             break;
         }
         round(&plan, &mut counts)?;
     }
-    let micros = began.elapsed().as_micros();
+    let (micros, cpu) = (began.elapsed().as_micros(), sys::cpu_nanos()? - cpu);
     let Counts { forks, execs, opens, connects, failed } = counts;
     say(&format!("STORM forks={forks} execs={execs} opens={opens} connects={connects} failed={failed}"));
-    Ok(vec![("forks", forks.to_string()), ("execs", execs.to_string()), ("micros", micros.to_string())])
+    Ok(vec![
+        ("forks", forks.to_string()),
+        ("execs", execs.to_string()),
+        ("micros", micros.to_string()),
+        ("cpu", cpu.to_string()),
+    ])
 }
 
 /// Makes the program and the file that is opened, if the test has not.

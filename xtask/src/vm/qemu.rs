@@ -47,8 +47,10 @@ pub(crate) struct Machine {
     pub(crate) quiet: bool,
     /// Where the serial logs go
     pub(crate) logs: PathBuf,
-    /// The processors take turns on one thread of the emulator
-    pub(crate) in_turns: bool,
+    /// One processor: there, nothing can happen while another one is half done
+    pub(crate) alone: bool,
+    /// The same, and its clock counts instructions: what runs beside the machine changes no figure
+    pub(crate) counted: bool,
 }
 
 /// What became of one kernel.
@@ -151,15 +153,19 @@ const APART: &[&str] = &[
 
 fn qemu(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Command {
     let mut qemu = Command::new("qemu-system-x86_64");
+    let alone = machine.alone || machine.counted;
     // Emulated on purpose: a development machine may have a /dev/kvm that cannot run a stock kernel.
-    qemu.args(["-accel", if machine.in_turns { "tcg,thread=single" } else { "tcg,thread=multi" }])
+    qemu.args(["-accel", if alone { "tcg,thread=single" } else { "tcg,thread=multi" }])
         // Emulated cmpxchg16b corrupts flags when threaded, and the slab allocator panics.
-        .args(["-cpu", "qemu64,-cx16", "-smp", "2", "-m"])
+        .args(["-cpu", "qemu64,-cx16", "-smp", if alone { "1" } else { "2" }, "-m"])
         .arg(machine.mem.to_string())
         .args(["-no-reboot", "-nic", "none", "-kernel"])
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(initramfs);
+    if machine.counted {
+        qemu.args(["-icount", "shift=0,sleep=off"]);
+    }
     // Warnings are shown, or a WARN that a BPF program provokes would pass unseen.
     let mut line = "console=ttyS0 loglevel=5 edd=off panic=-1 oops=panic".to_string();
     if needs_debug_slabs(&kernel.release) {
