@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use agent_monitor_tests::harness::PATIENCE;
 use agent_monitor_tests::harness::actor::Actor;
 use agent_monitor_tests::harness::case::{Case, Verdict};
-use agent_monitor_tests::harness::lane::actor_program;
+use agent_monitor_tests::harness::lane::{self, Lane, actor_program};
 use agent_monitor_tests::harness::monitor::Setup;
 use agent_monitor_tests::harness::registry::{Match, Record};
 use agent_monitor_tests::harness::world;
@@ -22,8 +22,10 @@ pub(crate) const LONG: &[Case] = &[
     Case::vm("hold_not_held", hold::not_held),
 ];
 
-/// Interleaved rounds; each measures every variant once.
-const ROUNDS: usize = 21;
+/// Interleaved rounds; each measures every variant once. A machine whose clock counts instructions needs few.
+fn rounds() -> usize {
+    if lane::lane() == Lane::Vm { 5 } else { 21 }
+}
 /// What is done, with how many acts of it in one measurement.
 const WORK: &[(&str, &str, f64)] = &[
     ("open", "opens=20000", 20_000.0),
@@ -77,7 +79,7 @@ fn cost(mut setup: Setup) -> Verdict {
     let level = daemon.cli_json(&["status", "-o", "json"])["level"].as_str().unwrap_or("?").to_owned();
     // measured[work][variant] = one figure per round; variant 0 is "absent".
     let mut measured = vec![vec![Vec::new(); programs.len() + 1]; WORK.len()];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         for (work, (_, what, _)) in WORK.iter().enumerate() {
             for (variant, (_, program)) in programs.iter().enumerate() {
                 measured[work][variant + 1].push(micros(program, &dir, what));
@@ -91,7 +93,8 @@ fn cost(mut setup: Setup) -> Verdict {
         daemon.restart();
     }
     let mut text = format!(
-        "level {level}; processor time, ratios to the monitor absent, median (quartiles) of {ROUNDS} interleaved rounds\n"
+        "level {level}; processor time, ratios to the monitor absent, median (quartiles) of {} interleaved rounds\n",
+        rounds()
     );
     let names = std::iter::once("absent, us/act").chain(programs.iter().map(|(name, _)| name.as_str()));
     let head: String = names.map(|name| format!("{name:>20}")).collect();

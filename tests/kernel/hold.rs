@@ -216,22 +216,29 @@ fn let_go() -> Verdict {
     Ok(())
 }
 
-/// A grant for three acts lets exactly three of many racing ones pass.
+/// A grant for three acts lets exactly three of many racing ones pass: of four processes, and of eight threads of one.
 fn grant_used_up() -> Verdict {
     let desk = desk::shared();
-    desk.prepare("granted");
-    let file = desk.words("@S/f", "granted");
-    desk.grant(&format!(
-        "{{\"agent\":\"bot\",\"file\":[\"{file}\"],\"seconds\":3600,\"uses\":3,\"reason\":\"a test\"}}"
-    ));
-    let act = format!("open {file} read + open {file} read");
-    let words: Vec<&str> = act.split(' ').collect();
-    let actors: Vec<Actor> = (0..4).map(|_| Actor::start(&desk.bot, &words)).collect();
-    let answers = desk.answering(Answer::Deny);
-    let runs: Vec<Run> = actors.into_iter().map(Actor::finish).collect();
-    let asked = answers.end();
-    let opened = runs.iter().flat_map(|run| &run.marks).filter(|mark| mark.ok).count();
-    assert_eq!(opened, 3, "{runs:#?}\nasked: {asked:#?}\n{}", desk.story());
+    for (name, racers, act) in [
+        ("granted", 4, "open @S/f read + open @S/f read"),
+        ("granted-threads", 1, "threads 8 open @S/f read"),
+    ] {
+        desk.prepare(name);
+        let file = desk.words("@S/f", name);
+        desk.grant(&format!(
+            "{{\"agent\":\"bot\",\"file\":[\"{file}\"],\"seconds\":3600,\"uses\":3,\"reason\":\"a test\"}}"
+        ));
+        let act = desk.words(act, name);
+        let words: Vec<&str> = act.split(' ').collect();
+        let actors: Vec<Actor> = (0..racers).map(|_| Actor::start(&desk.bot, &words)).collect();
+        let answers = desk.answering(Answer::Deny);
+        let runs: Vec<Run> = actors.into_iter().map(Actor::finish).collect();
+        let asked = answers.end();
+        let opens = || runs.iter().flat_map(|run| &run.marks).filter(|mark| mark.name == "open");
+        assert_eq!(opens().count(), 8, "{runs:#?}");
+        let opened = opens().filter(|mark| mark.ok).count();
+        assert_eq!(opened, 3, "{name}: {runs:#?}\nasked: {asked:#?}\n{}", desk.story());
+    }
     Ok(())
 }
 
