@@ -11,7 +11,7 @@ use agent_monitor_ebpf::{
 /// Room behind the tail, so that one more component of any length fits without a check in the verifier's way.
 pub(crate) const TAIL_SLACK: usize = 256;
 /// Bytes of a script's path that are kept from the first `bprm_check_security` to the end of the exec.
-pub(crate) const SCRIPT_STASH: usize = 1024;
+pub(crate) const SCRIPT_STASH: usize = 1008;
 
 /// A record as it goes to the ring.
 #[repr(C)]
@@ -174,6 +174,8 @@ pub(crate) struct Scratch {
     pub(crate) held_count: u32,
     /// Inode of the program that people let run, while its exec is in progress.
     pub(crate) exec_passed: u64,
+    /// The address space that the last exec gave, where its binding is done; for each of two program sets.
+    pub(crate) exec_mm: [u64; 2],
 }
 
 /// Since 6.19 local storage comes from `kmalloc_nolock`, which has nothing larger than 8 KiB, the storage's own head

@@ -78,7 +78,9 @@ programs! {
     bprm_check: Hook::Lsm("bprm_check_security"), "process", Full, "";
     partial_exec: Hook::TpBtf("sched_process_exec"), "process", Partial, "programs are not judged";
     exec_words: Hook::TpBtf("sched_process_exec"), "process", Full, "an approved program may get other arguments than were shown";
+    exec_words_again: Hook::TpBtf("sched_process_exec"), "process", Full, "an approved program may get other arguments than were shown";
     process_exec: Hook::TpBtf("sched_process_exec"), "process", Always, "";
+    process_exec_again: Hook::TpBtf("sched_process_exec"), "process", Always, "";
     cgroup_mkdir: Hook::TpBtf("cgroup_mkdir"), "process", Always, "cgroups made later are recognised by the daemon's scan only";
     cgroup_rmdir: Hook::TpBtf("cgroup_rmdir"), "process", Always, "";
     cgroup_attach: Hook::TpBtf("cgroup_attach_task"), "process", Always, "processes moved into a cgroup are bound at their next exec";

@@ -237,6 +237,17 @@ fn no_arguments() -> u64 {
 /// first instruction. Attached before the program that tells the exec.
 #[btf_tracepoint(function = "sched_process_exec")]
 fn exec_words(ctx: BtfTracePointContext) -> i32 {
+    compare(ctx.arg(2))
+}
+
+/// The same, attached once more, as `process_exec_again`: what was compared is not compared again.
+#[btf_tracepoint(function = "sched_process_exec")]
+fn exec_words_again(ctx: BtfTracePointContext) -> i32 {
+    compare(ctx.arg(2))
+}
+
+#[inline(always)]
+fn compare(bprm: Ptr) -> i32 {
     let task = current();
     if tag_of(task).is_null() {
         return 0;
@@ -256,7 +267,6 @@ fn exec_words(ctx: BtfTracePointContext) -> i32 {
     let mm = pointer(task.cast_const().cast(), &g::O_TASK_MM);
     let (at, end): (u64, u64) = (field(mm, &g::O_MM_ARG_START), field(mm, &g::O_MM_ARG_END));
     // A script's interpreter gets arguments before the caller's own: only those behind the name are compared.
-    let bprm: Ptr = ctx.arg(2);
     let script = pointer(bprm, &g::O_BPRM_FILENAME) != pointer(bprm, &g::O_BPRM_INTERP);
     // SAFETY: checked for null.
     let (count, seen_rest) = unsafe { ((*s).args_count, (*s).args_rest) };

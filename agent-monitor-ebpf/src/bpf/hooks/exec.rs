@@ -143,7 +143,33 @@ fn note_script(bprm: Ptr) {
 /// `sched_process_exec(task, old_pid, bprm)`: fs/exec.c, after the point of no return, before the image runs.
 #[btf_tracepoint(function = "sched_process_exec")]
 fn process_exec(ctx: BtfTracePointContext) -> i32 {
-    let bprm: Ptr = ctx.arg(2);
+    executed(ctx.arg(2))
+}
+
+/// The same, attached once more. A program at a tracepoint is left out where it runs already on the same CPU
+/// (kernel/trace/bpf_trace.c `__bpf_trace_run`); since tracepoints can be preempted (seen on 7.3) that is so whenever another
+/// exec was preempted in the middle of it. Who comes second finds everything done.
+#[btf_tracepoint(function = "sched_process_exec")]
+fn process_exec_again(ctx: BtfTracePointContext) -> i32 {
+    executed(ctx.arg(2))
+}
+
+/// Whether the other program has seen this exec, from the address space, which is a new one with each exec.
+#[inline(always)]
+fn seen(scratch: *mut Scratch, task: *const task_struct) -> bool {
+    let mm = pointer(task.cast(), &g::O_TASK_MM) as u64;
+    let at = (g::PROGRAM_SET.load() & 1) as usize;
+    // SAFETY: checked for null by the caller; masked index.
+    unsafe {
+        let slot = (&raw mut (*scratch).exec_mm).cast::<u64>().add(at);
+        let before = slot.read_volatile();
+        slot.write_volatile(mm);
+        before == mm
+    }
+}
+
+#[inline(always)]
+fn executed(bprm: Ptr) -> i32 {
     let task = current();
     let slot = tag_of(task);
     // SAFETY: checked for null.
@@ -158,6 +184,9 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let scratch = scratch_of(task);
     if scratch.is_null() {
         lose(agent, Kind::Exec as u16, LossReason::Scratch);
+        return 0;
+    }
+    if seen(scratch, task) {
         return 0;
     }
     // SAFETY: checked for null.
