@@ -200,7 +200,8 @@ fn let_go() -> Verdict {
     let held = desk.start(&row);
     desk.wait_for_request();
     desk.daemon.end_by(libc::SIGKILL);
-    assert_eq!(sys::state(held.pid()), Some('T'), "it goes on before anything was detached");
+    let stays = wait::until(PATIENCE, || sys::state(held.pid()) == Some('T'));
+    assert!(stays, "it goes on before anything was detached");
     let bpffs = desk.daemon.setup.bpffs();
     let output = client::run(&["detach", "--bpffs", bpffs.to_str().unwrap()]);
     assert!(output.status.success(), "{}", client::describe(&output));

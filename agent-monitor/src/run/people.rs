@@ -42,6 +42,9 @@ const SEEN_EVERY: u64 = 25;
 /// Ticks between two looks for held processes that nobody knows of: about five seconds.
 const OFFER_EVERY: u64 = 12;
 
+/// Looks after which a held thread of which no request is known is judged again.
+const ENOUGH: u32 = 4;
+
 /// Nanoseconds after a decision in which held threads are looked at in every round.
 const OFFER_AFTER: u64 = 30_000_000_000;
 /// Ticks between two looks for very old requests: once a day.
@@ -63,8 +66,8 @@ pub(super) struct Side {
     ticks: u64,
     /// When a decision let a process go on last, boot clock.
     woken: u64,
-    /// Held threads, with their acts, of which no request was known at the last look.
-    strays: BTreeSet<(TaskKey, u64)>,
+    /// Held threads, with their acts, of which no request was known at the last look, with what earlier looks weigh.
+    strays: BTreeMap<(TaskKey, u64), u32>,
     /// Reviews of which it was said that they are due.
     pub(super) reviews_told: BTreeMap<String, Time>,
     /// Why nobody can be asked now; then there is no heartbeat, and the kernel refuses what it would hold.
@@ -146,7 +149,7 @@ impl Core {
             opened,
             ticks: 0,
             woken: 0,
-            strays: BTreeSet::new(),
+            strays: BTreeMap::new(),
             reviews_told: BTreeMap::new(),
             broken: None,
         };
@@ -196,7 +199,7 @@ impl Core {
         self.perform(side, done, now);
         let taken_over = lock(&self.port).taken_over();
         if taken_over {
-            self.offer_again(side, true);
+            self.offer_again(side, ENOUGH);
         }
     }
 
@@ -245,7 +248,7 @@ impl Core {
             }
         }
         if heard.missed {
-            self.offer_again(side, true);
+            self.offer_again(side, ENOUGH);
         }
     }
 
@@ -267,8 +270,10 @@ impl Core {
             Err(error) => self.broken(side, &error),
         }
         self.perform(side, done, now);
-        if side.ticks.is_multiple_of(OFFER_EVERY) || now.boot.saturating_sub(side.woken) < OFFER_AFTER {
-            self.offer_again(side, false);
+        if now.boot.saturating_sub(side.woken) < OFFER_AFTER {
+            self.offer_again(side, 1);
+        } else if side.ticks.is_multiple_of(OFFER_EVERY) {
+            self.offer_again(side, ENOUGH / 2);
         }
         if let Err(error) = lock(&self.port).sweep_tickets(now.boot) {
             tracing::error!(%error, "tickets whose time is over stay in the kernel, where they count no more");
@@ -404,8 +409,8 @@ impl Core {
     /// queue, for processes that belong to another agent by now than the one that was asked for, and for acts that were
     /// decided while another thread's act waits: that one stops the process again, maybe before the decided one got through.
     ///
-    /// What is not known for the first time is let be, unless `at_once`: its request may be on its way.
-    fn offer_again(&self, side: &mut Side, at_once: bool) {
+    /// What is not known at few looks is let be: its request may be on its way. This one weighs `weight`.
+    fn offer_again(&self, side: &mut Side, weight: u32) {
         let known: BTreeMap<(TaskKey, u64), u32> = match side.people.held() {
             Ok(held) => held.iter().map(|(agent, waiter, digest)| ((waiter.key, *digest), *agent)).collect(),
             Err(error) => return self.broken(side, &error),
@@ -419,7 +424,7 @@ impl Core {
         };
         // A process that its own job control stopped is not ours to wake: only what was held at an act.
         let threads = lock(&self.port).held().unwrap_or_default();
-        let strays: BTreeSet<(TaskKey, u64)> = threads
+        let found: BTreeSet<(TaskKey, u64)> = threads
             .iter()
             .filter(|thread| match known.get(&(thread.key, thread.digest)) {
                 Some(asked) => *asked != thread.agent,
@@ -428,9 +433,12 @@ impl Core {
             .filter(|thread| self.life_of(thread.agent) == LifeState::Active)
             .map(|thread| (thread.key, thread.digest))
             .collect();
-        let before = std::mem::replace(&mut side.strays, strays);
-        let again = side.strays.iter().filter(|stray| at_once || before.contains(stray));
-        for key in again.map(|(key, _)| *key).collect::<BTreeSet<_>>() {
+        let weigh = |stray| (stray, side.strays.get(&stray).copied().unwrap_or_default() + weight);
+        side.strays = found.into_iter().map(weigh).collect();
+        let again: BTreeSet<TaskKey> =
+            side.strays.iter().filter(|(_, seen)| **seen >= ENOUGH).map(|((key, _), _)| *key).collect();
+        side.strays.retain(|_, seen| *seen < ENOUGH);
+        for key in again {
             let stopped = side.hands.condition(key) == Condition::Stopped;
             if stopped && let Err(error) = side.hands.act(key, Act::Wake) {
                 tracing::error!(pid = key.tgid, %error, "a stopped process cannot be offered again");

@@ -205,9 +205,12 @@ fn a_stopped_process_of_which_nobody_knows_is_judged_again() {
     held(&[3]);
     // What was not known a moment ago may be on its way.
     let offer = || {
-        let look = || core.offer_again(lock(&core.people).as_mut().unwrap(), false);
-        look();
-        look();
+        for _ in 1..ENOUGH {
+            let acts = office.hands.0.lock().unwrap().acts.len();
+            core.offer_again(lock(&core.people).as_mut().unwrap(), 1);
+            assert_eq!(office.hands.0.lock().unwrap().acts.len(), acts);
+        }
+        core.offer_again(lock(&core.people).as_mut().unwrap(), 1);
     };
     offer();
     assert_eq!(office.acts(), [], "an agent that is never held may be stopped for other reasons");
