@@ -79,7 +79,9 @@ fn cost(mut setup: Setup) -> Verdict {
     let level = daemon.cli_json(&["status", "-o", "json"])["level"].as_str().unwrap_or("?").to_owned();
     // measured[work][variant] = one figure per round; variant 0 is "absent".
     let mut measured = vec![vec![Vec::new(); programs.len() + 1]; WORK.len()];
-    for _ in 0..rounds() {
+    for round in 1..=rounds() {
+        // Who watches the machine takes a long silence for its end.
+        println!("\nround {round} of {}", rounds());
         for (work, (_, what, _)) in WORK.iter().enumerate() {
             for (variant, (_, program)) in programs.iter().enumerate() {
                 measured[work][variant + 1].push(micros(program, &dir, what));
