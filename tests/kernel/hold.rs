@@ -199,9 +199,9 @@ fn let_go() -> Verdict {
     desk.prepare(row.name);
     let held = desk.start(&row);
     desk.wait_for_request();
+    assert!(wait::until(PATIENCE, || sys::state(held.pid()) == Some('T')), "it does not stop");
     desk.daemon.end_by(libc::SIGKILL);
-    let stays = wait::until(PATIENCE, || sys::state(held.pid()) == Some('T'));
-    assert!(stays, "it goes on before anything was detached");
+    assert_eq!(sys::state(held.pid()), Some('T'), "it goes on before anything was detached");
     let bpffs = desk.daemon.setup.bpffs();
     let output = client::run(&["detach", "--bpffs", bpffs.to_str().unwrap()]);
     assert!(output.status.success(), "{}", client::describe(&output));

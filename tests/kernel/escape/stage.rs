@@ -236,22 +236,6 @@ impl Stage {
         missing
     }
 
-    /// What was told of a process, and what was lost, once that is counted.
-    fn story(&self, pid: u32) -> String {
-        let lines = |filter: &[&str], keep: &dyn Fn(&str) -> bool| {
-            let told = self.daemon.cli(&[&["events", "--limit", "100000"], filter].concat());
-            let text = String::from_utf8_lossy(&told.stdout).into_owned();
-            text.lines()
-                .filter(|line| keep(line))
-                .take(40)
-                .map(|line| format!("{line}\n"))
-                .collect::<String>()
-        };
-        wait::until(PATIENCE / 10, || lines(&["--kind", "gap"], &|_| true).lines().count() > 1);
-        let mine = lines(&[], &|line| line.contains(&format!("[{pid}]")));
-        format!("{mine}{}", lines(&["--kind", "gap"], &|_| true))
-    }
-
     pub(crate) fn storm_of_flips(&self) -> Verdict {
         let secret = self.daemon.setup.scratch.file("secret/storm/f", "content");
         let forbid = FORBID.replace("@SECRET", &self.dir("secret")).replace("@OPEN", &self.dir("open"));
@@ -270,13 +254,13 @@ impl Stage {
                 let run = actor.finish();
                 let opened = run.marks.iter().filter(|mark| mark.ok).count();
                 attempts += run.marks.len();
-                if opened != 0 {
-                    panic!(
-                        "{opened} of {} passed while the scope changed\n{}",
-                        run.marks.len(),
-                        self.story(run.pid)
-                    );
-                }
+                assert_eq!(
+                    opened,
+                    0,
+                    "{opened} of {} opens passed while the scope changed\n{}",
+                    run.marks.len(),
+                    self.daemon.told_of(run.pid)
+                );
             }
         }
         assert!(attempts >= 9000, "only {attempts} attempts");

@@ -248,14 +248,6 @@ impl Desk {
         format!("{}\n{}", String::from_utf8_lossy(&told.stdout), self.daemon.output())
     }
 
-    /// What was told of one process.
-    pub(crate) fn story_of(&self, pid: u32) -> String {
-        let told = self.cli(&["events", "--limit", "100000"]);
-        let text = String::from_utf8_lossy(&told.stdout);
-        let mine = |line: &&str| line.contains(&format!("[{pid}]")) || line.contains(&format!("pid={pid} "));
-        text.lines().filter(mine).map(|line| format!("{line}\n")).collect()
-    }
-
     /// Acts of this agent so far that were refused because the kernel had no memory to judge them with: each is counted.
     pub(crate) fn refused_for_memory(&self, agent: &str) -> u64 {
         let gaps = self.events(&["--kind", "gap.copy"]);

@@ -86,7 +86,7 @@ fn all(desk: &Desk, agent: &str) -> Vec<(Held, Actor)> {
     if !every {
         let missing = started.iter().filter(|(_, actor, ..)| !asked.iter().any(|asked| of(asked, actor)));
         let missing: String = missing
-            .map(|(_, actor, name, _)| format!("{name} did not ask:\n{}\n", desk.story_of(actor.pid())))
+            .map(|(_, actor, name, _)| format!("{name} did not ask:\n{}\n", desk.daemon.told_of(actor.pid())))
             .collect();
         panic!("{missing}{:?}\n{}", desk.events(&["--kind", "gap"]), desk.daemon.output());
     }

@@ -164,6 +164,17 @@ impl Daemon {
         client::command(&args)
     }
 
+    /// What was told of one process, and what was lost: for the message of a test that fails.
+    pub fn told_of(&self, pid: u32) -> String {
+        let told = self.cli(&["events", "--limit", "100000"]);
+        let mine = [format!("[{pid}]"), format!("pid={pid} "), " gap.".to_owned()];
+        let text = String::from_utf8_lossy(&told.stdout);
+        text.lines()
+            .filter(|line| mine.iter().any(|part| line.contains(part)))
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
     /// Runs another subcommand against it: `cli(&["agent", "list", "-o", "json"])`.
     pub fn cli(&self, args: &[&str]) -> Output {
         let (socket, registry) = (self.socket(), self.setup.scratch.text("registry"));
