@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::attribute::identity::SHADOW_ID;
 use crate::control::people::PeopleDaemon;
 use crate::control::{ApiError, Peer};
-use crate::model::{Family, SCHEMA_VERSION};
+use crate::model::{Event, Family, Process, SCHEMA_VERSION, Time};
 use crate::people::api::{ApprovalDetail, ApprovalList, ApproveRequest, DecisionReply, DenyRequest};
 use crate::people::approvals::decide::Say;
 use crate::people::approvals::view::means;
@@ -161,25 +161,41 @@ impl Core {
         })
     }
 
-    /// The latest actions of the process that waits, and of its session.
-    fn recent(&self, event: &crate::model::Event) -> Vec<crate::model::Event> {
-        let Some(agent) = &event.agent else { return Vec::new() };
-        let mut spec = FilterSpec { agent: vec![agent.id.clone()], ..FilterSpec::default() };
-        match (&agent.session, &event.process) {
-            (Some(session), _) => spec.session.push(session.clone()),
-            (None, Some(process)) => spec.pid.push(process.pid.to_string()),
-            (None, None) => {}
+    /// The latest actions of the process that waits, of those it comes from, and of its session.
+    pub(super) fn recent(&self, event: &Event) -> Vec<Event> {
+        let (Some(agent), Some(process)) = (&event.agent, &event.process) else { return Vec::new() };
+        // A run that a rule recognised acts before its session is open: those acts name none.
+        let line: Vec<_> = lineage(process).collect();
+        let pids = line.iter().map(|(pid, _)| pid.to_string()).collect();
+        let latest = |spec: FilterSpec| {
+            let filter = spec.compile(self.clock.now());
+            filter.map(|filter| self.store.query(&filter, Some(RECENT + 1)).events).unwrap_or_default()
+        };
+        let of = |spec| FilterSpec { agent: vec![agent.id.clone()], ..spec };
+        let mut found = latest(of(FilterSpec { pid: pids, ..FilterSpec::default() }));
+        found.retain(|one| {
+            one.process
+                .as_ref()
+                .and_then(|process| lineage(process).next())
+                .is_some_and(|key| line.contains(&key))
+        });
+        if let Some(session) = &agent.session {
+            found.extend(latest(of(FilterSpec { session: vec![session.clone()], ..FilterSpec::default() })));
         }
-        let Ok(filter) = spec.compile(self.clock.now()) else { return Vec::new() };
-        let page = self.store.query(&filter, Some(RECENT + 1));
+        found.sort_by_key(|one| one.seq);
+        found.dedup_by_key(|one| one.seq);
         // What people were asked about it is no action of it.
-        let asked = |one: &crate::model::Event| one.kind.family() == Family::Approval;
-        let others = page.events.iter().filter(|one| one.seq != event.seq && !asked(one));
-        let mut recent: Vec<_> = others.map(|one| (**one).clone()).collect();
-        let extra = recent.len().saturating_sub(RECENT);
-        recent.drain(..extra);
-        recent
+        found.retain(|one| one.seq != event.seq && one.kind.family() != Family::Approval);
+        let extra = found.len().saturating_sub(RECENT);
+        found.drain(..extra).for_each(drop);
+        found.iter().map(|one| (**one).clone()).collect()
     }
+}
+
+/// A process and those it comes from, with the times that tell them from later ones of their numbers.
+fn lineage(process: &Process) -> impl Iterator<Item = (u32, Option<Time>)> {
+    let own = (process.pid, process.start_time);
+    std::iter::once(own).chain(process.ancestry.iter().map(|one| (one.pid, one.start_time)))
 }
 
 impl PeopleDaemon for Core {

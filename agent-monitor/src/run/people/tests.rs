@@ -6,7 +6,7 @@ use super::*;
 use crate::control::Daemon as _;
 use crate::control::people::PeopleDaemon as _;
 use crate::decode::encode::{head, record};
-use crate::model::{Agent, BoundBy, File, Hold, Process, Source, Verdict};
+use crate::model::{Agent, Ancestor, BoundBy, File, Hold, Process, Source, Time, Verdict};
 use crate::people::hands::fake::FakeHands;
 use crate::people::who::fake::FakeDirectory;
 use crate::run::port::{HeldThread, Whom};
@@ -104,6 +104,51 @@ fn what_the_engine_sees_waits_and_a_person_lets_it_go_on() {
     assert_eq!(tickets.len(), 1);
     assert!(tickets[0].pass && tickets[0].whom == Whom::Task(office.key) && tickets[0].uses == 1);
     assert_eq!(office.kinds(), [Kind::ApprovalRequested, Kind::ApprovalApproved]);
+}
+
+#[test]
+fn a_person_sees_what_the_parents_did_before_their_session_was_open() {
+    let office = office();
+    let core = &office.bench.core;
+    let agent = |session: Option<&str>| {
+        let (id, session) = ("bot".to_owned(), session.map(str::to_owned));
+        Arc::new(Agent { id, session, bound_by: BoundBy::User, delegator: None, bound_delay_ms: None })
+    };
+    let did = |pid, at, session, path: &str| {
+        let ancestry = match pid {
+            PID => vec![Ancestor { pid: PID - 1, exe: None, start_time: Some(Time::from_unix_nanos(3)) }],
+            _ => Vec::new(),
+        };
+        Event {
+            verdict: Some(Verdict::Allow),
+            agent: Some(agent(session)),
+            process: Some(Arc::new(Process { pid, start_time: Some(at), ancestry, ..Process::default() })),
+            file: Some(File { path: Some(path.to_owned()), ..File::default() }),
+            ..Event::new(core.clock.now(), Kind::FileOpen, Source::Lsm)
+        }
+    };
+    core.store.append(did(PID - 1, Time::from_unix_nanos(1), None, "/of/an/older/process/of/its/number"));
+    core.store.append(did(PID - 1, Time::from_unix_nanos(3), None, "/of/its/parent"));
+    core.store.append(did(PID - 2, Time::from_unix_nanos(3), None, "/of/another"));
+    core.store.append(did(PID - 2, Time::from_unix_nanos(3), Some("run"), "/of/its/session"));
+    core.store.append(did(PID, Time::from_unix_nanos(4), Some("run"), "/of/itself"));
+    for session in [None, Some("run")] {
+        let held = Event {
+            verdict: Some(Verdict::Hold),
+            hold: Some(Hold { digest: format!("{:016x}", 5), held: true, again: false }),
+            ..did(PID, Time::from_unix_nanos(4), session, "/held")
+        };
+        let seen = core.recent(&core.store.append(held));
+        let paths: Vec<_> = seen
+            .iter()
+            .filter_map(|event| event.file.as_ref()?.path.as_deref())
+            .filter(|path| *path != "/held")
+            .collect();
+        let expected = ["/of/its/parent", "/of/its/session", "/of/itself"];
+        let expected: Vec<_> =
+            expected.into_iter().filter(|path| session.is_some() || *path != "/of/its/session").collect();
+        assert_eq!(paths, expected);
+    }
 }
 
 /// This process, as it would call.
