@@ -1,6 +1,6 @@
 //! What the engine saw that people must know: handed over without waiting, for the reader of the rings must not.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(in crate::run) struct Inbox {
     heard: Mutex<Heard>,
     /// Processes that were held since they began or last became another program. None is lost by what has ended: it is
     /// taken out then.
-    waited: Mutex<BTreeSet<TaskKey>>,
+    waited: Mutex<BTreeMap<TaskKey, Time>>,
     /// When agents last did anything.
     active: Mutex<BTreeMap<Arc<str>, Time>>,
     bell: Condvar,
@@ -87,7 +87,7 @@ impl Inbox {
         }
         let request = request(engine, event);
         if let Some(request) = request.as_ref().filter(|request| request.held) {
-            self.waited.lock().unwrap_or_else(PoisonError::into_inner).insert(request.key);
+            self.waited.lock().unwrap_or_else(PoisonError::into_inner).insert(request.key, event.time);
         }
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         match request {
@@ -108,8 +108,11 @@ impl Inbox {
             return;
         }
         let Some(pid) = event.process.as_ref().map(|process| process.pid) else { return };
-        let Some(key) = waited.iter().rev().find(|key| key.tgid == pid).copied() else { return };
-        waited.retain(|one| one.tgid != pid);
+        // Records of two processors are told in turns: an exec that is older than the act that waits is the one before it.
+        let before = |at: Time| event.time > at;
+        let found = waited.iter().rev().find(|(key, at)| key.tgid == pid && before(**at));
+        let Some(key) = found.map(|(key, _)| *key) else { return };
+        waited.retain(|one, at| one.tgid != pid || !before(*at));
         drop(waited);
         // An exec of a later process of this number is not this one's.
         let same = engine.tree().latest(pid).is_some_and(|proc| proc.key == key);

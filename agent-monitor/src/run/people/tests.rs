@@ -151,6 +151,23 @@ fn a_person_sees_what_the_parents_did_before_their_session_was_open() {
     }
 }
 
+#[test]
+fn an_exec_that_is_told_late_takes_no_act_away_that_waits() {
+    let office = office();
+    let core = &office.bench.core;
+    office.hold(0xfe);
+    let exec = |time: Time| {
+        let process = Process { pid: PID, ..Process::default() };
+        let exec = Event::new(time, Kind::ProcessExec, Source::TpBtf);
+        let event = core.store.append(Event { process: Some(Arc::new(process)), ..exec });
+        core.inbox.hear(&lock(&core.live).engine, &event);
+        core.people_round();
+        core.approvals(None, false).unwrap().approvals.len()
+    };
+    assert_eq!(exec(Time::from_unix_nanos(1)), 1, "its record was read after that of the act");
+    assert_eq!(exec(core.clock.now()), 0, "the thread that waited is gone");
+}
+
 /// This process, as it would call.
 fn me() -> crate::control::Peer {
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
