@@ -12,6 +12,7 @@
 
 pub mod baseline;
 pub mod correlate;
+pub mod edits;
 pub mod files;
 pub mod homes;
 pub mod identify;

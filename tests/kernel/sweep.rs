@@ -36,6 +36,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::both("policy_deny", policy::deny),
     Case::vm("policy_hold", policy::hold),
     Case::both("adopt", live::adopt),
+    Case::both("marked", live::marked),
+    Case::both("retired", live::retired),
 ];
 
 /// For `cargo xtask bench`.
@@ -80,6 +82,11 @@ impl Running {
 
     fn pid(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Lets an actor that waits go on.
+    fn go(&mut self) {
+        self.0.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
     }
 
     /// Waits until its program is the one that was meant, not what starts it.

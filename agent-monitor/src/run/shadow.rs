@@ -22,13 +22,13 @@ use crate::config::{Config, ShadowAct};
 use crate::decode::{Head, Heard};
 use crate::engine::Output;
 use crate::model::{Event, Kind, Process, Source, Verdict, text};
-use crate::sweep::manifest;
 use crate::sweep::pack::DIRECTORY;
 use crate::sweep::pack::ProductIndex;
 use crate::sweep::proc::{Proc, environment};
 use crate::sweep::root::Root;
 use crate::sweep::signatures;
 use crate::sweep::watch::{Finding, Watch};
+use crate::sweep::{edits, manifest};
 
 pub(super) use known::{Known, look_for_programs};
 
@@ -70,7 +70,7 @@ pub(super) fn scripts(core: Arc<Core>) -> std::io::Result<()> {
         while !core.wait(Duration::ZERO) {
             match told.recv_timeout(Duration::from_millis(500)) {
                 Ok(event) => core.look_into(&event),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => core.look_at_speakers(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -183,6 +183,17 @@ impl Core {
         found.into_iter().for_each(|finding| drop(self.store.append(finding.event)));
     }
 
+    /// Whether those who speak to models edit files.
+    fn look_at_speakers(&self) {
+        let time = self.clock.now();
+        let speakers = lock(&self.shadows).to_be_looked_at(time);
+        for process in speakers {
+            let Some(path) = edited(&process) else { continue };
+            let found = lock(&self.shadows).edited(time, &process, &path);
+            found.into_iter().for_each(|finding| drop(self.store.append(finding.event)));
+        }
+    }
+
     /// Products whose marks a process carries in its environment; empty where it is another one by now. Values are compared
     /// where they stand and kept nowhere.
     fn marks(&self, event: &Event) -> BTreeSet<ProductIndex> {
@@ -223,6 +234,18 @@ impl Core {
             drop(self.store.append(event));
         }
     }
+}
+
+/// A file that a process may have edited, as it sees it; `None` where it is another one by now.
+fn edited(process: &Process) -> Option<String> {
+    let link = |name: &str| {
+        let target = std::fs::read_link(format!("/proc/{}/{name}", process.pid)).ok()?;
+        Some(text::escape(target.as_os_str().as_encoded_bytes()))
+    };
+    let root = Root::of_process(process.pid, "", false).ok()?;
+    let cwd = link("cwd")?;
+    let same = process.exe.is_some() && link("exe") == process.exe;
+    edits::edited(&root, &cwd, process.uid.filter(|_| same)?, process.start_time?)
 }
 
 /// Ends the very process, not one that got its pid.

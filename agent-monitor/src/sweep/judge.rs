@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use super::edits::{self, EDITS};
 use super::identify::{self, Hit, Subject};
 use super::observe::{About, Observation, Place, Seen, Source};
 use super::pack::{Pack, ProductIndex};
@@ -24,6 +25,8 @@ pub trait Ask {
     fn version(&mut self, proc: &Proc, path: &str) -> Option<(String, String)>;
     /// The provider of a peer's address, where it is known.
     fn provider(&mut self, peer: SocketAddr) -> Option<String>;
+    /// A file in its working directory that changed after it started.
+    fn edited(&mut self, proc: &Proc) -> Option<String>;
 }
 
 /// Weights of signs of behaviour, 0 to 100.
@@ -338,8 +341,13 @@ impl Judge<'_> {
                 format!("has started the MCP server {name} (pid {})", child.pid),
             ));
         }
+        let talks =
+            |(source, ..): &(Source, u8, String)| matches!(source, Source::Connection | Source::Imports);
+        let talks = signs.iter().any(talks);
+        if let Some(path) = talks.then(|| ask.edited(proc)).flatten() {
+            signs.push((Source::Behaviour, EDITS, edits::evidence(&path)));
+        }
         let kinds: BTreeSet<Source> = signs.iter().map(|(source, ..)| *source).collect();
-        let talks = kinds.contains(&Source::Connection) || kinds.contains(&Source::Imports);
         if framework || talks && kinds.len() >= 2 {
             self.home_made(proc, script, signs, ask);
         }

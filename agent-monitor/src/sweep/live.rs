@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use super::edits;
 use super::jobs::Outcome;
 use super::judge::{Ask, container_label, judge};
 use super::manifest;
@@ -16,6 +17,7 @@ use super::proc::{self, Proc, Processes};
 use super::registered::Register;
 use super::resolved;
 use super::root::Root;
+use crate::model::Time;
 
 /// Bytes of a script that are looked at for imports.
 const SCRIPT_HEAD: u64 = 256 << 10;
@@ -214,6 +216,12 @@ impl Ask for Live {
         let directory = format!("{above}/node_modules/{name}");
         let text = root.read(&format!("{directory}/package.json"), SCRIPT_HEAD).ok()?;
         Some((manifest::package_json(&text)?.version?, directory))
+    }
+
+    fn edited(&mut self, proc: &Proc) -> Option<String> {
+        // The kernel says in whole seconds when it booted, and starts are told from there.
+        let since = Time::from_unix_nanos(proc.start?.unix_nanos() + 1_000_000_000);
+        edits::edited(&self.root_of(proc)?, proc.cwd.as_deref()?, proc.uid, since)
     }
 
     fn provider(&mut self, peer: SocketAddr) -> Option<String> {

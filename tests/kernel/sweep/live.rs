@@ -124,6 +124,70 @@ pub(super) fn adopt() -> Verdict {
     Ok(())
 }
 
+/// The mark that an agent sets for what it starts tells that agent, where nothing else of it was seen.
+pub(super) fn marked() -> Verdict {
+    world::close();
+    let world = World::start(Setup::new());
+    let program = |name: &str| world.daemon.setup.scratch.program(&actor_program(), name);
+    let start = |name: &str, variable: &str| {
+        Running::start(Command::new(program(name)).env(variable, "1").args(["--wait", "noop"]))
+    };
+    // The neighbour first: what its parent, this test, starts after the other one is of one tree with that.
+    let neighbour = start("unmarked", "CLAUDE");
+    let marked = start("marked", "CLAUDECODE");
+    assert!(
+        world.feed.wait_for(PATIENCE, |e| finding(e, marked.pid())),
+        "no finding of pid {}",
+        marked.pid()
+    );
+    let said = detail(&world, marked.pid());
+    let evidence = said["evidence"].to_string();
+    assert_eq!((&said["product"], &said["action"]), (&"claude-code".into(), &"audit".into()), "{said:#}");
+    assert!(evidence.contains("carries the mark"), "{said:#}");
+    assert!(
+        !world.feed.with(|events| events.iter().any(|e| finding(e, neighbour.pid()))),
+        "another variable is no mark"
+    );
+    // A sweep sees it too.
+    let output = world.daemon.cli(&["sweep", "-o", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let find = find_of(&report, marked.pid()).unwrap_or_default();
+    assert_eq!(find["product"]["id"], "claude-code", "{find:#}");
+    let of_environment = |line: &Value| line["source"] == "environment";
+    assert!(find["evidence"].as_array().is_some_and(|lines| lines.iter().any(of_environment)), "{find:#}");
+    assert_eq!(find_of(&report, neighbour.pid()), None, "another variable is no mark");
+    Ok(())
+}
+
+/// A sweep without the daemon knows that the agent of a program that runs was retired.
+pub(super) fn retired() -> Verdict {
+    world::close();
+    let mut world = World::start(Setup::new().arg("--detach-on-exit"));
+    let claude = shadow(&world.daemon.setup.scratch);
+    let running = Running::start(Command::new(&claude).args(["--wait", "noop"]));
+    assert!(world.feed.wait_for(PATIENCE, |e| finding(e, running.pid())), "no finding");
+    let find = detail(&world, running.pid())["find"].as_str().unwrap_or_default().to_owned();
+    let answers = ["--owner", "a@example.com", "--purpose", "codes", "--expires", "2027-06-30T00:00:00Z"];
+    let adopted = world.daemon.cli_json(&[&["agent", "adopt", &find, "-o", "json"], &answers[..]].concat());
+    let agent = adopted["id"].as_str().unwrap_or_else(|| panic!("{adopted:#}")).to_owned();
+    let retired = world.daemon.cli(&["agent", "retire", &agent, "--why", "the project is over"]);
+    assert!(retired.status.success(), "{}", client::describe(&retired));
+    drop(running);
+    assert!(world.daemon.end_by(libc::SIGTERM).success());
+    let again = Running::start(Command::new(&claude).args(["--wait", "noop"])).has_become("--wait");
+    let state = world.daemon.setup.scratch.text("state");
+    let output = world.daemon.cli(&["sweep", "-o", "json", "--state-dir", &state]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = find_of(&report, again.pid()).unwrap_or_default();
+    assert_eq!(
+        (&found["registry"]["state"], &found["registry"]["agent"]),
+        (&"retired".into(), &agent.as_str().into()),
+        "{found:#}"
+    );
+    assert!(found["fix"].to_string().contains("is retired and it is still there"), "{found:#}");
+    Ok(())
+}
+
 /// From the exec to the finding at a follower, for `cargo xtask bench`.
 pub(super) fn latency() {
     world::close();

@@ -1,6 +1,7 @@
 //! Home-made agents by the names of their peers: DNS answers and TLS, read off the wire.
 
 use std::net::{TcpListener, UdpSocket};
+use std::process::Command;
 use std::thread;
 
 use agent_monitor_tests::harness::PATIENCE;
@@ -10,6 +11,7 @@ use agent_monitor_tests::harness::lane::actor_program;
 use agent_monitor_tests::harness::monitor::Setup;
 use agent_monitor_tests::harness::world::{self, World};
 
+use super::Running;
 use super::live::{detail, finding};
 
 /// Where the test's DNS server listens; programs ask it as they would ask a resolver on this host.
@@ -91,8 +93,25 @@ pub(super) fn from_the_wire() -> Verdict {
     // Who shares the address and says another name in TLS is none by the name, only by the address.
     let silent = Actor::start(&program("silent"), &["tls-hello", &server, name]).finish();
     world.settle_now();
+    // No shell, but a file in its directory; and one that only reads there.
+    let work = |who: &str| world.daemon.setup.scratch.dir(who);
+    let in_work = |who: &str, act: &[&str]| {
+        let words = [&["tls-hello", &server, name, "+", "pause"], act, &["+", "pause", "noop"]].concat();
+        Running::start(Command::new(program(who)).args(words).current_dir(work(&format!("{who}-work"))))
+    };
+    std::fs::write(work("reader-work").join("plan.md"), "old").unwrap();
+    let mut reader = in_work("reader", &["open", "plan.md", "read"]);
+    let mut editor = in_work("editor", &["open", "plan.md", "create"]);
+    // The clock of files goes in steps of up to 10 ms: by now it is beyond their starts.
+    world.settle_now();
+    reader.go();
+    editor.go();
+    let (level, evidence) = said(editor.pid());
+    assert!(evidence.contains("editor-work/plan.md in its working directory changed"), "{evidence}");
+    assert_eq!(level, "medium", "{evidence}");
     let findings = |pid: u32| world.feed.with(|events| events.iter().filter(|e| finding(e, pid)).count());
     assert_eq!(findings(neighbour), 0, "another name is no provider");
+    assert_eq!(findings(reader.pid()), 0, "a program that changes nothing is no agent");
     assert_eq!(findings(silent.pid), 0, "a program that starts nothing is no agent");
     assert_eq!((findings(by_tls), findings(by_dns)), (1, 1), "once per tree");
     Ok(())

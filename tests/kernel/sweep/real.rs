@@ -1,6 +1,6 @@
 //! Real packages are found, each once, with product and version; look-alikes are not. Precision and recall of both.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use agent_monitor_tests::agent::host::{From, NPM_PREFIX, PIPX, PROJECT, REAL, Real, install_host};
 use agent_monitor_tests::harness::case::{Skip, Verdict};
@@ -232,11 +232,35 @@ pub(super) fn home_made() -> Verdict {
         "try:\n    from crewai import Agent\nexcept ImportError:\n    pass\nimport time\ntime.sleep(300)\n",
     );
     let crew = Running::start(Command::new("python3").arg(&framework)).has_become("crew.py");
+    // An agent that starts a tool server of its own over a pipe.
+    let tools = scratch.file(
+        "tools.py",
+        "try:\n    from mcp.server import Server\nexcept ImportError:\n    pass\nopen('serving', 'w').close()\n\
+         import sys\nsys.stdin.read()\n",
+    );
+    let claude = scratch.program(&agent_monitor_tests::harness::lane::actor_program(), "claude");
+    let mut piped = Command::new(claude);
+    let start = format!("exec python3 {tools}");
+    piped
+        .args(["run", "/bin/sh", "-c", &start])
+        .current_dir(&work)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let agent = Running(piped.spawn().unwrap());
+    let serving = || work.join("serving").exists();
+    assert!(
+        sys::wait::until(agent_monitor_tests::harness::PATIENCE, serving),
+        "the tool server does not start"
+    );
     let ready = || work.join("ready").exists();
     assert!(sys::wait::until(agent_monitor_tests::harness::PATIENCE, ready), "the bot starts no shell");
     let report = sweep(&scratch, &[]);
     let find = |pid: u32| find_of(&report, pid).unwrap_or_else(|| panic!("pid {pid}: {report:#}"));
     assert_eq!(find(model.pid())["product"]["id"], "ollama", "{report:#}");
+    assert_eq!(find(agent.pid())["product"]["id"], "claude-code");
+    let server_of =
+        |find: &Value| find["product"]["kind"] == "mcp_server" && find.to_string().contains(&tools);
+    assert!(finds(&report).iter().any(server_of), "no find of {tools}: {report:#}");
     for (pid, script, said) in
         [(talks.pid(), &bot, "is connected to Ollama"), (crew.pid(), &framework, "imports CrewAI")]
     {

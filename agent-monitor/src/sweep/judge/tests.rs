@@ -7,6 +7,7 @@ use crate::sweep::pack::embedded;
 struct Known {
     imports: BTreeMap<String, Vec<String>>,
     agent: BTreeMap<u32, String>,
+    edited: BTreeMap<u32, String>,
 }
 
 impl Ask for Known {
@@ -22,6 +23,9 @@ impl Ask for Known {
     }
     fn version(&mut self, _: &Proc, path: &str) -> Option<(String, String)> {
         path.contains("/node_modules/").then(|| ("1.2.3".to_owned(), path.to_owned()))
+    }
+    fn edited(&mut self, proc: &Proc) -> Option<String> {
+        self.edited.get(&proc.pid).cloned()
     }
     fn provider(&mut self, peer: SocketAddr) -> Option<String> {
         (peer.ip().to_string() == "203.0.113.9").then(|| "api.example".to_owned())
@@ -105,6 +109,14 @@ fn home_made_agents_are_told_by_what_they_do() {
     let shell = proc(31, 30, "/usr/bin/bash", "bash -c ls");
     let found = told(vec![talks.clone(), shell], &mut modules("/srv/bot.py", &["openai"]));
     assert_eq!(found, [("home-made /srv/bot.py".to_owned(), 67, Source::Imports)]);
+    // So it is with files that change, and those of a process that does not speak to models are not looked at.
+    let edits = |pid| BTreeMap::from([(pid, "/w/plan.md".to_owned())]);
+    let mut ask = Known { edited: edits(30), ..modules("/srv/bot.py", &["openai"]) };
+    let found = told(vec![bot()], &mut ask);
+    assert_eq!(found, [("home-made /srv/bot.py".to_owned(), 37, Source::Imports)]);
+    let found = told(vec![talks.clone()], &mut Known { edited: edits(30), ..Known::default() });
+    assert_eq!(found, [("home-made /srv/bot.py".to_owned(), 50, Source::Connection)]);
+    assert_eq!(told(vec![bot()], &mut Known { edited: edits(30), ..modules("/srv/bot.py", &["os"]) }), []);
     // A compiled one: connection and key.
     let mut binary = proc(32, 1, "/opt/thing", "/opt/thing --loop");
     binary.peers = talks.peers;

@@ -9,10 +9,18 @@ use crate::config::ShadowAct;
 use crate::decode::network::Heard;
 use crate::model::{Event, Kind, Process, Source, Time};
 use crate::sweep::correlate;
+use crate::sweep::edits::{self, EDITS};
 use crate::sweep::judge::{NOT_AGENTS, SDK_IMPORT, SHELLS, TOOLS};
 use crate::sweep::names::{By, Contact};
 use crate::sweep::pack::Ecosystem;
 use crate::sweep::report::ProductKind;
+
+/// Nanoseconds between two looks at the files of a process, at first.
+const LOOK_EVERY: i128 = 2_000_000_000;
+/// How often that doubles: up to four minutes.
+const LOOKS_DOUBLE: u32 = 7;
+/// Most processes that are looked at in one go.
+const LOOKS_MAX: usize = 16;
 
 /// What one line of evidence is about. Of a kind, the strongest counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +32,7 @@ enum Sign {
     Address,
     LocalModel,
     Tools,
+    Edits,
 }
 
 /// Who speaks to models, and who acts.
@@ -44,6 +53,9 @@ struct Speaker {
     process: Arc<Process>,
     /// Order of arrival.
     number: u64,
+    /// How often its files were looked at, and when they are next.
+    looks: u32,
+    look_at: Time,
 }
 
 impl Watch {
@@ -107,6 +119,25 @@ impl Watch {
         None
     }
 
+    /// Who speaks to models and has not acted: whether they edit files is to be looked at now. Each is looked at again after
+    /// twice the time.
+    pub fn to_be_looked_at(&mut self, now: Time) -> Vec<Arc<Process>> {
+        let due = self.behaviour.speakers.values_mut().filter(|speaker| speaker.look_at <= now);
+        let look = |speaker: &mut Speaker| {
+            let pause = LOOK_EVERY << speaker.looks.min(LOOKS_DOUBLE);
+            speaker.looks += 1;
+            speaker.look_at = Time::from_unix_nanos(now.unix_nanos() + pause);
+            Arc::clone(&speaker.process)
+        };
+        due.take(LOOKS_MAX).map(look).collect()
+    }
+
+    /// A file in the working directory of a process that speaks to models has changed since it started.
+    pub fn edited(&mut self, time: Time, process: &Process, path: &str) -> Option<Finding> {
+        let key = (process.pid, process.start_time);
+        self.tell_speaker(time, key, Sign::Edits, EDITS, edits::evidence(path))
+    }
+
     fn speaks(&mut self, process: &Arc<Process>, sign: Sign, weight: u8, line: String) {
         self.count += 1;
         let number = self.count;
@@ -115,6 +146,8 @@ impl Watch {
             signs: BTreeMap::new(),
             process: Arc::clone(process),
             number,
+            looks: 0,
+            look_at: Time::from_unix_nanos(0),
         });
         let slot = speaker.signs.entry(sign).or_insert((0, String::new()));
         if weight > slot.0 {

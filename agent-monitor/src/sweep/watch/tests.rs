@@ -227,6 +227,26 @@ fn who_reaches_for_a_provider_and_starts_a_shell_is_told_in_any_order() {
 }
 
 #[test]
+fn who_speaks_to_models_is_looked_at_and_told_when_it_edits() {
+    let mut watch = watch(ShadowAct::Kill, &[]);
+    let at = |seconds: i128| Time::from_unix_nanos(seconds * 1_000_000_000);
+    let bot = exec(10, "/srv/bot", &[1]).process.unwrap();
+    assert!(watch.to_be_looked_at(at(1)).is_empty());
+    assert_eq!(watch.contact(at(1), &bot, &contact(10, By::Tls)), None);
+    let looks: Vec<i128> =
+        (1..10_000).filter(|second| !watch.to_be_looked_at(at(*second)).is_empty()).collect();
+    assert!(looks.starts_with(&[1, 3, 7, 15, 31, 63, 127, 255, 511, 767]), "{looks:?}");
+    let told = watch.edited(at(9), &bot, "/w/plan.md").unwrap();
+    let detail = told.event.detail.as_ref().unwrap();
+    assert!(detail["evidence"].to_string().contains("/w/plan.md in its working directory changed"));
+    assert_eq!((told.late, &detail["action"]), (None, &"audit".into()), "never stopped");
+    assert_eq!(watch.edited(at(10), &bot, "/w/plan.md"), None, "once");
+    assert!(watch.to_be_looked_at(at(100_000)).is_empty());
+    let other = exec(20, "/usr/bin/vim", &[1]).process.unwrap();
+    assert_eq!(watch.edited(at(10), &other, "/w/plan.md"), None, "it does not speak to models");
+}
+
+#[test]
 fn what_was_told_by_its_name_is_not_told_again_by_its_peers() {
     let mut all = watch(ShadowAct::Audit, &[]);
     let time = Time::from_unix_nanos(9);
