@@ -50,6 +50,8 @@ pub enum LossReason {
     PolicyMissing = 10,
     /// A place was too deep or could not be read; the scope's verdict for unknown places held.
     PlaceUnknown = 11,
+    /// The kernel left the program out: it ran on that processor already. Counted by the daemon.
+    NotRun = 12,
 }
 
 impl LossReason {
@@ -66,6 +68,7 @@ impl LossReason {
         LossReason::IoUringUnseen,
         LossReason::PolicyMissing,
         LossReason::PlaceUnknown,
+        LossReason::NotRun,
     ];
 
     /// The reason a number stands for.
@@ -87,6 +90,7 @@ impl LossReason {
             LossReason::IoUringUnseen => "io_uring_unseen",
             LossReason::PolicyMissing => "policy_missing",
             LossReason::PlaceUnknown => "place_unknown",
+            LossReason::NotRun => "not_run",
         }
     }
 }

@@ -22,7 +22,10 @@ pub struct LossBook {
 impl LossBook {
     /// Starts from what another daemon has told already.
     pub fn resume(&mut self, losses: &[(LossKey, LossValue)], overflow: u64) {
-        self.told = losses.iter().map(|(key, value)| (order(key), *value)).collect();
+        // Programs are loaded anew by each daemon: what they missed is counted from nothing.
+        let anew = |key: &LossKey| key.reason == LossReason::NotRun as u16;
+        let told = losses.iter().filter(|(key, _)| !anew(key));
+        self.told = told.map(|(key, value)| (order(key), *value)).collect();
         self.overflow_told = overflow;
     }
 
@@ -101,7 +104,7 @@ fn gap_kind(reason: LossReason) -> Kind {
         | LossReason::CgroupsFull
         | LossReason::TagFailed
         | LossReason::PolicyMissing => Kind::GapMap,
-        LossReason::CompatSyscall | LossReason::IoUringUnseen => Kind::GapHook,
+        LossReason::CompatSyscall | LossReason::IoUringUnseen | LossReason::NotRun => Kind::GapHook,
     }
 }
 
@@ -162,5 +165,15 @@ mod tests {
         let mut book = LossBook::default();
         book.resume(&[loss(1, 3, 9)], 4);
         assert!(book.poll(&[loss(1, 3, 9)], 4, 10, &Agents::default(), &Clock::fixed(0)).is_empty());
+    }
+
+    #[test]
+    fn runs_left_out_are_counted_from_nothing_by_each_daemon() {
+        let mut left_out = loss(0, 3, 9);
+        left_out.0.reason = LossReason::NotRun as u16;
+        let mut book = LossBook::default();
+        book.resume(&[left_out], 0);
+        let events = book.poll(&[left_out], 0, 10, &Agents::default(), &Clock::fixed(0));
+        assert_eq!((events[0].kind, counts(&events)), (Kind::GapHook, vec![("not_run".to_owned(), 3)]));
     }
 }

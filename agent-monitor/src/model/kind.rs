@@ -196,7 +196,7 @@ kinds! {
     GapMap Gap "gap.map" "A kernel map was full.";
     GapDecode Gap "gap.decode" "A sample from the kernel could not be read.";
     GapLate Gap "gap.late" "User space came too late to see something.";
-    GapHook Gap "gap.hook" "A hook could not be attached, or fell off.";
+    GapHook Gap "gap.hook" "A hook could not be attached, fell off, or was left out by the kernel.";
     GapDaemon Gap "gap.daemon" "The daemon was not running.";
     GapSubscriber Gap "gap.subscriber" "This reader was too slow and missed events.";
     GapHistory Gap "gap.history" "The query reaches back before the oldest event still held.";

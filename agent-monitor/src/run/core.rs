@@ -318,10 +318,11 @@ impl Core {
         }
     }
 
-    /// Binds what the kernel had no memory to recognise or to bind: it runs without a name until then, and is counted.
+    /// Binds what the kernel had no memory, or no turn, to recognise or to bind: it runs without a name until then, and is counted.
     fn bind_missed(&self, losses: &[(LossKey, LossValue)]) {
         let kinds = [RawKind::Exec, RawKind::Fork, RawKind::Bound].map(|kind| kind as u16);
-        let reasons = [LossReason::Scratch, LossReason::TagFailed].map(|reason| reason as u16);
+        let reasons =
+            [LossReason::Scratch, LossReason::TagFailed, LossReason::NotRun].map(|reason| reason as u16);
         let mine =
             losses.iter().filter(|(key, _)| kinds.contains(&key.kind) && reasons.contains(&key.reason));
         let count = mine.map(|(_, value)| value.count).sum();

@@ -15,8 +15,10 @@ use super::report;
 use crate::attribute::backfill::{Plan, TaskInfo};
 use crate::attribute::image::CgroupName;
 use crate::attribute::{MatchImage, TaskKey};
+use crate::clock::Clock;
 use crate::config::{Config, Unattributed};
 use crate::health::doctor::Report;
+use crate::kernel::not_run::NotRun;
 use crate::kernel::object::Kernel;
 use crate::kernel::people::Pulse as PulseMap;
 use crate::kernel::rings::Rings;
@@ -40,6 +42,8 @@ impl From<KernelError> for PortError {
 pub struct Live {
     kernel: Option<Kernel>,
     report: Report,
+    not_run: NotRun,
+    clock: Clock,
 }
 
 impl Live {
@@ -65,7 +69,7 @@ impl Live {
             BTreeMap::new()
         });
         let report = report::of(&kernel, &runs);
-        Ok(Self { kernel: Some(kernel), report })
+        Ok(Self { kernel: Some(kernel), report, not_run: NotRun::default(), clock: Clock::start() })
     }
 
     /// What the canaries saw.
@@ -127,7 +131,13 @@ impl Port for Live {
     }
 
     fn losses(&mut self) -> Result<Vec<(LossKey, LossValue)>, PortError> {
-        Ok(self.kernel()?.losses()?)
+        let mut losses = self.kernel()?.losses()?;
+        let now = self.clock.boot_nanos();
+        if let Some(kernel) = &self.kernel {
+            self.not_run.read(now, |program| kernel.left_out(program));
+        }
+        losses.extend(self.not_run.losses());
+        Ok(losses)
     }
 
     fn overflow(&mut self) -> Result<u64, PortError> {
