@@ -32,6 +32,7 @@ macro_rules! for_each_field {
             O_TASK_START: "task_struct" ["start_boottime", "real_start_time"] "";
             O_TASK_CRED: "task_struct" ["cred"] "";
             O_TASK_MM: "task_struct" ["mm"] "";
+            O_TASK_STORAGE: "task_struct" ["bpf_storage"] "acts of processes without an agent take longer";
             O_TASK_FS: "task_struct" ["fs"] "";
             O_TASK_FILES: "task_struct" ["files"] "";
             O_TASK_FLAGS: "task_struct" ["flags"] "";
@@ -83,6 +84,7 @@ macro_rules! for_each_field {
             O_BPRM_FILENAME: "linux_binprm" ["filename"] "";
             O_BPRM_INTERP: "linux_binprm" ["interp"] "";
             O_BPRM_ARGC: "linux_binprm" ["argc"] "";
+            O_BPRM_BUF: "linux_binprm" ["buf"] "";
             O_IATTR_VALID: "iattr" ["ia_valid"] "";
             O_IATTR_MODE: "iattr" ["ia_mode"] "";
             O_IATTR_UID: "iattr" ["ia_uid.val"] "";

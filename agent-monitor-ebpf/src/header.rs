@@ -185,8 +185,8 @@ pub enum Source {
     RawTp = 3,
     /// cgroup program (`connect4` and relatives, `cgroup_skb`).
     Cgroup = 4,
-    /// Per-syscall tracepoint.
-    Tracepoint = 5,
+    /// At the return of a kernel function (`fexit`).
+    Fexit = 5,
     /// Read from procfs by the daemon, not seen by a hook.
     Procfs = 6,
 }
@@ -199,7 +199,7 @@ impl Source {
             2 => Some(Source::TpBtf),
             3 => Some(Source::RawTp),
             4 => Some(Source::Cgroup),
-            5 => Some(Source::Tracepoint),
+            5 => Some(Source::Fexit),
             6 => Some(Source::Procfs),
             _ => None,
         }
@@ -212,7 +212,7 @@ impl Source {
             Source::TpBtf => "tp_btf",
             Source::RawTp => "raw_tp",
             Source::Cgroup => "cgroup",
-            Source::Tracepoint => "tracepoint",
+            Source::Fexit => "fexit",
             Source::Procfs => "procfs",
         }
     }

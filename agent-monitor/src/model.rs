@@ -272,7 +272,9 @@ pub enum Source {
     TpBtf,
     /// Raw tracepoint on `sys_enter`/`sys_exit`: on syscall arguments (level *partial*).
     RawTracepoint,
-    /// Classic tracepoint.
+    /// At the return of a kernel function.
+    Fexit,
+    /// Classic tracepoint, in records of earlier versions.
     Tracepoint,
     /// cgroup program (connect, sendmsg, skb).
     Cgroup,
@@ -290,6 +292,7 @@ impl Source {
             Self::Lsm => "lsm",
             Self::TpBtf => "tp_btf",
             Self::RawTracepoint => "raw_tracepoint",
+            Self::Fexit => "fexit",
             Self::Tracepoint => "tracepoint",
             Self::Cgroup => "cgroup",
             Self::Backfill => "backfill",

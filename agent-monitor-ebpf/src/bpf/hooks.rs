@@ -9,4 +9,5 @@ mod network;
 mod partial;
 mod privilege;
 mod process;
+mod script;
 mod seed;

@@ -3,6 +3,7 @@
 use agent_monitor_ebpf::{
     Kind,
     config::{RUN_POLICY, Runtime, UNATTRIBUTED_ALL},
+    fields::ABSENT,
     loss::LossReason,
     path::HashKey,
     policy::{AgentKey, AgentPolicy, POLICY_ENFORCE},
@@ -10,7 +11,7 @@ use agent_monitor_ebpf::{
 };
 use aya_ebpf::{
     bindings::task_struct,
-    helpers::generated::{bpf_loop, bpf_task_storage_get},
+    helpers::generated::{bpf_loop, bpf_task_storage_delete, bpf_task_storage_get},
 };
 
 use super::{
@@ -23,9 +24,25 @@ use super::{
 
 const CREATE: u64 = 1;
 
+/// Whether a task may have anything in its storage (include/linux/sched.h `bpf_storage`, since 5.11). Read without a helper:
+/// most acts are of tasks that have nothing, and cost no more than this.
+#[inline(always)]
+fn may_have_storage(task: *mut task_struct) -> bool {
+    let offset = g::O_TASK_STORAGE.load();
+    if offset == ABSENT {
+        return true;
+    }
+    let field = task.cast::<u8>().wrapping_add(offset as usize).cast::<u64>();
+    // SAFETY: the verifier knows the task and the constant offset, and checks that a field lies there.
+    unsafe { field.read_volatile() != 0 }
+}
+
 /// The binding of a task, null for none.
 #[inline(always)]
 pub(crate) fn tag_of(task: *mut task_struct) -> *mut TaskTag {
+    if !may_have_storage(task) {
+        return core::ptr::null_mut();
+    }
     // SAFETY: the map is task storage and the task comes from the verifier's hand.
     unsafe {
         bpf_task_storage_get((&raw const TASKS).cast_mut().cast(), task, core::ptr::null_mut(), 0).cast()
@@ -138,11 +155,25 @@ fn try_scratch(task: *mut task_struct) -> *mut Scratch {
 /// Digest of the act that a task is held at, 0 for none.
 #[inline(always)]
 pub(crate) fn held_of(task: *mut task_struct) -> u64 {
-    // SAFETY: as in `tag_of`; checked for null.
+    let scratch = scratch_if_any(task);
+    // SAFETY: checked for null.
+    if scratch.is_null() { 0 } else { unsafe { (*scratch).held } }
+}
+
+/// Gives back the working memory of a task without an agent, which is asked for it at its next exec at the earliest. Then its
+/// storage is empty, and [`may_have_storage`] says so.
+#[inline(always)]
+pub(crate) fn give_back(task: *mut task_struct) {
+    // SAFETY: as in `tag_of`. It may fail, and then the task has it longer.
+    unsafe { bpf_task_storage_delete((&raw const SCRATCH).cast_mut().cast(), task) };
+}
+
+/// A task's working memory, null where it has none yet.
+#[inline(always)]
+pub(crate) fn scratch_if_any(task: *mut task_struct) -> *mut Scratch {
+    // SAFETY: as in `tag_of`.
     unsafe {
-        let map = (&raw const SCRATCH).cast_mut().cast();
-        let scratch: *mut Scratch = bpf_task_storage_get(map, task, core::ptr::null_mut(), 0).cast();
-        if scratch.is_null() { 0 } else { (*scratch).held }
+        bpf_task_storage_get((&raw const SCRATCH).cast_mut().cast(), task, core::ptr::null_mut(), 0).cast()
     }
 }
 

@@ -136,7 +136,7 @@ pub(super) fn source(source: RawSource) -> Source {
         RawSource::Lsm => Source::Lsm,
         RawSource::TpBtf => Source::TpBtf,
         RawSource::RawTp => Source::RawTracepoint,
-        RawSource::Tracepoint => Source::Tracepoint,
+        RawSource::Fexit => Source::Fexit,
         RawSource::Cgroup => Source::Cgroup,
         RawSource::Procfs => Source::Backfill,
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Iter,
-        Lsm, ProgramError, RawTracePoint, TracePoint, links::FdLink,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FExit,
+        Iter, Lsm, ProgramError, RawTracePoint, links::FdLink,
     },
 };
 
@@ -23,7 +23,7 @@ pub enum Hook {
     TpBtf(&'static str),
     /// Raw tracepoint.
     RawTp(&'static str),
-    /// `syscalls` tracepoint.
+    /// At the return of a system call.
     Syscall(&'static str),
     /// cgroup socket-address hook of the root cgroup.
     SockAddr,
@@ -150,8 +150,8 @@ programs! {
     task_setrlimit: Hook::Lsm("task_setrlimit"), "privilege", Full, "the daemon's limits are not protected";
     task_movememory: Hook::Lsm("task_movememory"), "privilege", Full, "the daemon's memory can be moved";
     sigio: Hook::Lsm("file_send_sigiotask"), "privilege", Full, "the daemon is not protected from signals by descriptors";
-    exit_unshare: Hook::Syscall("sys_exit_unshare"), "privilege", Full, "unshare is not seen";
-    exit_setns: Hook::Syscall("sys_exit_setns"), "privilege", Full, "setns is not seen";
+    exit_unshare: Hook::Syscall("unshare"), "privilege", Full, "unshare is not seen";
+    exit_setns: Hook::Syscall("setns"), "privilege", Full, "setns is not seen";
     partial_exit: Hook::TpBtf("sys_exit"), "file", Partial, "";
 }
 
@@ -227,10 +227,10 @@ fn attach_inner(
             p.take_link(id)?.into()
         }
         Hook::Syscall(name) => {
-            let p: &mut TracePoint = found.try_into()?;
-            p.load()?;
-            let id = p.attach("syscalls", name)?;
-            as_fd(p.take_link(id)?.try_into())?
+            let p: &mut FExit = found.try_into()?;
+            p.load(&entry_of(name), btf)?;
+            let id = p.attach()?;
+            p.take_link(id)?.into()
         }
         Hook::SockAddr => {
             let p: &mut CgroupSockAddr = found.try_into()?;
@@ -268,8 +268,19 @@ pub(super) fn exists(program: &Program, btf: &btf::Btf) -> bool {
     match program.hook {
         Hook::Lsm(hook) | Hook::LsmDentry(hook, _) => btf.has_function(&format!("bpf_lsm_{hook}")),
         Hook::TpBtf(name) => btf.has_tracepoint(name),
-        Hook::RawTp(_) | Hook::Syscall(_) | Hook::SockAddr | Hook::Sock | Hook::Skb | Hook::TaskIter => true,
+        Hook::Syscall(name) => btf.has_function(&entry_of(name)),
+        Hook::RawTp(_) | Hook::SockAddr | Hook::Sock | Hook::Skb | Hook::TaskIter => true,
     }
+}
+
+/// The kernel's function for a system call (include/linux/syscalls.h `__SYSCALL_DEFINEx`, arch/*/include/asm/syscall_wrapper.h).
+fn entry_of(call: &str) -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("__{arch}_sys_{call}")
 }
 
 /// A link as a file descriptor. Kernels before 5.7 have none; nothing here runs on those.

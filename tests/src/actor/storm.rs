@@ -11,10 +11,14 @@ use crate::sys::{self, Arg, Forked, call, cstr};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub(crate) const ACTS: &[Act] =
-    &[Act::new("storm", "dir=DIR [rounds=N | seconds=N] [forks=N] [opens=N] [connects=N] [files=N]", storm)];
+pub(crate) const ACTS: &[Act] = &[Act::new(
+    "storm",
+    "dir=DIR [rounds=N | seconds=N] [forks=N] [opens=N] [connects=N] [files=N] [programs=N]",
+    storm,
+)];
 
 /// `_exit(0)`, by hand: `xor edi, edi; mov eax, 231; syscall`.
 const CODE: &[u8] = &[0x31, 0xff, 0xb8, 231, 0, 0, 0, 0x0f, 0x05];
@@ -39,6 +43,8 @@ struct Plan {
     connects: u64,
     /// Files made and removed: two events each that a storm does not count.
     files: u64,
+    /// Starts of a dynamically linked program, this one; what its loader opens is not counted.
+    programs: u64,
     rounds: u64,
     until: Option<Instant>,
 }
@@ -63,6 +69,7 @@ fn plan(args: &[String]) -> Result<Plan, Failure> {
         opens: count("opens", 4)?,
         connects: count("connects", 1)?,
         files: count("files", 0)?,
+        programs: count("programs", 0)?,
         rounds: if seconds > 0 { u64::MAX } else { count("rounds", 100)? },
         until: (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds)),
     })
@@ -118,6 +125,10 @@ fn round(plan: &Plan, counts: &mut Counts) -> Result<(), Failure> {
     for _ in 0..plan.files {
         open_raw(&fresh, "create")?;
         std::fs::remove_file(&fresh)?;
+    }
+    for _ in 0..plan.programs {
+        let ended = Command::new(std::env::current_exe()?).arg("noop").stdout(Stdio::null()).status()?;
+        counts.failed += u64::from(!ended.success());
     }
     let program = cstr(&plan.program);
     // An exec without arguments beyond the name and without environment: nothing to copy.

@@ -2,37 +2,44 @@
 
 use agent_monitor_ebpf::{
     HEADER_LEN, Header, Kind, Source, Verdict,
-    bind::{AS_EXE, AS_SCRIPT, CgroupEntry},
-    config::{RUN_ARGV_RULES, RUN_CGROUP_RULES, RUN_PATH_RULES, RUN_USER_RULES, Runtime, UNATTRIBUTED_EXEC},
-    event::{
-        ARGS_CHUNK, ARGS_CHUNKS, ARGS_INLINE, ArgChunkBody, ExecBody, PIECE_TRUNCATED, Piece, PrivBody,
-        priv_op,
+    bind::{AS_EXE, CgroupEntry},
+    config::{
+        RUN_ARGV_RULES, RUN_CGROUP_RULES, RUN_PATH_RULES, RUN_USER_RULES, Runtime, UNATTRIBUTED_ALL,
+        UNATTRIBUTED_EXEC,
     },
+    event::{ARGS_CHUNK, ARGS_CHUNKS, ARGS_INLINE, ArgChunkBody, ExecBody, Piece, PrivBody, priv_op},
     header::{FLAG_ARGS_CHUNKED, FLAG_ARGS_FAILED, FLAG_ARGS_LOST, FLAG_ARGS_TRUNCATED},
     loss::LossReason,
-    path::{HashKey, TEXT_MAX},
+    path::HashKey,
     people::LIFE_ACTIVE,
     policy::{POLICY_ENFORCE, RULE_DECIDED, ask, decision, stricter},
     task::{SHADOW, TAG_LAUNCH, binds},
 };
 use aya_ebpf::{
     bindings::task_struct,
-    helpers::generated::{bpf_loop, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_send_signal},
+    helpers::generated::{bpf_loop, bpf_probe_read_user, bpf_send_signal},
     macros::{btf_tracepoint, lsm},
     programs::{BtfTracePointContext, LsmContext},
 };
 
-use super::{argv::attempted, file::acting};
+use super::{
+    argv::attempted,
+    file::acting,
+    script::{ctime_nsec, note_script, script_found, script_piece},
+};
 use crate::bpf::{
     emit::{begin, body, lose, send_checked, wake_flags, zero},
     globals as g,
     judge::{SIGKILL, hold, place, refusal},
     maps::{EVENTS, PROCS},
     read::{Ptr, current, dentry_id, field, ids, inode_of, leader_start, now, pointer, uid_gid},
-    recognise::{Facts, Place, by_cgroup, by_place, by_text, by_user, cgroup_entry, condition_bits},
-    scratch::{SCRIPT_STASH, Scratch, tail_at},
-    tag::{Actor, clear_tag, copy_tag, note_ids, policy_of, runtime, scratch_of, set_tag, tag_of, telling},
-    walk::{fold, kernel_text, text_hash_at, walk},
+    recognise::{Facts, Place, by_cgroup, by_place, by_user, cgroup_entry, condition_bits},
+    scratch::{Scratch, tail_at},
+    tag::{
+        Actor, clear_tag, copy_tag, give_back, note_ids, policy_of, runtime, scratch_of, set_tag, tag_of,
+        telling,
+    },
+    walk::{fold, kernel_text, walk},
 };
 
 /// `bprm_check_security(bprm)`: fs/exec.c, once for the file itself and once more for each interpreter. The first file
@@ -105,41 +112,6 @@ fn lsm_probe(_ctx: LsmContext) -> i32 {
     0
 }
 
-#[inline(always)]
-fn note_script(bprm: Ptr) {
-    let task = current();
-    let scratch = scratch_of(task);
-    let Some(runtime) = runtime() else { return };
-    // The first file of an exec is the one whose name is still the interpreter's name.
-    if scratch.is_null() || pointer(bprm, &g::O_BPRM_FILENAME) != pointer(bprm, &g::O_BPRM_INTERP) {
-        return;
-    }
-    let dentry = pointer(pointer(bprm, &g::O_BPRM_FILE), &g::O_FILE_DENTRY);
-    let key = HashKey { k0: runtime.k0, k1: runtime.k1 };
-    let walked = walk(scratch, dentry, 0);
-    let hash = fold(scratch, key, walked.depth);
-    let (dev, ino) = dentry_id(dentry);
-    let inode = pointer(dentry, &g::O_DENTRY_INODE);
-    // SAFETY: checked for null; the stash is as long as what is copied.
-    unsafe {
-        (*scratch).script_hash = hash;
-        (*scratch).script_ino = ino;
-        (*scratch).script_dev = dev;
-        (*scratch).script_ctime_sec = field(inode, &g::O_INODE_CTIME_SEC);
-        (*scratch).script_ctime_nsec = ctime_nsec(inode);
-        (*scratch).script_depth = walked.depth;
-        (*scratch).script_flags = u32::from(walked.piece.flags);
-        (*scratch).script_len = u32::from(walked.piece.len);
-        let from = (&raw const (*scratch).rec.tail).cast::<u64>();
-        let to = (&raw mut (*scratch).script_path).cast::<u64>();
-        aya_ebpf::helpers::generated::bpf_probe_read_kernel(to.cast(), SCRIPT_STASH as u32, from.cast());
-        (*scratch).script_seen = 1;
-        (*scratch).exec_verdict = 0;
-        (*scratch).exec_rule = 0;
-        (*scratch).exec_flags = 0;
-    }
-}
-
 /// `sched_process_exec(task, old_pid, bprm)`: fs/exec.c, after the point of no return, before the image runs.
 #[btf_tracepoint(function = "sched_process_exec")]
 fn process_exec(ctx: BtfTracePointContext) -> i32 {
@@ -187,6 +159,9 @@ fn executed(bprm: Ptr) -> i32 {
         return 0;
     }
     if seen(scratch, task) {
+        if agent == 0 && g::UNATTRIBUTED.load() < UNATTRIBUTED_ALL {
+            give_back(task);
+        }
         return 0;
     }
     // SAFETY: checked for null.
@@ -377,40 +352,6 @@ fn note_euid(actor: &Actor) {
 }
 
 #[inline(always)]
-fn script_found(scratch: *mut Scratch, bprm: Ptr, facts: &Facts) {
-    // SAFETY: checked for null by the caller.
-    unsafe {
-        if (*scratch).script_seen == 1 {
-            let place = Place {
-                hash: (*scratch).script_hash,
-                ino: (*scratch).script_ino,
-                ctime_sec: (*scratch).script_ctime_sec,
-                dev: (*scratch).script_dev,
-                ctime_nsec: (*scratch).script_ctime_nsec,
-            };
-            by_place(scratch, &place, AS_SCRIPT, facts);
-            return;
-        }
-    }
-    // No LSM hook showed the file: level partial.
-    // SAFETY: the tail is longer than TEXT_MAX + 1.
-    let n = unsafe {
-        let to = (&raw mut (*scratch).rec.tail).cast::<u8>();
-        bpf_probe_read_kernel_str(to.cast(), TEXT_MAX as u32 + 1, pointer(bprm, &g::O_BPRM_FILENAME).cast())
-    };
-    if n > 1 {
-        by_text(scratch, text_hash_at(scratch, ((n - 1) & 0xff) as u32), facts);
-    }
-}
-
-/// Nanoseconds of an inode's ctime. Since 6.13 the top bit says that somebody asked for it (include/linux/fs.h
-/// `I_CTIME_QUERIED`).
-#[inline(always)]
-fn ctime_nsec(inode: Ptr) -> u32 {
-    field::<u32>(inode, &g::O_INODE_CTIME_NSEC) & 0x3fff_ffff
-}
-
-#[inline(always)]
 fn place_of(scratch: *mut Scratch, key: HashKey, dentry: Ptr, depth: u32) -> Place {
     let hash = fold(scratch, key, depth);
     let (dev, ino) = dentry_id(dentry);
@@ -444,28 +385,6 @@ fn tell_exec(actor: &Actor, bprm: Ptr, end: u32, is_script: bool) {
     unsafe { (*scratch).script_seen = 0 };
     let end = args(actor, end);
     send_checked(actor.scratch, end);
-}
-
-/// The stashed script path as a piece.
-#[inline(always)]
-fn script_piece(scratch: *mut Scratch, off: u32) -> u32 {
-    let b: *mut ExecBody = body(scratch);
-    // SAFETY: the body belongs to the record under construction; lengths are checked below.
-    unsafe {
-        let len = (*scratch).script_len;
-        let room = tail_at(scratch, off, SCRIPT_STASH);
-        let Some(to) = room.filter(|_| (*scratch).script_seen != 0 && len <= SCRIPT_STASH as u32) else {
-            (*b).script = Piece { len: 0, depth: 0, flags: PIECE_TRUNCATED };
-            return off;
-        };
-        (*b).script_ino = (*scratch).script_ino;
-        (*b).script_dev = (*scratch).script_dev;
-        let from = (&raw const (*scratch).script_path).cast::<u8>();
-        aya_ebpf::helpers::generated::bpf_probe_read_kernel(to.cast(), SCRIPT_STASH as u32, from.cast());
-        let (depth, flags) = ((*scratch).script_depth, (*scratch).script_flags);
-        (*b).script = Piece { len: len as u16, depth: depth as u8, flags: flags as u8 };
-        off + len
-    }
 }
 
 /// Arguments: inline when short, else ahead in chunks.

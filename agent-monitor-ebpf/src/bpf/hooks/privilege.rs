@@ -1,4 +1,4 @@
-//! The privilege family at level full, and namespaces by per-syscall tracepoints (no LSM hook sees those).
+//! The privilege family at level full, and namespaces at the return of their system calls (no LSM hook sees those).
 
 use agent_monitor_ebpf::{
     Kind, Source,
@@ -9,9 +9,9 @@ use agent_monitor_ebpf::{
 };
 use aya_ebpf::{
     bindings::task_struct,
-    helpers::generated::{bpf_probe_read_kernel_str, bpf_task_pt_regs},
-    macros::{lsm, tracepoint},
-    programs::{LsmContext, TracePointContext},
+    helpers::generated::bpf_probe_read_kernel_str,
+    macros::{fexit, lsm},
+    programs::{FExitContext, LsmContext},
 };
 
 use super::file::{acting, path_dentry};
@@ -374,37 +374,36 @@ fn bpf_syscall(ctx: LsmContext) -> i32 {
     settle(&actor, 0)
 }
 
-/// First two arguments of the running system call.
+/// First two arguments of a system call, of the registers that its entry was given.
 #[inline(always)]
-fn syscall_args() -> (u64, u64) {
-    // SAFETY: the running task; the helper gives its saved registers.
-    let regs = unsafe { bpf_task_pt_regs(current()) } as Ptr;
+fn syscall_args(ctx: &FExitContext) -> (u64, u64) {
+    let regs: Ptr = ctx.arg(0);
     (field(regs, &g::O_REGS_DI), field(regs, &g::O_REGS_SI))
 }
 
-/// What a successful `unshare` or `setns` leaves in the tracepoint's `ret` field, include/trace/events/syscalls.h.
+/// What a system call that has one argument, its registers, returned: trampolines lay that behind the arguments.
 #[inline(always)]
-fn returned(ctx: &TracePointContext) -> i64 {
-    // SAFETY: `ret` follows the common fields and the syscall number.
-    unsafe { ctx.read_at(16).unwrap_or(-1) }
+fn returned(ctx: &FExitContext) -> i64 {
+    ctx.arg(1)
 }
 
-/// `syscalls:sys_exit_unshare`.
-#[tracepoint(category = "syscalls", name = "sys_exit_unshare")]
-fn exit_unshare(ctx: TracePointContext) -> u32 {
+/// `unshare(flags)`, at its return. No tracepoint of system calls: where one is in use, every system call of every process
+/// takes the slow way (include/linux/entry-common.h `SYSCALL_WORK_SYSCALL_TRACEPOINT`).
+#[fexit]
+fn exit_unshare(ctx: FExitContext) -> i32 {
     if returned(&ctx) == 0 {
-        let args = [syscall_args().0, 0, 0, 0];
-        tell_numbers(Kind::PrivNamespace, priv_op::UNSHARE, args, Source::Tracepoint);
+        let args = [syscall_args(&ctx).0, 0, 0, 0];
+        tell_numbers(Kind::PrivNamespace, priv_op::UNSHARE, args, Source::Fexit);
     }
     0
 }
 
-/// `syscalls:sys_exit_setns`.
-#[tracepoint(category = "syscalls", name = "sys_exit_setns")]
-fn exit_setns(ctx: TracePointContext) -> u32 {
+/// `setns(fd, kind)`, at its return.
+#[fexit]
+fn exit_setns(ctx: FExitContext) -> i32 {
     if returned(&ctx) == 0 {
-        let (fd, kind) = syscall_args();
-        tell_numbers(Kind::PrivNamespace, priv_op::SETNS, [fd, kind, 0, 0], Source::Tracepoint);
+        let (fd, kind) = syscall_args(&ctx);
+        tell_numbers(Kind::PrivNamespace, priv_op::SETNS, [fd, kind, 0, 0], Source::Fexit);
     }
     0
 }
