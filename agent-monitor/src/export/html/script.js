@@ -41,7 +41,7 @@
   var input = document.getElementById("filter"), count = document.getElementById("count");
   if (input) {
     var rows = Array.prototype.slice.call(document.querySelectorAll("#records tbody tr"));
-    var refused = document.getElementById("refused");
+    var refused = document.getElementById("refused"), table = document.getElementById("records");
     var apply = function () {
       var words = input.value.toLowerCase().split(/\s+/).filter(Boolean), shown = 0;
       rows.forEach(function (row) {
@@ -51,6 +51,8 @@
         row.hidden = !keep;
         shown += keep ? 1 : 0;
       });
+      // What was looked for goes on paper.
+      table.classList.toggle("chosen", words.length > 0);
       count.textContent = shown + " of " + rows.length + " shown";
     };
     input.addEventListener("input", apply);

@@ -329,6 +329,7 @@ impl Report {
                 " that are within scope and fit no technique have no row here; all are in records.jsonl.</p>",
             );
         }
+        page.raw("<p class=\"paper\">On paper: records out of scope, or what was looked for. All are on the screen.</p>");
         page.raw("<table id=\"records\"><thead><tr><th>Record</th><th>Time (UTC)</th><th>Kind</th><th>Verdict</th>");
         page.raw("<th>What</th></tr></thead><tbody>");
         self.rows.iter().for_each(|row| record(page, row));
@@ -440,7 +441,7 @@ fn record(page: &mut Page, row: &Row) {
     page.value(row.number)
         .raw("</td><td class=\"t\">")
         .value(format_args!("{:.6}", row.time.timestamp()))
-        .raw("</td><td>");
+        .raw("</td><td class=\"t\">");
     page.text(row.kind).raw("</td><td").raw(if out { " class=\"bad\"" } else { "" }).raw(">");
     page.text(row.verdict.map_or("", |verdict| verdict.as_str())).raw("</td><td>").text(&row.text);
     for id in &row.references {
