@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::Builder;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -34,6 +34,8 @@ pub(super) use known::{Known, look_for_programs};
 
 /// Execs that wait at the most.
 const QUEUE: usize = 256;
+/// Time between two looks for speakers that are due.
+const PAUSE: Duration = Duration::from_millis(500);
 /// Bytes of an environment that are looked at.
 const ENVIRONMENT_MAX: u64 = 128 << 10;
 /// Bytes of a script that are looked at.
@@ -67,11 +69,17 @@ impl Default for Scripts {
 pub(super) fn scripts(core: Arc<Core>) -> std::io::Result<()> {
     let Some(told) = lock(&core.scripts.told).take() else { return Ok(()) };
     let work = move || {
+        let mut looked = Instant::now();
         while !core.wait(Duration::ZERO) {
-            match told.recv_timeout(Duration::from_millis(500)) {
+            match told.recv_timeout(PAUSE) {
                 Ok(event) => core.look_into(&event),
-                Err(RecvTimeoutError::Timeout) => core.look_at_speakers(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Also where programs are started all the time.
+            if looked.elapsed() >= PAUSE {
+                core.look_at_speakers();
+                looked = Instant::now();
             }
         }
     };
@@ -198,10 +206,8 @@ impl Core {
     /// where they stand and kept nowhere.
     fn marks(&self, event: &Event) -> BTreeSet<ProductIndex> {
         let Some(process) = event.process.as_deref() else { return BTreeSet::new() };
-        let own = std::fs::read_link(format!("/proc/{}/exe", process.pid)).ok();
-        let own = own.map(|exe| text::escape(exe.as_os_str().as_encoded_bytes()));
         let file = std::fs::File::open(format!("/proc/{}/environ", process.pid)).ok();
-        let Some(file) = file.filter(|_| own.is_some() && own == process.exe) else { return BTreeSet::new() };
+        let Some(file) = file.filter(|_| runs_still(process)) else { return BTreeSet::new() };
         let mut block = Vec::new();
         if file.take(ENVIRONMENT_MAX).read_to_end(&mut block).is_err() {
             return BTreeSet::new();
@@ -238,14 +244,21 @@ impl Core {
 
 /// A file that a process may have edited, as it sees it; `None` where it is another one by now.
 fn edited(process: &Process) -> Option<String> {
-    let link = |name: &str| {
-        let target = std::fs::read_link(format!("/proc/{}/{name}", process.pid)).ok()?;
-        Some(text::escape(target.as_os_str().as_encoded_bytes()))
-    };
     let root = Root::of_process(process.pid, "", false).ok()?;
-    let cwd = link("cwd")?;
-    let same = process.exe.is_some() && link("exe") == process.exe;
-    edits::edited(&root, &cwd, process.uid.filter(|_| same)?, process.start_time?)
+    let cwd = link(process, "cwd")?;
+    let uid = process.uid.filter(|_| runs_still(process))?;
+    edits::edited(&root, &cwd, uid, process.start_time?)
+}
+
+/// Whether the program that was told still runs under its pid.
+fn runs_still(process: &Process) -> bool {
+    process.exe.is_some() && link(process, "exe") == process.exe
+}
+
+/// Where a link of a process in `/proc` leads to.
+fn link(process: &Process, name: &str) -> Option<String> {
+    let target = std::fs::read_link(format!("/proc/{}/{name}", process.pid)).ok()?;
+    Some(text::escape(target.as_os_str().as_encoded_bytes()))
 }
 
 /// Ends the very process, not one that got its pid.
