@@ -8,6 +8,8 @@ struct Known {
     imports: BTreeMap<String, Vec<String>>,
     agent: BTreeMap<u32, String>,
     edited: BTreeMap<u32, String>,
+    /// Whose files were looked at.
+    looked_at: Vec<u32>,
 }
 
 impl Ask for Known {
@@ -25,6 +27,7 @@ impl Ask for Known {
         path.contains("/node_modules/").then(|| ("1.2.3".to_owned(), path.to_owned()))
     }
     fn edited(&mut self, proc: &Proc) -> Option<String> {
+        self.looked_at.push(proc.pid);
         self.edited.get(&proc.pid).cloned()
     }
     fn provider(&mut self, peer: SocketAddr) -> Option<String> {
@@ -116,7 +119,9 @@ fn home_made_agents_are_told_by_what_they_do() {
     assert_eq!(found, [("home-made /srv/bot.py".to_owned(), 37, Source::Imports)]);
     let found = told(vec![talks.clone()], &mut Known { edited: edits(30), ..Known::default() });
     assert_eq!(found, [("home-made /srv/bot.py".to_owned(), 50, Source::Connection)]);
-    assert_eq!(told(vec![bot()], &mut Known { edited: edits(30), ..modules("/srv/bot.py", &["os"]) }), []);
+    let mut silent = Known { edited: edits(30), ..modules("/srv/bot.py", &["os"]) };
+    assert_eq!(told(vec![bot()], &mut silent), []);
+    assert!(silent.looked_at.is_empty(), "{:?}", silent.looked_at);
     // A compiled one: connection and key.
     let mut binary = proc(32, 1, "/opt/thing", "/opt/thing --loop");
     binary.peers = talks.peers;
