@@ -1,12 +1,13 @@
 //! `build`: the eBPF object, then the daemon that carries it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 
-use crate::{setup, shell, workspace};
+use crate::{programs, setup, shell, workspace};
 
 /// The target that the kernel's BPF machine is to rustc.
 const BPF_TARGET: &str = "bpfel-unknown-none";
@@ -49,6 +50,26 @@ pub(crate) fn daemon(profile: Profile) -> Result<PathBuf> {
     shell::run(&mut cargo)?;
     Ok(workspace::target()?.join(folder).join("agent-monitor"))
 }
+
+/// The daemon for the kernel lanes: the dev profile with the library optimised, because under software emulation an
+/// unoptimised one takes seconds to read the kernel's types. Dependencies are those of the dev profile, so that they are
+/// compiled once; the program is kept under a name of its own beside the unoptimised one.
+pub(crate) fn guest_daemon() -> Result<PathBuf> {
+    object()?;
+    let mut cargo = host_cargo()?;
+    cargo.args(["build", "-p", "agent-monitor", "--bin", "agent-monitor"]);
+    cargo.args(GUEST_PROFILE.iter().flat_map(|setting| ["--config", setting]));
+    let built = programs::executables(&mut cargo)?;
+    let (_, program) = built.first().context("cargo built no program `agent-monitor`")?;
+    let kept = workspace::target()?.join("vm/agent-monitor");
+    fs::create_dir_all(kept.parent().unwrap_or(Path::new(".")))?;
+    shell::copy_if_changed(program, &kept)?;
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o755))?;
+    Ok(kept)
+}
+
+/// What differs from the dev profile in [`guest_daemon`].
+const GUEST_PROFILE: &[&str] = &["profile.dev.package.agent-monitor.opt-level=1"];
 
 /// Sets up, then builds the eBPF object; the file changes only when its content does.
 pub(crate) fn object() -> Result<PathBuf> {

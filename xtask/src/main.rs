@@ -12,6 +12,7 @@ mod shell;
 mod tally;
 mod test;
 mod tidy;
+mod timing;
 mod vm;
 mod workspace;
 

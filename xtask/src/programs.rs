@@ -1,19 +1,19 @@
 //! The programs of the lanes that need root: the daemon, the `kernel` tests and their helpers.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use crate::{build, shell};
 
-/// Built programs, in the dev profile.
+/// Built programs.
 pub(crate) struct Programs {
     /// The daemon and CLI
     pub(crate) daemon: PathBuf,
-    /// Test binary of the lanes `host` and `vm`
-    pub(crate) kernel_tests: PathBuf,
+    /// Test binary of the lanes `host` and `vm`; a machine that runs a script does without
+    pub(crate) kernel_tests: Option<PathBuf>,
     /// What the tests start, by name: `actor`, which does what they observe, and others beside it
     pub(crate) helpers: Vec<(String, PathBuf)>,
     /// First process of a virtual machine
@@ -32,37 +32,55 @@ struct Target {
     name: String,
 }
 
-/// Builds the eBPF object and all four.
+/// Builds the eBPF object, the daemon as the kernel lanes start it, the tests and what they start.
 pub(crate) fn build() -> Result<Programs> {
-    build::object()?;
+    let daemon = build::guest_daemon()?;
+    let (guest_init, mut helpers) = helpers(&["--bins", "--test", "kernel"])?;
+    let kernel_tests = Some(take(&mut helpers, "kernel")?);
+    Ok(Programs { daemon, kernel_tests, guest_init, helpers })
+}
+
+/// What a machine needs that runs a script: everything but the tests.
+pub(crate) fn build_for_script() -> Result<Programs> {
+    let daemon = build::guest_daemon()?;
+    let (guest_init, helpers) = helpers(&["--bins"])?;
+    Ok(Programs { daemon, kernel_tests: None, guest_init, helpers })
+}
+
+/// Builds targets of the tests' package: the first process of a machine, and the others by name.
+fn helpers(targets: &[&str]) -> Result<(PathBuf, Vec<(String, PathBuf)>)> {
     let mut cargo = build::host_cargo()?;
-    cargo
-        .args(["build", "-p", "agent-monitor", "-p", "agent-monitor-tests", "--bins", "--test", "kernel"])
-        .arg("--message-format=json-render-diagnostics")
-        .stderr(Stdio::inherit());
+    cargo.args(["build", "-p", "agent-monitor-tests"]).args(targets);
+    let mut built = executables(&mut cargo)?;
+    Ok((take(&mut built, "guest-init")?, built))
+}
+
+fn take(built: &mut Vec<(String, PathBuf)>, name: &str) -> Result<PathBuf> {
+    let at = built.iter().position(|(target, _)| target == name);
+    at.map(|at| built.swap_remove(at).1).with_context(|| format!("cargo built no program `{name}`"))
+}
+
+/// Runs a `cargo build` and returns the programs it made, by the names of their targets.
+pub(crate) fn executables(cargo: &mut Command) -> Result<Vec<(String, PathBuf)>> {
+    cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let out = cargo.output().context("cannot start cargo")?;
     if !out.status.success() {
-        bail!("`{}` failed", shell::line(&cargo));
+        bail!("`{}` failed", shell::line(cargo));
     }
     let text = String::from_utf8_lossy(&out.stdout);
-    let mut built: Vec<(String, PathBuf)> = text
+    Ok(text
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok())
         .filter_map(|message| Some((message.target?.name, message.executable?)))
-        .collect();
-    let mut take = |name: &str| {
-        let at = built.iter().position(|(target, _)| target == name);
-        at.map(|at| built.swap_remove(at).1).with_context(|| format!("cargo built no program `{name}`"))
-    };
-    Ok(Programs {
-        daemon: take("agent-monitor")?,
-        kernel_tests: take("kernel")?,
-        guest_init: take("guest-init")?,
-        helpers: built,
-    })
+        .collect())
 }
 
 impl Programs {
+    /// The test binary.
+    pub(crate) fn tests(&self) -> Result<&Path> {
+        self.kernel_tests.as_deref().context("the kernel tests were not built")
+    }
+
     /// The helper that acts out what the tests observe.
     pub(crate) fn actor(&self) -> Result<&Path> {
         let found = self.helpers.iter().find(|(name, _)| name == "actor");

@@ -72,19 +72,25 @@ pub(crate) struct Limits {
 /// A program that outlives its main process must not keep us at its pipe.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Runs and hands each line of stdout to `on_line` as it comes; stderr goes to the terminal.
-pub(crate) fn stream(command: &mut Command, limits: Limits, on_line: impl FnMut(&str)) -> Result<End> {
+/// Starts a program whose stdout is to be read line by line; stderr goes to the terminal.
+pub(crate) fn piped(command: &mut Command) -> Result<Child> {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-    watch(child.with_context(|| format!("cannot start `{}`", line(command)))?, limits, on_line)
+    child.with_context(|| format!("cannot start `{}`", line(command)))
 }
 
-/// The same with the lines of stderr among those of stdout, each line whole.
-pub(crate) fn stream_both(command: &mut Command, limits: Limits, on_line: impl FnMut(&str)) -> Result<End> {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    watch(child.with_context(|| format!("cannot start `{}`", line(command)))?, limits, on_line)
+/// Starts a program of which the lines of stderr are to be read among those of stdout, each line whole.
+pub(crate) fn piped_both(command: &mut Command) -> Result<Child> {
+    piped(command.stderr(Stdio::piped()))
 }
 
-fn watch(mut child: Child, limits: Limits, mut on_line: impl FnMut(&str)) -> Result<End> {
+/// [`piped`], and hands each line to `on_line` as it comes.
+#[cfg(test)]
+fn stream(command: &mut Command, limits: Limits, on_line: impl FnMut(&str)) -> Result<End> {
+    watch(piped(command)?, limits, on_line)
+}
+
+/// Hands each line of a started program to `on_line` as it comes, and waits for its end.
+pub(crate) fn watch(mut child: Child, limits: Limits, mut on_line: impl FnMut(&str)) -> Result<End> {
     let (sender, chunks) = mpsc::channel();
     let mut buffers = [Vec::new(), Vec::new()];
     child.stdout.take().into_iter().for_each(|pipe| feed(pipe, 0, sender.clone()));
@@ -230,7 +236,9 @@ mod tests {
         let (mut lines, limit) = (Vec::new(), Duration::from_secs(60));
         let limits = Limits { silence: limit, total: limit };
         let end =
-            stream_both(Command::new("sh").args(["-c", script]), limits, |line| lines.push(line.to_string()));
+            watch(piped_both(Command::new("sh").args(["-c", script])).unwrap(), limits, |line| {
+                lines.push(line.to_string());
+            });
         assert_eq!(end.unwrap(), End::Exited { success: true });
         lines.sort();
         assert_eq!(lines, ["[1.0] BUG", "test a ... ok"]);

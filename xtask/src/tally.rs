@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::timing;
+
 /// What ran, and what became of it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -12,6 +14,8 @@ pub(crate) struct Tally {
     pub(crate) failures: Vec<String>,
     /// Skipped tests by name, with the reason
     pub(crate) skips: Vec<(String, String)>,
+    /// What each took, where somebody watched
+    pub(crate) cases: Vec<timing::Case>,
 }
 
 impl Tally {
@@ -38,6 +42,8 @@ impl Tally {
         self.failures.extend(other.failures.into_iter().map(|name| format!("{prefix}{name}")));
         let skips = other.skips.into_iter().map(|(name, reason)| (format!("{prefix}{name}"), reason));
         self.skips.extend(skips);
+        let cases = other.cases.into_iter();
+        self.cases.extend(cases.map(|case| timing::Case { name: format!("{prefix}{}", case.name), ..case }));
     }
 
     /// The line that closes everything.

@@ -13,6 +13,7 @@ use clap::ValueEnum;
 
 use crate::shell;
 use crate::tally::Tally;
+use crate::timing;
 
 /// Skips that are allowed in CI: a package registry did not answer, which is not ours to repair.
 const REGISTRY: &str = "registry:";
@@ -67,6 +68,9 @@ pub(crate) fn run(args: &Args, strict: bool) -> Result<ExitCode> {
         // One lane that cannot even start must not keep the others from running.
         let tally = tally.unwrap_or_else(|error| Tally::fail(format!("{error:#}")));
         println!("=== {name}: {} in {:.0} s", tally.line(), start.elapsed().as_secs_f64());
+        if !tally.cases.is_empty() {
+            print!("the slowest:\n{}", timing::slowest(&tally.cases));
+        }
         total.add(&format!("{name}: "), tally);
     }
     Ok(report(&total, strict))

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::{programs, setup, workspace};
+use crate::{programs, setup, timing, workspace};
 use kernel::Kernel;
 pub(crate) use qemu::Outcome;
 
@@ -28,6 +28,10 @@ pub(crate) struct Args {
     /// A shell on the console in place of the tests (one kernel)
     #[arg(long)]
     shell: bool,
+    /// A shell script as the machine's whole work in place of the tests; its exit code is the verdict. `monitor-up [ARG…]`
+    /// starts the daemon with `agent-monitor run ARG…` and comes back when it answers; `actor` does what tests observe
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["shell", "filter"])]
+    script: Option<PathBuf>,
     /// Memory of each machine
     #[arg(long, value_name = "MB", default_value_t = MEM)]
     mem: u32,
@@ -58,6 +62,7 @@ impl Args {
             kernels: Vec::new(),
             filter: filter.map(ToString::to_string),
             shell: false,
+            script: None,
             mem: MEM,
             append: None,
             with: Vec::new(),
@@ -83,12 +88,13 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         let [kernel] = kernels.as_slice() else {
             bail!("--shell takes one kernel, e.g. `cargo xtask vm 6.12 --shell`")
         };
-        let initramfs = initramfs::build(kernel, &initramfs::base(&programs::build()?, &args.with)?)?;
+        let initramfs = initramfs::build(kernel, &base(args)?)?;
         return qemu::shell(kernel, &initramfs, &machine(args)?);
     }
     let mut good = true;
     for outcome in run(&kernels, args)? {
         println!("{}", outcome.summary());
+        print!("{}", timing::slowest(&outcome.cases));
         good &= outcome.passed();
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -103,7 +109,7 @@ pub(crate) fn prepare(kernels: &[String]) -> Result<Vec<Kernel>> {
 /// Builds, boots the kernels, and returns what became of each, in the order given.
 pub(crate) fn run(kernels: &[Kernel], args: &Args) -> Result<Vec<Outcome>> {
     let machine = &machine(args)?;
-    let base = initramfs::base(&programs::build()?, &args.with)?;
+    let base = base(args)?;
     // The newer the kernel, the longer its verifier takes: the longest runs first, so that none is left over at the end.
     let waiting = Mutex::new((0..kernels.len()).collect::<Vec<_>>());
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -123,6 +129,12 @@ pub(crate) fn run(kernels: &[Kernel], args: &Args) -> Result<Vec<Outcome>> {
     Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
+/// Builds what the machines do, and packs the part that is the same for all kernels.
+fn base(args: &Args) -> Result<PathBuf> {
+    let programs = if args.script.is_some() { programs::build_for_script() } else { programs::build() };
+    initramfs::base(&programs?, &args.with, args.script.as_deref())
+}
+
 /// Boots a kernel, and once more, without what the emulator does wrong, when the emulator is to blame.
 fn boot(kernel: &Kernel, initramfs: &Path, machine: &qemu::Machine) -> Result<Outcome> {
     let outcome = qemu::run(kernel, initramfs, machine)?;
@@ -138,6 +150,9 @@ fn machine(args: &Args) -> Result<qemu::Machine> {
     let mut words: Vec<String> = args.append.iter().cloned().collect();
     if args.shell {
         words.push("am.shell".to_string());
+    }
+    if args.script.is_some() {
+        words.push("am.script".to_string());
     }
     if let Some(filter) = &args.filter {
         if filter.contains(|c: char| c == ',' || c == '"' || c.is_whitespace()) {

@@ -1,6 +1,7 @@
 //! PID 1 of the test VM: mounts what the monitor needs, runs the kernel tests, says the verdict, powers off.
 //!
-//! Kernel command line: `am.args=A,B,C` are arguments of the tests, `am.shell` gives a shell instead. The tests have the
+//! Kernel command line: `am.args=A,B,C` are arguments of the tests, `am.shell` gives a shell instead, `am.script` runs the
+//! script `/script` instead. The tests have the
 //! second serial line for themselves; the kernel has the first. The host takes the verdict from `GUEST-VERDICT exit=N` on
 //! the second and from nothing else.
 #![expect(clippy::print_stdout, reason = "the console is what the host reads")]
@@ -88,10 +89,15 @@ fn lo_up() -> io::Result<()> {
 
 fn work() -> i32 {
     let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let mut command = if line.split_whitespace().any(|word| word == "am.shell") {
+    let asked = |wanted: &str| line.split_whitespace().any(|word| word == wanted);
+    let mut command = if asked("am.shell") {
         let mut shell = Command::new("/bin/sh");
         shell.arg("-i");
         shell
+    } else if asked("am.script") {
+        let mut script = Command::new("/bin/sh");
+        script.arg("/script");
+        script
     } else {
         let mut tests = Command::new("/bin/kernel-tests");
         let args = line.split_whitespace().find_map(|word| word.strip_prefix("am.args="));

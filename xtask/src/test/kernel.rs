@@ -11,7 +11,7 @@ pub(super) fn host(filter: Option<&str>) -> Result<Tally> {
     let programs = programs::build()?;
     // Its test says that it is missing; everything else runs without.
     let browser = setup::ensure_host().map_err(|error| println!("setup: {error:#}"));
-    let mut tests = shell::product(&programs.kernel_tests);
+    let mut tests = shell::product(programs.tests()?);
     tests
         .args(filter)
         .env("AGENT_MONITOR_LANE", "host")
@@ -33,8 +33,9 @@ pub(super) fn matrix(filter: Option<&str>) -> Result<Tally> {
     let mut total = Tally::default();
     for outcome in vm::run(&kernels, &vm::Args::matrix(filter))? {
         println!("{}", outcome.summary());
-        total
-            .add(&format!("{}: ", outcome.kernel.series), counted(&outcome.text, outcome.problem.as_deref()));
+        let mut tally = counted(&outcome.text, outcome.problem.as_deref());
+        tally.cases = outcome.cases;
+        total.add(&format!("{}: ", outcome.kernel.series), tally);
     }
     Ok(total)
 }

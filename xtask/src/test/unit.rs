@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::build::{self, Profile};
 use crate::shell::{self, End, Limits};
 use crate::tally::{self, Tally};
+use crate::timing::Timer;
 use crate::workspace;
 
 /// The test target of the lanes `host` and `vm`.
@@ -57,13 +58,17 @@ pub(super) fn run(filter: Option<&str>) -> Result<Tally> {
 
 /// Runs something that prints libtest's lines, shows them, and counts.
 pub(super) fn cargo_test(what: &str, command: &mut Command) -> Result<Tally> {
-    let mut text = String::new();
-    let end = shell::stream(command, LIMITS, |line| {
+    let child = shell::piped(command)?;
+    let (mut text, mut timer) = (String::new(), Timer::new(child.id()));
+    let end = shell::watch(child, LIMITS, |line| {
         println!("{line}");
+        timer.line(line);
         text.push_str(line);
         text.push('\n');
     })?;
-    Ok(judge(what, end, &text))
+    let mut tally = judge(what, end, &text);
+    tally.cases = timer.cases;
+    Ok(tally)
 }
 
 fn judge(what: &str, end: End, text: &str) -> Tally {

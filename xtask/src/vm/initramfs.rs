@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -46,7 +46,7 @@ const FOLDERS: &[&str] =
     &["bin", "dev", "etc", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr/bin", "var/lib", "srv"];
 
 /// The part that is the same for every kernel, as a compressed archive.
-pub(crate) fn base(programs: &Programs, with: &[PathBuf]) -> Result<PathBuf> {
+pub(crate) fn base(programs: &Programs, with: &[PathBuf], script: Option<&Path>) -> Result<PathBuf> {
     let stage = tempfile::Builder::new().prefix("agent-monitor-initramfs-").tempdir()?;
     let root = stage.path();
     for folder in FOLDERS {
@@ -57,8 +57,8 @@ pub(crate) fn base(programs: &Programs, with: &[PathBuf]) -> Result<PathBuf> {
     let mut ours = vec![
         (&programs.guest_init, "init".to_string()),
         (&programs.daemon, "bin/agent-monitor".to_string()),
-        (&programs.kernel_tests, "bin/kernel-tests".to_string()),
     ];
+    ours.extend(programs.kernel_tests.iter().map(|path| (path, "bin/kernel-tests".to_string())));
     ours.extend(programs.helpers.iter().map(|(name, path)| (path, format!("bin/{name}"))));
     for (from, to) in &ours {
         strip(from, &root.join(to))?;
@@ -68,7 +68,13 @@ pub(crate) fn base(programs: &Programs, with: &[PathBuf]) -> Result<PathBuf> {
         linked.extend(take_along(path, root)?);
     }
     libraries(&linked, root)?;
-    let archive = workspace::target()?.join("vm/base.cpio.gz");
+    executable(root, "bin/monitor-up", include_str!("monitor-up.sh"))?;
+    if let Some(script) = script {
+        let text = fs::read_to_string(script).with_context(|| format!("cannot read {}", script.display()))?;
+        executable(root, "script", &text)?;
+    }
+    let name = if script.is_some() { "vm/script.cpio.gz" } else { "vm/base.cpio.gz" };
+    let archive = workspace::target()?.join(name);
     pack(root, &archive)?;
     Ok(archive)
 }
@@ -83,6 +89,12 @@ pub(crate) fn build(kernel: &Kernel, base: &Path) -> Result<PathBuf> {
         file.write_all(&fs::read(part)?)?;
     }
     Ok(whole)
+}
+
+fn executable(root: &Path, name: &str, text: &str) -> Result<()> {
+    let path = root.join(name);
+    fs::write(&path, text)?;
+    Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
 }
 
 fn accounts(root: &Path) -> Result<()> {

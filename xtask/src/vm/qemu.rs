@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use super::kernel::Kernel;
 use super::{SILENCE, TOTAL};
 use crate::shell::{self, End, Limits};
+use crate::timing::{self, Timer};
 use crate::workspace;
 
 /// What `guest-init` prints last. Nothing else counts as success, not even a clean power-off.
@@ -62,8 +63,12 @@ pub(crate) struct Outcome {
     pub(crate) problem: Option<String>,
     /// Warnings that the kernel gives by itself
     known: Vec<&'static str>,
+    /// What each test took
+    pub(crate) cases: Vec<timing::Case>,
     log: PathBuf,
     elapsed: Duration,
+    /// Processor time of the emulator
+    cpu: Duration,
 }
 
 impl Outcome {
@@ -81,16 +86,17 @@ impl Outcome {
 
     /// One line for the terminal.
     pub(crate) fn summary(&self) -> String {
-        let Self { kernel, elapsed, log, known, .. } = self;
+        let Self { kernel, elapsed, cpu, log, known, .. } = self;
         let verdict = self.problem.as_deref().unwrap_or("ok");
         let log = workspace::shown(log);
         let known: String =
             known.iter().map(|why| format!("\n  known warning of the kernel: {why}")).collect();
         format!(
-            "vm {} ({}): {verdict} in {:.0} s, {log}{known}",
+            "vm {} ({}): {verdict} in {:.0} s ({:.0} s of processor time), {log}{known}",
             kernel.series,
             kernel.release,
-            elapsed.as_secs_f64()
+            elapsed.as_secs_f64(),
+            cpu.as_secs_f64()
         )
     }
 }
@@ -105,9 +111,17 @@ pub(crate) fn run(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Resul
     let mut watch = Watch::default();
     let mut text = String::new();
     let limits = Limits { silence: SILENCE, total: TOTAL };
-    let end = shell::stream_both(qemu(kernel, initramfs, machine).args(APART), limits, |raw| {
+    let emulator = shell::piped_both(qemu(kernel, initramfs, machine).args(APART))?;
+    let pid = emulator.id();
+    let (mut timer, mut cpu) = (Timer::new(pid), Duration::ZERO);
+    let end = shell::watch(emulator, limits, |raw| {
         let line = &plain(raw);
         watch.line(line);
+        if !from_kernel(line) {
+            timer.line(line);
+        }
+        // Once it has ended there is nobody to ask.
+        cpu = cpu.max(timing::cpu_of(pid));
         // A full disk must not hide what the machine says.
         writeln!(log, "{:7.1} {line}", start.elapsed().as_secs_f64()).ok();
         if !machine.quiet {
@@ -118,7 +132,8 @@ pub(crate) fn run(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Resul
     })?;
     let problem = watch.problem(end);
     let known = watch.known;
-    Ok(Outcome { kernel: kernel.clone(), text, problem, known, log: path, elapsed: start.elapsed() })
+    let (cases, elapsed) = (timer.cases, start.elapsed());
+    Ok(Outcome { kernel: kernel.clone(), text, problem, known, cases, log: path, elapsed, cpu })
 }
 
 /// Boots with the terminal as console.
