@@ -1,6 +1,8 @@
 //! `bench`: what an act costs with the monitor absent, attached, observing and enforcing, on this host's kernel; or in a
 //! virtual machine, for what only level full has.
 
+mod proof;
+
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -10,8 +12,11 @@ use crate::{shell, vm, workspace};
 /// Options of `bench`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// `cost`, `log`, `sweep`, `hold` (with --vm only) or `log-scale` [default: all but the last]
+    /// `cost`, `log`, `sweep`, `hold` (with --vm only), `log-scale` or `proof` [default: all but the last two]
     part: Option<String>,
+    /// What `proof` measures [default: everything]
+    #[arg(value_enum)]
+    steps: Vec<proof::Step>,
     /// Records that `log-scale` generates, in about 60 bytes each on the disk of the target directory
     #[arg(long, default_value_t = 50_000_000)]
     records: u64,
@@ -45,12 +50,15 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     if part == Some("log-scale") {
         return log_scale(args.records);
     }
+    if part == Some("proof") {
+        proof::run(&args.steps)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let filter = part.map_or_else(|| "bench".to_owned(), |part| format!("bench::{part}"));
     if let Some(kernel) = &args.vm {
         return vm::bench(kernel, &filter);
     }
-    crate::build::daemon(crate::build::Profile::Release)?;
-    let daemon = workspace::target()?.join("release/agent-monitor");
+    let daemon = crate::build::daemon(crate::build::Profile::Release)?;
     let mut build = workspace::cargo()?;
     shell::run(build.args(["build", "-p", "agent-monitor-tests", "--bins"]))?;
     let mut run = workspace::cargo()?;

@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use crate::{programs, setup, shell, workspace};
 
@@ -22,59 +24,87 @@ pub(crate) struct Args {
 
 /// The command.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
-    let profile = if args.release { Profile::Release } else { Profile::Dev };
+    let profile = if args.release { Profile::Release } else { Profile::Test };
     let daemon = daemon(profile)?;
     println!("built {} with {}", workspace::shown(&daemon), workspace::shown(&object_path()?));
     Ok(ExitCode::SUCCESS)
 }
 
-/// How host programs are built.
-#[derive(Clone, Copy)]
+/// How the daemon is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Profile {
-    Dev,
+    /// As quickly as possible, to be looked at
+    Demo,
+    /// For the tests: the library is optimised, because under software emulation one that is not takes seconds to read the
+    /// kernel's types. Dependencies are the same as for [`Profile::Demo`], so they are compiled once.
+    Test,
+    /// As shipped
     Release,
 }
 
-/// Builds everything and returns where the daemon is.
-pub(crate) fn daemon(profile: Profile) -> Result<PathBuf> {
-    object()?;
-    let mut cargo = host_cargo()?;
-    cargo.args(["build", "-p", "agent-monitor"]);
-    let folder = match profile {
-        Profile::Dev => "debug",
-        Profile::Release => {
-            cargo.arg("--release");
-            "release"
+impl Profile {
+    /// What cargo is told.
+    fn args(self) -> &'static [&'static str] {
+        match self {
+            Self::Demo => &[],
+            Self::Test => TESTED,
+            Self::Release => &["--release"],
         }
-    };
-    shell::run(&mut cargo)?;
-    Ok(workspace::target()?.join(folder).join("agent-monitor"))
+    }
+
+    /// Where the program is kept: two of these end up under one name in cargo's own folder.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Demo => "built/demo",
+            Self::Test => "built/test",
+            Self::Release => "built/release",
+        }
+    }
 }
 
-/// The daemon for the kernel lanes: the dev profile with the library optimised, because under software emulation an
-/// unoptimised one takes seconds to read the kernel's types. Dependencies are those of the dev profile, so that they are
-/// compiled once; the program is kept under a name of its own beside the unoptimised one.
-pub(crate) fn guest_daemon() -> Result<PathBuf> {
-    object()?;
+/// How cargo is told to build what [`Profile::Test`] is: for the daemon, and for tests that link the library as it does.
+pub(crate) const TESTED: &[&str] = &["--config", "profile.dev.package.agent-monitor.opt-level=1"];
+
+/// Builds everything and returns where the daemon is. The library and the eBPF object, with the linker that it needs, are
+/// built side by side: neither waits for the other.
+pub(crate) fn daemon(profile: Profile) -> Result<PathBuf> {
+    thread::scope(|scope| -> Result<()> {
+        let object = scope.spawn(object);
+        let mut library = host_cargo()?;
+        library.args(["build", "-p", "agent-monitor", "--lib"]).args(profile.args());
+        step("the library", || shell::run(&mut library))?;
+        object.join().map_err(|_panic| anyhow!("the build of the eBPF object panicked"))??;
+        Ok(())
+    })?;
     let mut cargo = host_cargo()?;
-    cargo.args(["build", "-p", "agent-monitor", "--bin", "agent-monitor"]);
-    cargo.args(GUEST_PROFILE.iter().flat_map(|setting| ["--config", setting]));
-    let built = programs::executables(&mut cargo)?;
+    cargo.args(["build", "-p", "agent-monitor", "--bin", "agent-monitor"]).args(profile.args());
+    let built = step("the daemon", || programs::executables(&mut cargo))?;
     let (_, program) = built.first().context("cargo built no program `agent-monitor`")?;
-    let kept = workspace::target()?.join("vm/agent-monitor");
+    let kept = workspace::target()?.join(profile.folder()).join("agent-monitor");
     fs::create_dir_all(kept.parent().unwrap_or(Path::new(".")))?;
-    shell::copy_if_changed(program, &kept)?;
-    fs::set_permissions(&kept, fs::Permissions::from_mode(0o755))?;
+    if shell::copy_if_changed(program, &kept)? {
+        fs::set_permissions(&kept, fs::Permissions::from_mode(0o755))?;
+    }
     Ok(kept)
 }
 
-/// What differs from the dev profile in [`guest_daemon`].
-const GUEST_PROFILE: &[&str] = &["profile.dev.package.agent-monitor.opt-level=1"];
+/// Runs one step of a build, and says how long it took where that is worth saying.
+fn step<T>(what: &str, action: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let value = action()?;
+    let took = start.elapsed().as_secs_f64();
+    if took >= 1.0 {
+        println!("build: {what}: done in {took:.1} s");
+    }
+    Ok(value)
+}
 
 /// Sets up, then builds the eBPF object; the file changes only when its content does.
 pub(crate) fn object() -> Result<PathBuf> {
     setup::ensure_build()?;
-    shell::run(bpf_cargo("build")?.args(["--bin", "agent-monitor-ebpf"]))?;
+    let mut cargo = bpf_cargo("build")?;
+    cargo.args(["--bin", "agent-monitor-ebpf"]);
+    step("the eBPF object", || shell::run(&mut cargo))?;
     let fresh = bpf_target()?.join(BPF_TARGET).join("release/agent-monitor-ebpf");
     let object = object_path()?;
     shell::copy_if_changed(&fresh, &object).context("the eBPF object was not built")?;

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use crate::{build, shell};
+use crate::build::{self, Profile};
+use crate::shell;
 
 /// Built programs.
 pub(crate) struct Programs {
@@ -34,7 +35,7 @@ struct Target {
 
 /// Builds the eBPF object, the daemon as the kernel lanes start it, the tests and what they start.
 pub(crate) fn build() -> Result<Programs> {
-    let daemon = build::guest_daemon()?;
+    let daemon = build::daemon(Profile::Test)?;
     let (guest_init, mut helpers) = helpers(&["--bins", "--test", "kernel"])?;
     let kernel_tests = Some(take(&mut helpers, "kernel")?);
     Ok(Programs { daemon, kernel_tests, guest_init, helpers })
@@ -42,7 +43,7 @@ pub(crate) fn build() -> Result<Programs> {
 
 /// What a machine needs that runs a script: everything but the tests.
 pub(crate) fn build_for_script() -> Result<Programs> {
-    let daemon = build::guest_daemon()?;
+    let daemon = build::daemon(Profile::Test)?;
     let (guest_init, helpers) = helpers(&["--bins"])?;
     Ok(Programs { daemon, kernel_tests: None, guest_init, helpers })
 }

@@ -29,7 +29,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         eprintln!("error: the daemon loads BPF programs and needs root: run `cargo xtask run` as root");
         return Ok(ExitCode::from(NOT_ENOUGH_PRIVILEGE));
     }
-    let path = build::daemon(Profile::Release)?;
+    let path = build::daemon(if args.demo { Profile::Demo } else { Profile::Release })?;
     let mut daemon = shell::product(&path);
     daemon.arg("run");
     if args.demo {

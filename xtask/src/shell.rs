@@ -235,10 +235,9 @@ mod tests {
         let script = "printf 'test a ... '; echo '[1.0] BUG' >&2; sleep 0.2; echo ok";
         let (mut lines, limit) = (Vec::new(), Duration::from_secs(60));
         let limits = Limits { silence: limit, total: limit };
-        let end =
-            watch(piped_both(Command::new("sh").args(["-c", script])).unwrap(), limits, |line| {
-                lines.push(line.to_string());
-            });
+        let end = watch(piped_both(Command::new("sh").args(["-c", script])).unwrap(), limits, |line| {
+            lines.push(line.to_string());
+        });
         assert_eq!(end.unwrap(), End::Exited { success: true });
         lines.sort();
         assert_eq!(lines, ["[1.0] BUG", "test a ... ok"]);

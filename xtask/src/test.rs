@@ -1,22 +1,26 @@
 //! `test`: every lane that this machine can run, one count line at the end.
 
+mod changed;
 mod check;
 mod kernel;
 mod unit;
 
 use std::env;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::shell;
 use crate::tally::Tally;
-use crate::timing;
+use crate::{shell, timing};
 
 /// Skips that are allowed in CI: a package registry did not answer, which is not ours to repair.
 const REGISTRY: &str = "registry:";
+
+/// The kernel of `--quick`: the one whose verifier is fastest among those that run no families of their own.
+const QUICK_KERNEL: &str = "6.12";
 
 /// Options of `test`.
 #[derive(Default, clap::Args)]
@@ -26,11 +30,27 @@ pub(crate) struct Args {
     /// Only tests whose name contains this
     #[arg(long)]
     filter: Option<String>,
+    /// All lanes, but one kernel in place of the whole matrix: for the inner loop
+    #[arg(long)]
+    quick: bool,
+    /// Like --quick, and only what the changes since this revision can reach; what is left out is listed
+    #[arg(long, value_name = "REVISION", num_args = 0..=1, default_missing_value = "HEAD")]
+    changed: Option<String>,
+    /// Unit lane: only this part of the library (a module such as `sweep`), nothing else is compiled
+    #[arg(long, value_name = "MODULE", conflicts_with = "filter")]
+    part: Option<String>,
+}
+
+impl Args {
+    /// `--quick` and nothing else.
+    pub(crate) fn quick() -> Self {
+        Self { quick: true, ..Self::default() }
+    }
 }
 
 /// A kind of proof, by what it needs.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Lane {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Lane {
     /// Formatting, lints, house rules
     Check,
     /// Unit, property, golden and CLI tests; needs nothing
@@ -41,6 +61,75 @@ enum Lane {
     Vm,
 }
 
+impl Lane {
+    /// As it is written on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+    }
+}
+
+/// What is to run, worked out from the options.
+pub(crate) struct Plan {
+    lanes: Vec<Lane>,
+    filter: Option<String>,
+    part: Option<String>,
+    /// Kernels of the VM lane; empty means the whole matrix
+    kernels: Vec<String>,
+}
+
+impl Plan {
+    fn of(args: &Args) -> Result<Self> {
+        let mut lanes =
+            if args.lanes.is_empty() { Lane::value_variants().to_vec() } else { args.lanes.clone() };
+        // A filter asks for certain tests, and the rules of the house are none.
+        if args.filter.is_some() && args.lanes.is_empty() {
+            lanes.retain(|lane| *lane != Lane::Check);
+        }
+        let mut part = args.part.clone();
+        if part.is_some() {
+            lanes = vec![Lane::Unit];
+        }
+        if let Some(base) = &args.changed {
+            let reach = changed::since(base)?;
+            println!("{}", reach.explain(&lanes));
+            lanes.retain(|lane| reach.lanes.contains(lane));
+            part = part.or(reach.part);
+        }
+        let narrow = args.quick || args.changed.is_some();
+        let kernels = if narrow { vec![QUICK_KERNEL.to_string()] } else { Vec::new() };
+        if narrow && lanes.contains(&Lane::Vm) {
+            println!("left out: the kernels other than {QUICK_KERNEL}");
+        }
+        Ok(Self { lanes, filter: args.filter.clone(), part, kernels })
+    }
+
+    fn run(&self, lane: Lane) -> Result<Tally> {
+        let filter = self.filter.as_deref();
+        match lane {
+            Lane::Check => check::run(),
+            Lane::Unit => unit::run(filter, self.part.as_deref()),
+            Lane::Host if !shell::is_root() => Ok(Tally::skip("the whole lane", "needs root")),
+            Lane::Host => kernel::host(filter),
+            Lane::Vm => kernel::matrix(filter, &self.kernels),
+        }
+    }
+}
+
+/// A lane that has run.
+pub(crate) struct Done {
+    pub(crate) lane: Lane,
+    pub(crate) tally: Tally,
+    pub(crate) elapsed: Duration,
+}
+
+impl Done {
+    /// A lane whose thread panicked: that is a fault of this program, and nothing is proven.
+    fn broken(lane: Lane) -> Self {
+        let tally = Tally::fail("the lane ended without a result: a fault in xtask, see above");
+        Self { lane, tally, elapsed: Duration::ZERO }
+    }
+}
+
 /// The command.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     let strict = env::var("CI").is_ok_and(|value| value == "true" || value == "1");
@@ -49,31 +138,44 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
 
 /// Runs the lanes and reports. When `strict`, what was skipped counts as not proven.
 pub(crate) fn run(args: &Args, strict: bool) -> Result<ExitCode> {
-    let lanes = if args.lanes.is_empty() { Lane::value_variants() } else { &args.lanes };
     let mut total = Tally::default();
-    for lane in lanes {
-        let name = lane.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string());
-        println!("\n=== {name}");
-        let start = Instant::now();
-        let filter = args.filter.as_deref();
-        let tally = match lane {
-            // A filter asks for certain tests, and the rules of the house are none.
-            Lane::Check if filter.is_some() && args.lanes.is_empty() => continue,
-            Lane::Check => check::run(),
-            Lane::Unit => unit::run(filter),
-            Lane::Host if !shell::is_root() => Ok(Tally::skip("the whole lane", "needs root")),
-            Lane::Host => kernel::host(filter),
-            Lane::Vm => kernel::matrix(filter),
-        };
-        // One lane that cannot even start must not keep the others from running.
-        let tally = tally.unwrap_or_else(|error| Tally::fail(format!("{error:#}")));
-        println!("=== {name}: {} in {:.0} s", tally.line(), start.elapsed().as_secs_f64());
-        if !tally.cases.is_empty() {
-            print!("the slowest:\n{}", timing::slowest(&tally.cases));
-        }
-        total.add(&format!("{name}: "), tally);
+    for done in lanes(args)? {
+        total.add(&format!("{}: ", done.lane.name()), done.tally);
     }
     Ok(report(&total, strict))
+}
+
+/// Runs the lanes that the options name; how each went.
+pub(crate) fn lanes(args: &Args) -> Result<Vec<Done>> {
+    let plan = Plan::of(args)?;
+    let (waits, computes): (Vec<Lane>, Vec<Lane>) =
+        plan.lanes.iter().partition(|lane| matches!(lane, Lane::Host | Lane::Vm));
+    let mut done: Vec<Done> = computes.into_iter().map(|lane| one(&plan, lane)).collect();
+    // The host's tests wait more than they compute, and the machines have only so much to do at the end.
+    let plan = &plan;
+    thread::scope(|scope| {
+        let started: Vec<_> =
+            waits.into_iter().map(|lane| (lane, scope.spawn(move || one(plan, lane)))).collect();
+        done.extend(started.into_iter().map(|(lane, run)| run.join().unwrap_or_else(|_| Done::broken(lane))));
+    });
+    Ok(done)
+}
+
+fn one(plan: &Plan, lane: Lane) -> Done {
+    let name = lane.name();
+    println!("\n=== {name}");
+    let start = Instant::now();
+    // One lane that cannot even start must not keep the others from running.
+    let tally = plan.run(lane).unwrap_or_else(|error| Tally::fail(format!("{error:#}")));
+    let elapsed = start.elapsed();
+    println!("=== {name}: {} in {:.0} s", tally.line(), elapsed.as_secs_f64());
+    if !tally.cases.is_empty() {
+        print!("the slowest of {name}:\n{}", timing::slowest(&tally.cases));
+    }
+    if plan.filter.is_none() && plan.part.is_none() && plan.kernels.is_empty() {
+        timing::compare(&name, elapsed).into_iter().for_each(|warning| println!("{warning}"));
+    }
+    Done { lane, tally, elapsed }
 }
 
 fn report(total: &Tally, strict: bool) -> ExitCode {
@@ -129,5 +231,21 @@ mod tests {
     fn a_skip_without_a_name_is_not_excused() {
         let total = Tally { passed: 1, skipped: 1, ..Tally::default() };
         assert!(verdict(&total, true).is_err());
+    }
+
+    #[test]
+    fn quick_leaves_out_kernels_only() {
+        let plan = Plan::of(&Args::quick()).unwrap();
+        assert_eq!(plan.lanes, Lane::value_variants());
+        assert_eq!(plan.kernels, [QUICK_KERNEL]);
+        let whole = Plan::of(&Args::default()).unwrap();
+        assert_eq!(whole.lanes, Lane::value_variants());
+        assert!(whole.kernels.is_empty());
+    }
+
+    #[test]
+    fn a_part_is_a_matter_of_the_unit_lane() {
+        let plan = Plan::of(&Args { part: Some("sweep".to_string()), ..Args::default() }).unwrap();
+        assert_eq!(plan.lanes, [Lane::Unit]);
     }
 }

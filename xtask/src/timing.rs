@@ -4,6 +4,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::workspace;
+
 /// Cases that a lane names at its end.
 const SLOWEST: usize = 10;
 
@@ -64,6 +66,33 @@ pub(crate) fn slowest(cases: &[Case]) -> String {
     lines.collect()
 }
 
+/// The page that states how long each lane takes on an idle machine of two processors.
+const STATED: &str = "CONTRIBUTING.md";
+
+/// What is said at the end of a lane that took much longer than is stated for it. No failure: machines are noisy.
+pub(crate) fn compare(lane: &str, elapsed: Duration) -> Option<String> {
+    let text = fs::read_to_string(workspace::root().ok()?.join(STATED)).ok()?;
+    let stated = stated(&text, lane)?;
+    (elapsed > stated.mul_f64(1.5)).then(|| {
+        format!(
+            "slow: lane {lane} took {:.0} s, more than 1.5 times the {:.0} s that {STATED} states (`cargo xtask bench \
+             proof` measures them)",
+            elapsed.as_secs_f64(),
+            stated.as_secs_f64()
+        )
+    })
+}
+
+/// The seconds in the row of a table whose first cell is this lane: ``| `unit` | 150 s | … |``.
+fn stated(text: &str, lane: &str) -> Option<Duration> {
+    text.lines().find_map(|line| {
+        let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+        (cells.next()? == format!("`{lane}`")).then_some(())?;
+        let seconds = cells.next()?.strip_suffix(" s")?.parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    })
+}
+
 /// Processor time that a process and its threads have used; zero where the kernel does not say (proc(5), `stat`).
 pub(crate) fn cpu_of(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -110,9 +139,19 @@ mod tests {
     }
 
     #[test]
+    fn stated_times_are_read_from_a_table() {
+        let text =
+            "x\n| lane | time | what |\n|---|---|---|\n| `check` | 75 s | lints |\n| `unit` | 150 s | |\n";
+        assert_eq!(stated(text, "unit"), Some(Duration::from_secs(150)));
+        assert_eq!(stated(text, "vm"), None);
+    }
+
+    #[test]
     fn processor_time_is_read() {
         let start = Instant::now();
-        while cpu_of(std::process::id()) < Duration::from_millis(20) && start.elapsed() < Duration::from_secs(30) {
+        while cpu_of(std::process::id()) < Duration::from_millis(20)
+            && start.elapsed() < Duration::from_secs(30)
+        {
             std::hint::black_box((0..10_000_u64).sum::<u64>());
         }
         assert!(cpu_of(std::process::id()) >= Duration::from_millis(20));

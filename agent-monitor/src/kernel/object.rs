@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use agent_monitor_ebpf::{
@@ -29,8 +30,26 @@ use super::{
     seed,
 };
 
-/// The programs, as built by `cargo xtask build`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-monitor.bpf.o"));
+/// Includes a file as bytes that are aligned as the reader of objects wants them.
+#[doc(hidden)]
+pub use aya::include_bytes_aligned;
+
+/// The eBPF object of this process; see [`carry`].
+static OBJECT: OnceLock<&'static [u8]> = OnceLock::new();
+
+/// Says which eBPF object this process loads programs from. The binary carries it rather than the library, so that neither
+/// waits for the other to be compiled. The first call counts.
+///
+/// `object` is an ELF file for the BPF target, aligned to 8 bytes; an empty one means that there is none, and
+/// [`Kernel::load`] then says so.
+pub fn carry(object: &'static [u8]) {
+    // A second object in one process has no meaning; tests start with none.
+    OBJECT.get_or_init(|| object);
+}
+
+fn object() -> Result<&'static [u8], KernelError> {
+    OBJECT.get().copied().filter(|object| !object.is_empty()).ok_or(KernelError::NoObject)
+}
 
 /// Maps that are pinned: those that the programs and a later daemon share.
 const PINNED_MAPS: &[&str] = &[
@@ -85,9 +104,7 @@ impl Kernel {
         if !privileged() {
             return Err(KernelError::Privilege);
         }
-        if OBJECT.is_empty() {
-            return Err(KernelError::NoObject);
-        }
+        object()?;
         let facts = btf::Btf::read(options.btf.as_deref().unwrap_or(Path::new(VMLINUX)))?;
         let aya_btf = Btf::from_sys_fs().map_err(|e| KernelError::bpf("read the kernel's BTF", &e))?;
         bpffs::prepare(&options.bpffs)?;
@@ -332,7 +349,7 @@ fn load_object(
     for (map, path) in &pins {
         loader.map_pin_path(map, path.as_path());
     }
-    loader.load(OBJECT).map_err(|e| KernelError::bpf("load the eBPF object", &e))
+    loader.load(object()?).map_err(|e| KernelError::bpf("load the eBPF object", &e))
 }
 
 fn runtime_array(ebpf: &mut Ebpf) -> Result<Array<&mut MapData, Plain<Runtime>>, KernelError> {
@@ -399,11 +416,22 @@ mod tests {
 
     use super::*;
 
+    /// The object that `cargo xtask build` made, where it and plain `cargo test` after it find it.
+    pub(super) fn built() -> Vec<u8> {
+        let usual = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/agent-monitor.bpf.o");
+        let named = std::env::var_os("AGENT_MONITOR_BPF_OBJECT").map(PathBuf::from);
+        let named = named.filter(|path| path.metadata().is_ok_and(|meta| meta.len() > 0));
+        let path = named.unwrap_or_else(|| PathBuf::from(usual));
+        fs::read(&path).unwrap_or_else(|e| {
+            panic!("no eBPF object at {}: {e}; run `cargo xtask build` first", path.display())
+        })
+    }
+
     /// The BPF target lays types out by rules of its own; both sides must agree on every field.
     #[test]
     fn the_object_agrees_with_the_contract() {
-        assert!(!OBJECT.is_empty(), "no eBPF object to compare with: run `cargo xtask build` first");
-        let file = object::File::parse(OBJECT).unwrap();
+        let object = built();
+        let file = object::File::parse(object.as_slice()).unwrap();
         let section = file.section_by_name(".BTF").unwrap();
         let btf = btf::Btf::parse(section.data().unwrap().to_vec()).unwrap();
         let layouts = [

@@ -23,9 +23,9 @@ pub(super) fn host(filter: Option<&str>) -> Result<Tally> {
     cargo_test("kernel tests", &mut tests)
 }
 
-/// On each kernel of the matrix.
-pub(super) fn matrix(filter: Option<&str>) -> Result<Tally> {
-    let kernels = match vm::prepare(&[]) {
+/// On each of these kernels; an empty list means the whole matrix.
+pub(super) fn matrix(filter: Option<&str>, kernels: &[String]) -> Result<Tally> {
+    let kernels = match vm::prepare(kernels) {
         Ok(kernels) => kernels,
         // No QEMU and no way to install it: the machine cannot run this lane.
         Err(error) => return Ok(Tally::skip("the whole lane", format!("{error:#}"))),

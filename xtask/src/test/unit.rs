@@ -36,24 +36,41 @@ struct Target {
     test: bool,
 }
 
-/// Runs the tests of all packages, then the examples in their documentation.
-pub(super) fn run(filter: Option<&str>) -> Result<Tally> {
-    // Tests of the command line start the program itself.
-    let daemon = build::daemon(Profile::Dev)?;
-    let mut tests = build::host_cargo()?;
-    tests.env("AGENT_MONITOR_BIN", daemon);
-    tests.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
-    for name in test_targets()? {
-        tests.args(["--test", &name]);
+/// Runs the tests of all packages, then the examples in their documentation; or those of one module of the library alone.
+pub(super) fn run(filter: Option<&str>, part: Option<&str>) -> Result<Tally> {
+    if let Some(part) = part {
+        return one_part(part);
     }
-    let mut docs = build::host_cargo()?;
-    docs.args(["test", "--workspace", "--no-fail-fast", "--doc"]);
+    // Tests of the command line start the program itself.
+    let daemon = build::daemon(Profile::Test)?;
+    let cargo = |what: &[&str]| -> Result<Command> {
+        let mut cargo = build::host_cargo()?;
+        cargo.env("AGENT_MONITOR_BIN", &daemon).args(["test", "--workspace", "--no-fail-fast"]).args(what);
+        Ok(cargo)
+    };
+    // The library is compiled anew for its own tests, and without optimisation that takes half the time.
+    let library = cargo(&["--lib"])?;
+    let mut rest = cargo(&["--bins"])?;
+    rest.args(build::TESTED);
+    for name in test_targets()? {
+        rest.args(["--test", &name]);
+    }
+    let mut docs = cargo(&["--doc"])?;
+    docs.args(build::TESTED);
     let mut tally = Tally::default();
-    for (name, mut command) in [("tests", tests), ("doc tests", docs)] {
+    for (name, mut command) in [("library", library), ("programs", rest), ("documentation", docs)] {
         command.args(["--", "--format=pretty", "--color=never"]).args(filter);
         tally.add("", cargo_test(name, &mut command)?);
     }
     Ok(tally)
+}
+
+/// The inner loop: one compilation of the library, and only what is in the module.
+fn one_part(part: &str) -> Result<Tally> {
+    let mut tests = build::host_cargo()?;
+    tests.args(["test", "-p", "agent-monitor", "--lib", "--", "--format=pretty", "--color=never"]);
+    tests.arg(format!("{part}::"));
+    cargo_test(part, &mut tests)
 }
 
 /// Runs something that prints libtest's lines, shows them, and counts.

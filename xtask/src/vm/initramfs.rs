@@ -54,10 +54,8 @@ pub(crate) fn base(programs: &Programs, with: &[PathBuf], script: Option<&Path>)
     }
     accounts(root)?;
     applets(root)?;
-    let mut ours = vec![
-        (&programs.guest_init, "init".to_string()),
-        (&programs.daemon, "bin/agent-monitor".to_string()),
-    ];
+    let mut ours =
+        vec![(&programs.guest_init, "init".to_string()), (&programs.daemon, "bin/agent-monitor".to_string())];
     ours.extend(programs.kernel_tests.iter().map(|path| (path, "bin/kernel-tests".to_string())));
     ours.extend(programs.helpers.iter().map(|(name, path)| (path, format!("bin/{name}"))));
     for (from, to) in &ours {

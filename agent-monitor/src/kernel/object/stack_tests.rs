@@ -10,7 +10,7 @@ use std::path::Path;
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
-use super::OBJECT;
+use super::tests::built;
 
 /// What the verifier allows.
 const LIMIT: u32 = 512;
@@ -107,8 +107,8 @@ fn depth(functions: &Functions, at: (usize, u64), level: u32) -> u32 {
 
 #[test]
 fn stack_of_every_program() {
-    assert!(!OBJECT.is_empty(), "no eBPF object to look at: run `cargo xtask build` first");
-    let file = object::File::parse(OBJECT).unwrap();
+    let object = built();
+    let file = object::File::parse(object.as_slice()).unwrap();
     let functions = functions(&file);
     let found: BTreeMap<&str, u32> = functions
         .iter()
