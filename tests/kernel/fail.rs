@@ -16,7 +16,7 @@ use agent_monitor_tests::harness::{PATIENCE, world};
 use agent_monitor_tests::sys::bpf::PinnedMap;
 use agent_monitor_tests::sys::wait;
 
-use crate::survive::{Fixture, PORT, is_refused};
+use crate::survive::{self, Fixture, PORT, is_refused};
 
 pub(crate) const CASES: &[Case] = &[
     Case::both("table_of_processes_is_full", table_of_processes_is_full),
@@ -38,7 +38,7 @@ fn gap_of(reason: &str) -> impl Fn(&Event) -> bool + use<'_> {
 /// At level full task storage binds and the table does not matter; at level partial the cgroup programs know processes by the
 /// table alone, so a process that finds no room ends before it does anything, new image and new process alike.
 fn table_of_processes_is_full() -> Verdict {
-    let fixture = Fixture::new(Setup::new());
+    let fixture = survive::shared();
     fixture.holds("with room");
     let mut early = Actor::start(&fixture.bot, &["pause", "fork", "tcp-connect", PORT]);
     early.mark("PAUSED");
@@ -66,6 +66,7 @@ fn table_of_processes_is_full() -> Verdict {
 
 /// A scope that finds no room is not put in force, the one before stays, and the daemon says so.
 fn table_of_places_is_full() -> Verdict {
+    survive::close();
     let fixture = Fixture::new(Setup::new());
     fixture.holds("with room");
     let table = map(&fixture, "PLACES");
@@ -102,7 +103,7 @@ fn types_without(setup: &Setup, name: &str) -> String {
 
 /// A daemon that cannot work on this kernel does not start, says which member is missing, and leaves in force what is there.
 fn a_member_nothing_works_without() -> Verdict {
-    let mut fixture = Fixture::new(Setup::new());
+    let mut fixture = survive::shared();
     fixture.holds("before");
     fixture.daemon.end_by(libc::SIGKILL);
     let types = types_without(&fixture.daemon.setup, "d_parent");
@@ -119,6 +120,7 @@ fn a_member_nothing_works_without() -> Verdict {
 /// Where the kernel does not show what a UNIX socket is called, the peer is what cannot be known: the scope's `unknown`.
 fn a_member_that_names_unix_sockets() -> Verdict {
     world::close();
+    survive::close();
     let mut setup = Setup::new();
     let types = types_without(&setup, "unix_sock");
     let place = setup.scratch.text("peer");

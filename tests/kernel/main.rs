@@ -77,6 +77,19 @@ fn runs_here(family: &str, asked: bool) -> bool {
     asked || !ONCE.contains(&family) || here()
 }
 
+/// Before each case: fixtures of other families than this one end. Two daemons would judge every act twice.
+fn enter(family: &str) {
+    if family != "escape" {
+        escape::stage::close();
+    }
+    if family != "hold" {
+        hold::desk::close();
+    }
+    if !matches!(family, "survive" | "fail") {
+        survive::close();
+    }
+}
+
 fn main() {
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
@@ -84,23 +97,30 @@ fn main() {
     let families = FAMILIES
         .iter()
         .filter(|(family, _)| runs_here(family, asked))
-        .flat_map(|(family, cases)| cases.iter().filter_map(|c| c.trial(family)));
+        .flat_map(|(family, cases)| cases.iter().filter_map(|c| c.trial(family, enter)));
     let mut trials: Vec<_> = families.collect();
     // Asked for by name only: listed otherwise, it would be a skip that no lane can avoid.
     if args.ignored || args.include_ignored {
         trials.extend(
-            bench::LONG.iter().filter_map(|case| case.trial("bench")).map(|t| t.with_ignored_flag(true)),
+            bench::LONG
+                .iter()
+                .filter_map(|case| case.trial("bench", enter))
+                .map(|t| t.with_ignored_flag(true)),
         );
         trials.extend(
-            sweep::LONG.iter().filter_map(|case| case.trial("bench")).map(|t| t.with_ignored_flag(true)),
+            sweep::LONG
+                .iter()
+                .filter_map(|case| case.trial("bench", enter))
+                .map(|t| t.with_ignored_flag(true)),
         );
         trials.extend(
-            loss::LONG.iter().filter_map(|case| case.trial("loss")).map(|t| t.with_ignored_flag(true)),
+            loss::LONG.iter().filter_map(|case| case.trial("loss", enter)).map(|t| t.with_ignored_flag(true)),
         );
     }
     let conclusion = libtest_mimic::run(&args, trials);
     world::close();
     escape::stage::close();
     hold::desk::close();
+    survive::close();
     conclusion.exit();
 }

@@ -8,6 +8,8 @@ use agent_monitor_tests::harness::monitor::{Daemon, Setup};
 use agent_monitor_tests::harness::registry::{Match, Record};
 use agent_monitor_tests::harness::{PATIENCE, client, world};
 use agent_monitor_tests::sys::{bpf, wait};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) const CASES: &[Case] = &[
     Case::vm("killed", killed),
@@ -26,6 +28,52 @@ pub(crate) struct Fixture {
     stranger: String,
     secret: String,
     pub(crate) full: bool,
+}
+
+/// The one fixture of the cases that leave it as they found it: starting a daemon takes seconds under emulation.
+static SHARED: Mutex<Option<Fixture>> = Mutex::new(None);
+
+/// The shared fixture, for a case while no other has it.
+pub(crate) struct Shared(MutexGuard<'static, Option<Fixture>>);
+
+impl Deref for Shared {
+    type Target = Fixture;
+
+    fn deref(&self) -> &Fixture {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl DerefMut for Shared {
+    fn deref_mut(&mut self) -> &mut Fixture {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // What a case that failed leaves behind is nothing that the next one must meet.
+        if std::thread::panicking() {
+            drop(self.0.take());
+        }
+    }
+}
+
+/// The fixture with its daemon running, enforcing and undisturbed.
+#[track_caller]
+pub(crate) fn shared() -> Shared {
+    let mut slot = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if slot.as_ref().is_some_and(|fixture| !fixture.daemon.runs()) {
+        drop(slot.take());
+    }
+    let fixture = slot.get_or_insert_with(|| Fixture::new(Setup::new()));
+    fixture.holds("at the beginning of a case");
+    Shared(slot)
+}
+
+/// Ends the shared fixture.
+pub(crate) fn close() {
+    drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 /// Nobody listens there.
@@ -95,7 +143,7 @@ fn all_refused(run: &Run, when: &str) {
 }
 
 fn killed() -> Verdict {
-    let mut fixture = Fixture::new(Setup::new());
+    let mut fixture = shared();
     fixture.holds("before");
     let running = fixture.attempts(400);
     fixture.daemon.end_by(libc::SIGKILL);
@@ -107,7 +155,7 @@ fn killed() -> Verdict {
 }
 
 fn stopped_by_a_signal() -> Verdict {
-    let fixture = Fixture::new(Setup::new());
+    let fixture = shared();
     fixture.daemon.freeze();
     fixture.holds("while the daemon is stopped");
     fixture.daemon.thaw();
@@ -117,7 +165,7 @@ fn stopped_by_a_signal() -> Verdict {
 
 /// A clean end leaves in force what is enforced, and says so.
 fn ended_and_started_again() -> Verdict {
-    let mut fixture = Fixture::new(Setup::new());
+    let mut fixture = shared();
     for round in 0..3 {
         let running = fixture.attempts(200);
         let status = fixture.daemon.end_by(libc::SIGTERM);
@@ -134,7 +182,7 @@ fn ended_and_started_again() -> Verdict {
 
 /// Not one attempt passes while one program set takes the place of the other.
 fn taken_over_while_attempts_run() -> Verdict {
-    let mut fixture = Fixture::new(Setup::new());
+    let mut fixture = shared();
     let mut attempts = 0;
     for _ in 0..3 {
         let running: Vec<Actor> = (0..2).map(|_| fixture.attempts(1500)).collect();
@@ -152,7 +200,7 @@ fn taken_over_while_attempts_run() -> Verdict {
 
 /// Each enforces its own agents and leaves the other's alone.
 fn two_daemons() -> Verdict {
-    let first = Fixture::new(Setup::new());
+    let first = shared();
     let second = Fixture::new(Setup::new());
     first.holds("the first");
     second.holds("the second");
@@ -172,6 +220,8 @@ fn detach(fixture: &Fixture, more: &[&str]) -> std::process::Output {
 }
 
 fn detach_removes_everything() -> Verdict {
+    // All programs of the host are counted.
+    close();
     let mut fixture = Fixture::new(Setup::new());
     let running = detach(&fixture, &[]);
     assert_eq!(running.status.code(), Some(1), "{}", client::describe(&running));
@@ -192,7 +242,7 @@ fn detach_removes_everything() -> Verdict {
 
 /// An agent's process does not end its own supervision.
 fn detach_refuses() -> Verdict {
-    let mut fixture = Fixture::new(Setup::new());
+    let mut fixture = shared();
     fixture.daemon.end_by(libc::SIGTERM);
     let bpffs = fixture.daemon.setup.bpffs();
     let program = agent_monitor_tests::harness::lane::monitor_program();

@@ -9,6 +9,7 @@ pub mod event;
 pub mod expect;
 pub mod feed;
 pub mod lane;
+pub mod leftover;
 pub mod meter;
 pub mod monitor;
 pub mod peer;

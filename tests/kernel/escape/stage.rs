@@ -10,7 +10,7 @@ use agent_monitor_tests::harness::case::Verdict;
 use agent_monitor_tests::harness::lane::actor_program;
 use agent_monitor_tests::harness::monitor::{Daemon, Setup};
 use agent_monitor_tests::harness::registry::{Match, Record};
-use agent_monitor_tests::harness::{PATIENCE, client, world};
+use agent_monitor_tests::harness::{PATIENCE, client, leftover, world};
 use agent_monitor_tests::sys::wait;
 
 use super::Row;
@@ -78,6 +78,7 @@ impl Stage {
                 .spawn()
                 .unwrap(),
         );
+        leftover::keep(bystander.0.id());
         Self { daemon, bystander, bot, neighbour, stranger }
     }
 

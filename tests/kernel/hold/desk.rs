@@ -11,7 +11,7 @@ use agent_monitor_tests::harness::actor::{Actor, Run};
 use agent_monitor_tests::harness::lane::actor_program;
 use agent_monitor_tests::harness::monitor::{Daemon, Setup};
 use agent_monitor_tests::harness::registry::{Match, Record};
-use agent_monitor_tests::harness::{PATIENCE, client, world};
+use agent_monitor_tests::harness::{PATIENCE, client, leftover, world};
 use agent_monitor_tests::sys::{self, wait};
 use serde_json::Value;
 
@@ -178,6 +178,7 @@ impl Desk {
                 .spawn()
                 .unwrap(),
         );
+        leftover::keep(bystander.0.id());
         Self { daemon, bot, stranger, bystander }
     }
 

@@ -1,6 +1,7 @@
 //! A test in a table: its name, where it runs, and how it says that it cannot.
 
 use super::lane::{Lane, lane};
+use super::leftover::Before;
 use libtest_mimic::{Completion, Failed, Trial};
 use std::path::Path;
 
@@ -36,6 +37,14 @@ pub struct Case {
     pub run: fn() -> Verdict,
 }
 
+/// Runs a case, and looks at what it leaves behind.
+fn alone(family: &str, enter: fn(&str), run: fn() -> Verdict) -> Result<Vec<String>, Skip> {
+    enter(family);
+    let before = Before::look();
+    run()?;
+    Ok(before.left())
+}
+
 impl Case {
     pub const fn both(name: &'static str, run: fn() -> Verdict) -> Self {
         Self { name, on: On::Both, run }
@@ -68,12 +77,14 @@ impl Case {
     }
 
     /// The test as libtest-mimic runs it, `family::case`; `None` where it does not belong to this lane.
-    pub fn trial(&self, family: &str) -> Option<Trial> {
+    /// `enter` is called with the family before it runs.
+    pub fn trial(&self, family: &'static str, enter: fn(&str)) -> Option<Trial> {
         let (name, run) = (format!("{family}::{}", self.name), self.run);
         self.belongs_here().then(|| {
             let shown = name.clone();
-            Trial::ignorable_test(name, move || match run() {
-                Ok(()) => Ok::<_, Failed>(Completion::Completed),
+            Trial::ignorable_test(name, move || match alone(family, enter, run) {
+                Ok(left) if left.is_empty() => Ok::<_, Failed>(Completion::Completed),
+                Ok(left) => Err(Failed::from(format!("left behind: {}", left.join("; ")))),
                 Err(Skip(reason)) => {
                     // On a line of its own: the runner is in the middle of `test NAME ... `.
                     println!("\nSKIP {shown}: {reason}");

@@ -1,9 +1,26 @@
 //! A directory of a test's own, with a private bpffs when it is asked for; gone when dropped.
 
 use crate::sys;
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Roots of all that exist.
+static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Roots of the scratch directories that exist now.
+pub fn live() -> BTreeSet<PathBuf> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// How the path of each scratch directory of this process begins.
+pub fn prefix() -> String {
+    let dir = std::env::temp_dir();
+    let dir = dir.canonicalize().unwrap_or(dir);
+    dir.join(format!("amt-{}-", std::process::id())).to_string_lossy().into_owned()
+}
 
 #[derive(Debug)]
 pub struct Scratch {
@@ -26,6 +43,7 @@ impl Scratch {
         std::fs::create_dir_all(&root).unwrap();
         // Paths in events are real paths; a linked /tmp would make every comparison fail.
         let root = root.canonicalize().unwrap();
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).insert(root.clone());
         std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).unwrap();
         Self { root, mounted: None }
     }
@@ -82,6 +100,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.root);
         if let Some(mounted) = &self.mounted {
             // Failing to clean up must not hide how the test ended.
             sys::unmount(mounted.to_str().unwrap_or_default()).ok();
