@@ -1,6 +1,7 @@
 //! `test`: every lane that this machine can run, one count line at the end.
 
 mod check;
+mod deny;
 mod kernel;
 mod unit;
 
