@@ -17,9 +17,7 @@ use agent_monitor::replay::book::ImageBook;
 use agent_monitor::replay::{Opinion, Rulebook as _};
 use agent_monitor::run::host::{Hashes, LiveResolve, mountinfo};
 use agent_monitor::scope::compile::{Protected, compile, power_of, slot_of};
-use agent_monitor::scope::{
-    FileAccess, Host, NetAction, NetPattern, PathPattern, PrivilegeKind, Protocol, Verdict,
-};
+use agent_monitor::scope::{FileAccess, Host, NetAction, NetPattern, PathPattern, PrivilegeKind, Protocol};
 use agent_monitor_ebpf::policy::{NET_BIND, NET_CONNECT, NET_LISTEN, slot};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
