@@ -1,7 +1,7 @@
 //! The report for people: one page that needs nothing else, for an incident meeting and for paper.
 //!
 //! It answers, in this order: what did the agent do, who allowed it, what could it have reached, what do we not know.
-//! Everything that came from a process is text ([`page`]); the policy of the page forbids all requests and every script
+//! Everything that came from a process is text (`page`); the policy of the page forbids all requests and every script
 //! and style but the ones in it, by their hashes. Its size is bounded: with many events it shows sums and what matters.
 
 mod page;

@@ -1,6 +1,6 @@
 //! The running daemon: engine, kernel side and registry behind their locks, and what moves between them.
 //!
-//! The order of the locks is that of [`super::locks::Rank`]; debug builds check it.
+//! The order of the locks is that of `locks::Rank`; debug builds check it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

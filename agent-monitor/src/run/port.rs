@@ -1,4 +1,4 @@
-//! What the daemon asks of the kernel side. `kernel` implements it with aya, tests with [`super::fake`].
+//! What the daemon asks of the kernel side. `kernel` implements it with aya, tests with a fake.
 
 use std::time::Duration;
 
