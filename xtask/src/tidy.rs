@@ -1,5 +1,7 @@
 //! `tidy`: rules of the house that no compiler or linter checks.
 
+mod pages;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -46,7 +48,11 @@ pub(crate) fn problems() -> Result<Vec<String>> {
     let mut git = Command::new("git");
     git.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(&root);
     let mut found = Vec::new();
-    for path in shell::output(&mut git)?.lines() {
+    let listed = shell::output(&mut git)?;
+    let paths: Vec<&str> = listed.lines().collect();
+    let read = |path: &str| fs::read_to_string(root.join(path)).ok();
+    for path in &paths {
+        let path = *path;
         // Deleted, but not yet from the index.
         let Ok(metadata) = fs::symlink_metadata(root.join(path)) else { continue };
         if metadata.len() > MAX_BYTES && path != "Cargo.lock" {
@@ -57,6 +63,10 @@ pub(crate) fn problems() -> Result<Vec<String>> {
             && let Ok(text) = fs::read_to_string(root.join(path))
         {
             found.extend(file(path, &text).into_iter().map(|what| format!("{path}: {what}")));
+            if path.ends_with(".md") {
+                let missing = pages::dangling(path, &text, &paths, &read);
+                found.extend(missing.into_iter().map(|what| format!("{path}: {what}")));
+            }
         }
     }
     Ok(found)

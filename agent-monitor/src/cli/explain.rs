@@ -60,7 +60,7 @@ enum What {
         /// The address
         peer: String,
     },
-    /// A power (mount, ptrace …) or a capability (CAP_NET_ADMIN …)
+    /// A privilege (mount, ptrace …) or a capability (CAP_NET_ADMIN …)
     Privilege {
         /// Its name
         kind: String,
@@ -260,7 +260,7 @@ fn words(question: &Question) -> String {
     }
 }
 
-/// Whether anybody may decide about what is held: an agent never approves itself, and without approvers only root may.
+/// Whether somebody may decide about what is held: an agent never approves itself, and without approvers only root may.
 fn approver(record: &Record) -> Approver {
     let as_root = |user: &UserRef| match user {
         UserRef::Uid(id) => *id == 0,
