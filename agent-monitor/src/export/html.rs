@@ -162,7 +162,16 @@ impl Report {
         let (objects, name) = match event.kind.family() {
             Family::File => (&mut self.files, event.file.as_ref().and_then(|file| file.path.clone())),
             Family::Network => (&mut self.peers, event.network.as_ref().map(sentence::peer)),
-            _ => return,
+            Family::Process
+            | Family::Privilege
+            | Family::Tamper
+            | Family::Agent
+            | Family::Session
+            | Family::Grant
+            | Family::Approval
+            | Family::Finding
+            | Family::Gap
+            | Family::Log => return,
         };
         let Some(name) = name else { return };
         self.sent = self.sent.saturating_add(sent);

@@ -2,6 +2,7 @@
 //!
 //! 1.9 is native; for 1.8, which knows no AI agent and no attestation, those parts go to `unmapped`. What has no place
 //! in a class stays in `unmapped` too, so that nothing of the event is lost. Validated in the tests against the schemas.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 mod class;
 mod objects;
