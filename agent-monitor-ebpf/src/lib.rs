@@ -6,7 +6,7 @@
 //! stay pinned in bpffs while the daemon is replaced.
 //!
 //! A record on a ring is [`Header`], then one body of [`BODY_LEN`] bytes chosen by [`Kind`], then a tail of
-//! `header.total - HEADER_LEN - BODY_LEN` bytes which the body's [`Piece`]s describe in order.
+//! `header.total - HEADER_LEN - BODY_LEN` bytes which the body's [`event::Piece`]s describe in order.
 #![no_std]
 #![warn(missing_docs)]
 

@@ -2,13 +2,15 @@
 //!
 //! For proposals from the record and for judging recorded activity again. Where an event does not say enough to put
 //! the very question, that is told ([`Unclear`]), never left out. Pure.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::net::IpAddr;
 
-use agent_monitor_ebpf::policy::{NET_BIND, NET_CONNECT, NET_LISTEN, ask, power};
+use agent_monitor_ebpf::policy::{NET_CONNECT, ask, power};
 
-use crate::model::{Access, AddressFamily, Event, File, Kind, Network, Privilege};
-use crate::scope::parse::CAPABILITIES;
+use crate::model::kinds::Asks;
+use crate::model::privilege::CAPABILITIES;
+use crate::model::{Access, AddressFamily, Event, File, Network};
 
 /// One question to a scope.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,15 +84,39 @@ pub enum Unclear {
     Capability,
 }
 
-/// The questions of one event. Empty for what scopes do not decide about.
+/// The questions of one event. Empty for what scopes do not decide about; an event of a judged kind that lacks what it is
+/// about is unclear, never free.
 #[must_use]
 pub fn of(event: &Event) -> Vec<Result<Action, Unclear>> {
-    match (&event.file, &event.network, &event.privilege) {
-        _ if event.kind == Kind::ProcessExec => exec(event),
-        (Some(file), _, _) => of_file(event.kind, file),
-        (_, Some(network), _) => of_network(event.kind, network),
-        (_, _, Some(privilege)) => of_privilege(event, privilege),
-        _ => Vec::new(),
+    let file = |of: fn(&File, Asks) -> Vec<Result<Action, Unclear>>, asks| {
+        event.file.as_ref().map_or_else(|| vec![Err(Unclear::NoPath)], |file| of(file, asks))
+    };
+    let one = |power| vec![Ok(Action::Power(power))];
+    match event.kind.row().asks {
+        Asks::Nothing(_) => Vec::new(),
+        Asks::Exec => exec(event),
+        asks @ (Asks::Open | Asks::Place(_) | Asks::Rename | Asks::Link) => file(of_file, asks),
+        Asks::Net { inet, unix } => event
+            .network
+            .as_ref()
+            .map_or_else(|| vec![Err(Unclear::NoAddress)], |network| of_network(network, inet, unix)),
+        Asks::Power(power) => one(power),
+        Asks::Capabilities => match &event.privilege {
+            Some(privilege) if !privilege.capabilities.is_empty() => {
+                privilege.capabilities.iter().map(|name| capability(name)).collect()
+            }
+            Some(_) | None => vec![Err(Unclear::Capability)],
+        },
+        Asks::Signal => {
+            let own = event.agent.as_ref().map(|agent| agent.id.as_str());
+            let target = event.privilege.as_ref().and_then(|privilege| privilege.target.as_ref());
+            // Inside the agent's own processes signals are free.
+            let inside = own.is_some() && target.and_then(|target| target.agent.as_deref()) == own;
+            if inside { Vec::new() } else { one(power::SIGNAL) }
+        }
+        Asks::Namespaces => {
+            namespaces(event.privilege.as_ref().map_or(&[], |privilege| &privilege.namespaces))
+        }
     }
 }
 
@@ -129,7 +155,7 @@ fn placeless(file: &File) -> bool {
     file.dev.is_some() && file.path.as_deref().is_some_and(|path| !path.is_empty() && !path.starts_with('/'))
 }
 
-fn of_file(kind: Kind, file: &File) -> Vec<Result<Action, Unclear>> {
+fn of_file(file: &File, asks: Asks) -> Vec<Result<Action, Unclear>> {
     if placeless(file) {
         return Vec::new();
     }
@@ -138,8 +164,8 @@ fn of_file(kind: Kind, file: &File) -> Vec<Result<Action, Unclear>> {
     let old = |asked, perhaps| place(file.path.as_deref(), file.dev.as_ref(), file.truncated, asked, perhaps);
     let new =
         |asked, perhaps| place(file.new_path.as_deref(), file.dev.as_ref(), file.truncated, asked, perhaps);
-    match kind {
-        Kind::FileOpen => {
+    match asks {
+        Asks::Open => {
             let asked = bit(Access::Read, ask::READ)
                 | bit(Access::Write, ask::WRITE)
                 | bit(Access::Create, ask::CREATE)
@@ -147,25 +173,22 @@ fn of_file(kind: Kind, file: &File) -> Vec<Result<Action, Unclear>> {
             // Opened to be run, or for its path only: judged by what is done with it.
             if asked == 0 { Vec::new() } else { vec![old(asked, Perhaps::No)] }
         }
-        Kind::FileCreate => vec![old(ask::CREATE, Perhaps::No)],
-        Kind::FileDelete => vec![old(ask::DELETE, Perhaps::No)],
-        Kind::FileRename => {
+        Asks::Place(asked) => vec![old(asked, Perhaps::No)],
+        Asks::Rename => {
             vec![old(ask::RENAME_OLD, Perhaps::MovedDirectory), new(ask::RENAME_NEW, Perhaps::Replaced)]
         }
-        Kind::FileLink => vec![old(ask::LINK_OLD, Perhaps::No), new(ask::LINK_NEW, Perhaps::No)],
-        Kind::FileTruncate | Kind::FileSetattr => vec![old(ask::WRITE, Perhaps::No)],
-        Kind::FileMmapExec => vec![old(ask::MAP, Perhaps::No)],
-        _ => Vec::new(),
+        Asks::Link => vec![old(ask::LINK_OLD, Perhaps::No), new(ask::LINK_NEW, Perhaps::No)],
+        Asks::Nothing(_)
+        | Asks::Exec
+        | Asks::Net { .. }
+        | Asks::Power(_)
+        | Asks::Capabilities
+        | Asks::Signal
+        | Asks::Namespaces => Vec::new(),
     }
 }
 
-fn of_network(kind: Kind, network: &Network) -> Vec<Result<Action, Unclear>> {
-    let (action, unix) = match kind {
-        Kind::NetworkConnect | Kind::NetworkSend => (NET_CONNECT, ask::UNIX_CONNECT),
-        Kind::NetworkBind => (NET_BIND, ask::UNIX_BIND),
-        Kind::NetworkListen => (NET_LISTEN, ask::UNIX_LISTEN),
-        _ => return Vec::new(),
-    };
+fn of_network(network: &Network, action: u8, unix: u32) -> Vec<Result<Action, Unclear>> {
     match network.family {
         AddressFamily::Ipv4 | AddressFamily::Ipv6 => inet(network, action),
         AddressFamily::Unix => match (&network.path, &network.abstract_name) {
@@ -198,27 +221,6 @@ fn inet(network: &Network, action: u8) -> Vec<Result<Action, Unclear>> {
     let peer = Action::Net { addr: at.ip().to_canonical(), port: at.port(), protocol, action };
     let power = raw.then_some(Ok(Action::Power(power::RAW_SOCKET)));
     std::iter::once(Ok(peer)).chain(power).collect()
-}
-
-fn of_privilege(event: &Event, privilege: &Privilege) -> Vec<Result<Action, Unclear>> {
-    let one = |power| vec![Ok(Action::Power(power))];
-    match event.kind {
-        Kind::PrivilegeSetuid => one(power::SETUID),
-        Kind::PrivilegeCapability => privilege.capabilities.iter().map(|name| capability(name)).collect(),
-        Kind::PrivilegePtrace => one(power::PTRACE),
-        Kind::PrivilegeSignal => {
-            let own = event.agent.as_ref().map(|agent| agent.id.as_str());
-            let target = privilege.target.as_ref();
-            // Inside the agent's own processes signals are free.
-            let inside = own.is_some() && target.and_then(|target| target.agent.as_deref()) == own;
-            if inside { Vec::new() } else { one(power::SIGNAL) }
-        }
-        Kind::PrivilegeMount => one(power::MOUNT),
-        Kind::PrivilegeNamespace => namespaces(&privilege.namespaces),
-        Kind::PrivilegeModule => one(power::MODULE),
-        Kind::PrivilegeBpf => one(power::BPF),
-        _ => Vec::new(),
-    }
 }
 
 fn capability(name: &str) -> Result<Action, Unclear> {

@@ -76,19 +76,13 @@ pub trait Daemon: Send + Sync + 'static {
     fn bind_caller(&self, peer: &Peer, request: &api::ExecRequest) -> Result<api::ExecReply, ApiError>;
 
     /// The side of it that asks people, where there is one.
-    fn people(&self) -> Option<&dyn people::PeopleDaemon> {
-        None
-    }
+    fn people(&self) -> Option<&dyn people::PeopleDaemon>;
 
     /// The side of it that keeps sessions and grants, where there is one.
-    fn runs(&self) -> Option<&dyn people::RunsDaemon> {
-        None
-    }
+    fn runs(&self) -> Option<&dyn people::RunsDaemon>;
 
     /// The side of it that keeps lives of agents, where there is one.
-    fn lives(&self) -> Option<&dyn people::LivesDaemon> {
-        None
-    }
+    fn lives(&self) -> Option<&dyn people::LivesDaemon>;
 
     /// The record.
     fn store(&self) -> &Arc<Store>;

@@ -19,7 +19,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use agent_monitor_ebpf::header::{FLAG_HELD, Kind as RawKind};
+use agent_monitor_ebpf::header::FLAG_HELD;
 
 pub use bind::{BindOutcome, BindRequest};
 pub use gaps::LossBook;
@@ -32,8 +32,8 @@ use crate::attribute::tree::{Binding, Limits, Proc};
 use crate::attribute::{Agents, Matcher, MountTable, TaskKey, Tree};
 use crate::clock::Clock;
 use crate::decode::file::Place;
-use crate::decode::{self, Body, FsPath, Head, Heard, Raw};
-use crate::model::{Event, Kind};
+use crate::decode::{self, Body, DecodeError, FsPath, Head, Heard, Raw};
+use crate::model::{Event, Kind, kinds};
 
 /// What one or more inputs gave.
 #[derive(Debug, Default)]
@@ -162,31 +162,36 @@ impl Engine {
 
     fn raw(&mut self, raw: Raw, host: &mut dyn Host, out: &mut Output) {
         let Raw { head, body } = raw;
-        match body {
-            Body::Canary => {}
-            Body::Heard(heard) => out.heard.push((head, *heard)),
-            Body::ArgChunk(chunk) => self.args.add(head.key, head.ktime, chunk),
-            // An exec that went ahead has no errno and does not wait.
-            Body::Exec(exec) if head.errno != 0 || head.flags & FLAG_HELD != 0 => {
+        let kind = kinds::of_record(head.kind).event();
+        match (body, kind) {
+            (Body::Canary, _) => {}
+            (Body::Heard(heard), _) => out.heard.push((head, *heard)),
+            (Body::ArgChunk(chunk), _) => self.args.add(head.key, head.ktime, chunk),
+            // Decoding gives no such body to a record that is no event; were it to, it would still be none.
+            (_, None) => {
+                self.gaps.undecoded(Some(head.kind), DecodeError::Kind(head.kind as u16), head.ktime)
+            }
+            // An exec that was let through has no errno and does not wait.
+            (Body::Exec(exec), Some(_)) if head.errno != 0 || head.flags & FLAG_HELD != 0 => {
                 self.refused_exec(&head, *exec, host, out);
             }
-            Body::Exec(exec) => self.exec(&head, *exec, host, out),
-            Body::Fork { child, new_ns } => self.fork(&head, child, new_ns, host, out),
-            Body::Exit { status } => self.exit(&head, status, host, out),
-            Body::Bound { before } => self.bound(&head, before, host, out),
-            Body::File(facts) => {
+            (Body::Exec(exec), Some(_)) => self.exec(&head, *exec, host, out),
+            (Body::Fork { child, new_ns }, Some(_)) => self.fork(&head, child, new_ns, host, out),
+            (Body::Exit { status }, Some(_)) => self.exit(&head, status, host, out),
+            (Body::Bound { before }, Some(_)) => self.bound(&head, before, host, out),
+            (Body::File(facts), Some(kind)) => {
                 let file = self.file(&head, &facts, host);
-                let event = self.action(&head, host);
+                let event = self.action(&head, kind, host);
                 self.tell(Event { file: Some(file), ..event }, out);
             }
-            Body::Net(facts) => {
+            (Body::Net(facts), Some(kind)) => {
                 let (network, detail) = self.network(&head, &facts, host);
-                let event = self.action(&head, host);
+                let event = self.action(&head, kind, host);
                 self.tell(Event { network: Some(network), detail, ..event }, out);
             }
-            Body::Priv(facts) => {
+            (Body::Priv(facts), Some(kind)) => {
                 let (privilege, file) = self.privilege(&facts, host);
-                let event = self.action(&head, host);
+                let event = self.action(&head, kind, host);
                 self.tell(Event { privilege: Some(privilege), file, ..event }, out);
             }
         }
@@ -205,9 +210,9 @@ impl Engine {
     }
 
     /// The event of an act of `head`'s process, without what it acted on.
-    fn action(&mut self, head: &Head, host: &mut dyn Host) -> Event {
+    fn action(&mut self, head: &Head, kind: Kind, host: &mut dyn Host) -> Event {
         self.settle(head, host);
-        self.event_of(head, head.key, host)
+        self.event_of(head, kind, head.key, host)
     }
 
     /// Makes sure that the acting process is in the table, with what the head says of it.
@@ -286,40 +291,6 @@ fn binding_now(proc: &Proc, head: &Head) -> Option<Binding> {
             delay_ms: None,
             known_from: 0,
         }),
-    }
-}
-
-/// The contract's kind of a record.
-fn kind(kind: RawKind) -> Kind {
-    match kind {
-        RawKind::Fork => Kind::ProcessFork,
-        RawKind::Exec | RawKind::ArgChunk => Kind::ProcessExec,
-        RawKind::Exit => Kind::ProcessExit,
-        RawKind::Bound | RawKind::Canary => Kind::AgentBound,
-        RawKind::FileOpen => Kind::FileOpen,
-        RawKind::FileCreate => Kind::FileCreate,
-        RawKind::FileDelete => Kind::FileDelete,
-        RawKind::FileRename => Kind::FileRename,
-        RawKind::FileLink => Kind::FileLink,
-        RawKind::FileTruncate => Kind::FileTruncate,
-        RawKind::FileSetattr => Kind::FileSetattr,
-        RawKind::FileMmapExec => Kind::FileMmapExec,
-        RawKind::NetConnect | RawKind::NetPeer | RawKind::NetAnswer | RawKind::NetHello => {
-            Kind::NetworkConnect
-        }
-        RawKind::NetBind => Kind::NetworkBind,
-        RawKind::NetListen => Kind::NetworkListen,
-        RawKind::NetAccept => Kind::NetworkAccept,
-        RawKind::NetSend => Kind::NetworkSend,
-        RawKind::NetFlow => Kind::NetworkFlow,
-        RawKind::PrivSetuid => Kind::PrivilegeSetuid,
-        RawKind::PrivCapability => Kind::PrivilegeCapability,
-        RawKind::PrivPtrace => Kind::PrivilegePtrace,
-        RawKind::PrivSignal => Kind::PrivilegeSignal,
-        RawKind::PrivMount => Kind::PrivilegeMount,
-        RawKind::PrivNamespace => Kind::PrivilegeNamespace,
-        RawKind::PrivModule => Kind::PrivilegeModule,
-        RawKind::PrivBpf => Kind::PrivilegeBpf,
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! The decision itself is not made here: it comes from the compiled scope ([`crate::replay::book`]). Pure.
 
+pub mod outcome;
+
 use std::cmp::Ordering;
 use std::net::IpAddr;
 

@@ -16,6 +16,7 @@ pub mod file;
 pub mod gap;
 pub mod hold;
 pub mod kind;
+pub mod kinds;
 pub mod network;
 pub mod privilege;
 pub mod process;

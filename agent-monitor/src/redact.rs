@@ -1,6 +1,6 @@
 //! Secrets in what agents do, taken out before anything is stored, shown or signed.
 //!
-//! Argument lists, file names, URLs and free fields are searched by [`rules`]; a secret becomes
+//! Argument lists, file names, URLs and free fields are searched by `rules`; a secret becomes
 //! `[redacted:kind:hash8]`. The hash is keyed with a value that only this host has, so that equal secrets can be
 //! matched in its record and a short one cannot be found by trying. Pure: the key comes from the caller.
 //!

@@ -17,6 +17,7 @@ pub mod demo;
 pub(crate) mod fake;
 pub mod host;
 pub mod live;
+mod locks;
 mod notify;
 pub mod people;
 pub mod port;

@@ -2,6 +2,7 @@
 
 mod changed;
 mod check;
+mod deny;
 mod kernel;
 mod unit;
 

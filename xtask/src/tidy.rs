@@ -1,5 +1,7 @@
 //! `tidy`: rules of the house that no compiler or linter checks.
 
+mod pages;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -46,7 +48,11 @@ pub(crate) fn problems() -> Result<Vec<String>> {
     let mut git = Command::new("git");
     git.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(&root);
     let mut found = Vec::new();
-    for path in shell::output(&mut git)?.lines() {
+    let listed = shell::output(&mut git)?;
+    let paths: Vec<&str> = listed.lines().collect();
+    let read = |path: &str| fs::read_to_string(root.join(path)).ok();
+    for path in &paths {
+        let path = *path;
         // Deleted, but not yet from the index.
         let Ok(metadata) = fs::symlink_metadata(root.join(path)) else { continue };
         if metadata.len() > MAX_BYTES && path != "Cargo.lock" {
@@ -57,6 +63,10 @@ pub(crate) fn problems() -> Result<Vec<String>> {
             && let Ok(text) = fs::read_to_string(root.join(path))
         {
             found.extend(file(path, &text).into_iter().map(|what| format!("{path}: {what}")));
+            if path.ends_with(".md") {
+                let missing = pages::dangling(path, &text, &paths, &read);
+                found.extend(missing.into_iter().map(|what| format!("{path}: {what}")));
+            }
         }
     }
     Ok(found)
@@ -69,6 +79,9 @@ fn file(path: &str, text: &str) -> Vec<String> {
         let named =
             MIRRORS.iter().map(|(a, b)| format!("{a}{b}")).filter(|mirror| text.contains(mirror.as_str()));
         found.extend(named.map(|mirror| format!("names the mirror {mirror}")));
+    }
+    if Path::new(path).extension().is_some_and(|end| end == "md") && path != "CHANGELOG.md" {
+        found.extend(counted(text).into_iter().map(|what| format!("counts by hand: \"{what}\"")));
     }
     if Path::new(path).extension().is_none_or(|end| end != "rs") {
         return found;
@@ -101,6 +114,20 @@ fn file(path: &str, text: &str) -> Vec<String> {
         found.push("tests wait for something, they do not sleep".to_string());
     }
     found
+}
+
+/// Counts of things that the repository itself holds: nobody updates them, so they are wrong after the next change.
+fn counted(text: &str) -> Vec<String> {
+    const THINGS: [&str; 8] =
+        ["rows", "escapes", "products", "signatures", "kinds", "tests", "benchmarks", "invariants"];
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let plain = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+    let number = |word: &str| {
+        let word = plain(word);
+        !word.is_empty() && word.chars().all(|c| c.is_ascii_digit() || c == ',')
+    };
+    let pairs = words.windows(2).filter(|pair| number(pair[0]) && THINGS.contains(&plain(pair[1]).as_str()));
+    pairs.map(|pair| pair.join(" ")).collect()
 }
 
 /// Among the first lines that are not blank, an attribute or a plain comment.
@@ -147,6 +174,9 @@ mod tests {
         check("xtask/src/a.rs", "fn main() {}\n", Some("//!"));
         check("xtask/src/a/mod.rs", DOC, Some("mod.rs"));
         check("xtask/src/a.rs", &DOC.repeat(601), Some("601 lines"));
+        check("ARCHITECTURE.md", "| no way round | `escape.rs`, 113 rows; more |", Some("113 rows"));
+        check("docs/sweep.md", "a pack (1,153 products), extended", Some("1,153 products"));
+        check("docs/costs.md", "1,000 file rules, 200 times, a table of 65,536.", None);
         check("README.md", &["see deb.", "debian.org"].concat(), Some("mirror"));
     }
 }

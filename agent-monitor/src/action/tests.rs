@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use agent_monitor_ebpf::policy::NET_LISTEN;
+
 use super::*;
-use crate::model::{Agent, BoundBy, Privilege, Process, Source, Target, Time};
+use crate::model::{Agent, BoundBy, Kind, Privilege, Process, Source, Target, Time};
 
 fn event(kind: Kind) -> Event {
     Event::new(Time::from_unix_nanos(0), kind, Source::Lsm)
@@ -113,5 +115,20 @@ fn signals_inside_the_agent_are_free() {
     for other in [None, Some("b")] {
         let outside = Event { privilege: to(other), ..signal.clone() };
         assert_eq!(of(&outside), [Ok(Action::Power(power::SIGNAL))]);
+    }
+}
+
+/// Every judged kind asks something, also where the event lacks what it is about, or has more than its family needs.
+#[test]
+fn no_judged_kind_is_taken_for_free() {
+    use crate::model::kinds::Asks;
+    for kind in Kind::ALL {
+        let bare = of(&event(*kind));
+        assert_eq!(bare.is_empty(), matches!(kind.row().asks, Asks::Nothing(_)), "{kind} without an object");
+        // A module's file does not turn the question into one about that file, or into none.
+        if let Asks::Power(power) = kind.row().asks {
+            let with_file = Event { privilege: Some(Privilege::default()), ..file(*kind, "/lib/x.ko", &[]) };
+            assert_eq!(of(&with_file), [Ok(Action::Power(power))], "{kind} with a file");
+        }
     }
 }

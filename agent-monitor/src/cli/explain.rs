@@ -6,18 +6,18 @@ use std::process::ExitCode;
 use agent_monitor::attribute::{Agents, MountTable};
 use agent_monitor::control::api::Status;
 use agent_monitor::decode::FsPath;
+use agent_monitor::explain::outcome::{Act, Approver, Circumstances, outcome};
 use agent_monitor::explain::{Fitting, Question, fitting};
 use agent_monitor::health::doctor::Level;
+use agent_monitor::model::privilege::CAPABILITIES;
 use agent_monitor::model::{Mode, SCHEMA_VERSION};
+use agent_monitor::registry::record::UserRef;
 use agent_monitor::registry::{AgentId, Record};
 use agent_monitor::replay::book::ImageBook;
 use agent_monitor::replay::{Opinion, Rulebook as _};
 use agent_monitor::run::host::{Hashes, LiveResolve, mountinfo};
 use agent_monitor::scope::compile::{Protected, compile, power_of, slot_of};
-use agent_monitor::scope::parse::CAPABILITIES;
-use agent_monitor::scope::{
-    FileAccess, Host, NetAction, NetPattern, PathPattern, PrivilegeKind, Protocol, Verdict,
-};
+use agent_monitor::scope::{FileAccess, Host, NetAction, NetPattern, PathPattern, PrivilegeKind, Protocol};
 use agent_monitor_ebpf::policy::{NET_BIND, NET_CONNECT, NET_LISTEN, slot};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -60,7 +60,7 @@ enum What {
         /// The address
         peer: String,
     },
-    /// A power (mount, ptrace …) or a capability (CAP_NET_ADMIN …)
+    /// A privilege (mount, ptrace …) or a capability (CAP_NET_ADMIN …)
     Privilege {
         /// Its name
         kind: String,
@@ -260,6 +260,17 @@ fn words(question: &Question) -> String {
     }
 }
 
+/// Whether somebody may decide about what is held: an agent never approves itself, and without approvers only root may.
+fn approver(record: &Record) -> Approver {
+    let as_root = |user: &UserRef| match user {
+        UserRef::Uid(id) => *id == 0,
+        UserRef::Name(name) => name == "root",
+    };
+    let runs_as_root =
+        record.matches.iter().any(|found| found.value.user.as_ref().is_some_and(|user| as_root(&user.value)));
+    if record.approvers.is_empty() && runs_as_root { Approver::Nobody } else { Approver::Present }
+}
+
 struct Answer<'a> {
     record: &'a Record,
     question: &'a Question,
@@ -275,30 +286,10 @@ impl Answer<'_> {
 
     /// What would come of it here.
     fn really(&self) -> String {
-        let verdict = self.opinion.verdict;
         let own = self.opinion.rule == "self-protection";
-        if verdict.permits() {
-            return "it goes ahead".to_owned();
-        }
-        if !self.enforces() && !own {
-            return "it goes ahead and is told: the agent is only observed".to_owned();
-        }
-        let more = match verdict {
-            Verdict::Kill => ", and the process is killed",
-            Verdict::Hold => ": nobody can approve yet, so what is held is refused",
-            Verdict::Allow | Verdict::Audit | Verdict::Deny => "",
-        };
-        let cgroup = matches!(self.question, Question::Peer(NetAction::Connect | NetAction::Bind, ..));
-        match &self.level {
-            Ok(Level::Full) => format!("it is refused with EACCES{more} (level full)"),
-            Ok(Level::Partial) if cgroup => format!("it is refused with EPERM{more} (level partial)"),
-            Ok(Level::Partial) if verdict == Verdict::Kill => {
-                "it is not refused, but the process is killed (level partial)".to_owned()
-            }
-            Ok(Level::Partial) => "it goes ahead and is told: level partial cannot refuse it".to_owned(),
-            Ok(Level::None) => "it goes ahead: level none can stop nothing".to_owned(),
-            Err(_) => "not known: no daemon says at which level this host is".to_owned(),
-        }
+        let level = self.level.as_ref().ok().copied();
+        let at = Circumstances { level, enforced: self.enforces() || own, approver: approver(self.record) };
+        outcome(self.opinion.verdict, Act::of(self.question), at).text(level)
     }
 
     fn write(&self, format: Format) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ pub(crate) enum SessionCommand {
     List(ListArgs),
     /// Show one run: who started it, for what, its end, its processes, its latest actions
     Show(ShowArgs),
-    /// End a run: nothing of it goes ahead any more
+    /// End a run: everything that its processes do from then on is refused
     End(EndArgs),
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct SweepArgs {
     /// Check a file of signatures and sweep nothing
     #[arg(long, num_args = 2, value_names = ["check", "FILE"])]
     pack: Option<Vec<String>>,
-    /// Show finds of low confidence and components that are no agents too (tables only; JSON has them all)
+    /// Show findings of low confidence and components that are no agents too (tables only; JSON has them all)
     #[arg(long)]
     all: bool,
     /// Show the evidence of each find
@@ -68,7 +68,7 @@ pub(crate) struct WhatArgs {
     /// Look into network and FUSE file systems too
     #[arg(long)]
     remote: bool,
-    /// Ask the resolver for the addresses of model providers, to tell connections to them
+    /// Ask the resolver for the addresses of model providers, to recognise connections to them
     #[arg(long)]
     resolve: bool,
     /// Seconds that one part (a home, a container) may take
@@ -121,7 +121,7 @@ pub(super) fn look(what: &WhatArgs, shared: &Shared) -> anyhow::Result<(Report, 
     }
     let register = Arc::new(match at_rest(shared) {
         Ok(loaded) => Register::new(&loaded).with_retired(retired(shared)?),
-        // Anybody may sweep what is his; what he may not read is said.
+        // Every user may sweep what they can read; what they cannot is reported.
         Err(error) if !rustix::process::geteuid().is_root() => Register::unreadable(format!("{error:#}")),
         Err(error) => return Err(error),
     });
@@ -149,7 +149,7 @@ pub(super) fn look(what: &WhatArgs, shared: &Shared) -> anyhow::Result<(Report, 
     Ok((report?, pack))
 }
 
-/// Ids of retired agents. Who may not read the daemon's state takes records as they are, and is told.
+/// Ids of retired agents. Who may not read the daemon's state takes records as they are; a note says so.
 fn retired(shared: &Shared) -> anyhow::Result<BTreeSet<String>> {
     match retired_ids(&shared.settings()?.state_dir.join(STATE_FILE)) {
         Ok(ids) => Ok(ids),

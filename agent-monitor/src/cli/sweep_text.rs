@@ -38,11 +38,11 @@ pub(super) fn write(out: &mut Out, report: &Report, all: bool, evidence: bool) -
     out.line(&format!(
         "{}{left}, {registered} registered, {} on {} in {:.1} s{}",
         counted(report.shadows(), "shadow agent"),
-        counted(report.finds.len(), "find"),
+        counted(report.finds.len(), "finding"),
         escape(&report.host.name),
         std::time::Duration::from_millis(report.sweep.millis).as_secs_f64(),
         if hidden > 0 {
-            format!("; {hidden} unsure finds and components only with --all")
+            format!("; {hidden} uncertain findings and components only with --all")
         } else {
             String::new()
         },

@@ -175,6 +175,14 @@ impl Daemon for FakeDaemon {
         self.people.as_ref().map(|people| people as &dyn super::people::PeopleDaemon)
     }
 
+    fn runs(&self) -> Option<&dyn super::people::RunsDaemon> {
+        None
+    }
+
+    fn lives(&self) -> Option<&dyn super::people::LivesDaemon> {
+        None
+    }
+
     fn store(&self) -> &Arc<Store> {
         &self.store
     }

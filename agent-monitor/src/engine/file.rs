@@ -9,7 +9,7 @@ use super::{Engine, Host};
 use crate::attribute::mounts::dev_text;
 use crate::decode::file::Place;
 use crate::decode::{FileFacts, Head};
-use crate::model::{Access, File, text};
+use crate::model::{Access, File, kinds, text};
 
 impl Engine {
     pub(super) fn file(&mut self, head: &Head, facts: &FileFacts, host: &mut dyn Host) -> File {
@@ -44,17 +44,8 @@ fn access(kind: RawKind, facts: &FileFacts) -> Vec<Access> {
         (ACCESS_EXECUTE, Access::Exec),
     ];
     let by_bits = bits.into_iter().filter(|(bit, _)| facts.access & bit != 0).map(|(_, access)| access);
-    let own = match kind {
-        RawKind::FileCreate => Some(Access::Create),
-        RawKind::FileDelete => Some(Access::Delete),
-        RawKind::FileRename => Some(Access::Rename),
-        RawKind::FileLink => Some(Access::Link),
-        RawKind::FileTruncate => Some(Access::Truncate),
-        RawKind::FileSetattr => Some(Access::Setattr),
-        RawKind::FileMmapExec => Some(Access::Exec),
-        _ if facts.created => Some(Access::Create),
-        _ => None,
-    };
+    let by_kind = kinds::of_record(kind).event().and_then(|kind| kind.row().access);
+    let own = by_kind.or(facts.created.then_some(Access::Create));
     let mut all: Vec<Access> = by_bits.chain(own).collect();
     all.sort_unstable();
     all.dedup();

@@ -8,7 +8,7 @@ use agent_monitor_ebpf::loss::{LossKey, LossReason, LossValue};
 use crate::attribute::Agents;
 use crate::clock::Clock;
 use crate::decode::DecodeError;
-use crate::model::{Event, Gap, Kind, Time};
+use crate::model::{Event, Gap, Kind, Time, kinds};
 
 /// Counts as they were told last, and what has not been told yet.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl LossBook {
             let reason = LossReason::from_u16(key.reason);
             let gap = Gap {
                 reason: reason.map_or_else(|| format!("reason_{}", key.reason), |r| r.as_str().to_owned()),
-                kind: RawKind::from_u16(key.kind).map(|kind| super::kind(kind).as_str().to_owned()),
+                kind: lost_name(key.kind),
                 agent: (key.agent != 0).then(|| agents.name(key.agent)),
                 count,
                 // The table keeps the first of all; of a later poll's share only the poll before is known.
@@ -76,8 +76,8 @@ impl LossBook {
         for ((kind, reason), value) in std::mem::take(&mut self.undecoded) {
             let (first, last) = (clock.wall(value.first), clock.wall(value.last));
             let mut event = gap(Kind::GapDecode, reason, value.count, first, last);
-            if let (Some(gap), Some(kind)) = (&mut event.gap, RawKind::from_u16(kind)) {
-                gap.kind = Some(super::kind(kind).as_str().to_owned());
+            if let Some(gap) = &mut event.gap {
+                gap.kind = lost_name(kind);
             }
             gaps.push(event);
         }
@@ -89,12 +89,19 @@ fn order(key: &LossKey) -> (u32, u16, u16) {
     (key.agent, key.kind, key.reason)
 }
 
+/// What was lost, by the number of its record: a kind of event, or the name of a record that is no event.
+fn lost_name(raw: u16) -> Option<String> {
+    RawKind::from_u16(raw).map(|raw| kinds::of_record(raw).name().to_owned())
+}
+
 /// A gap of any kind and agent.
 #[must_use]
 pub fn gap(kind: Kind, reason: &str, count: u64, first: Time, last: Time) -> Event {
     Event::gap(last, kind, Gap { reason: reason.to_owned(), kind: None, agent: None, count, first, last })
 }
 
+/// The kind of gap of each reason. Total: a new reason does not compile without one.
+#[deny(clippy::wildcard_enum_match_arm)]
 fn gap_kind(reason: LossReason) -> Kind {
     match reason {
         LossReason::RingFull => Kind::GapRing,
@@ -145,6 +152,45 @@ mod tests {
             [("ring_full".to_owned(), 2)],
             "a new table"
         );
+    }
+
+    /// Each reason for each record: the name is that of the record, and what is no event is not reported as one.
+    #[test]
+    fn each_loss_has_the_name_of_what_was_lost() {
+        let clock = Clock::fixed(0);
+        for raw in RawKind::ALL {
+            let own = match raw {
+                RawKind::NetAnswer => Some("record.dns_answer"),
+                RawKind::NetHello => Some("record.tls_client_hello"),
+                RawKind::NetPeer => Some("record.peer"),
+                RawKind::Canary => Some("record.canary"),
+                RawKind::ArgChunk => Some("record.arguments"),
+                RawKind::Bound => Some("agent.bound"),
+                RawKind::NetConnect => Some("network.connect"),
+                _ => None,
+            };
+            for reason in LossReason::ALL {
+                let key = LossKey { agent: 0, kind: *raw as u16, reason: *reason as u16 };
+                let lost = [(key, LossValue { count: 2, first: 1, last: 2 })];
+                let events = LossBook::default().poll(&lost, 0, 9, &Agents::default(), &clock);
+                let gap = events[0].gap.clone().unwrap();
+                assert_eq!(gap.reason, reason.as_str());
+                let name = gap.kind.unwrap();
+                assert!(own.is_none_or(|own| own == name), "{raw:?} is reported as {name}");
+                let kind = name.parse::<Kind>().ok();
+                assert_eq!(kind.and_then(|kind| kind.row().raw), kind.map(|_| *raw), "{raw:?}: {name}");
+            }
+            let mut book = LossBook::default();
+            book.undecoded(Some(*raw), DecodeError::Piece("x"), 3);
+            let events = book.poll(&[], 0, 9, &Agents::default(), &clock);
+            let name = events[0].gap.clone().unwrap().kind;
+            assert!(own.is_none_or(|own| name.as_deref() == Some(own)), "{raw:?} unread is {name:?}");
+        }
+        // A record of a newer program set has no name, and is counted all the same.
+        let key = LossKey { agent: 0, kind: 999, reason: 999 };
+        let lost = [(key, LossValue { count: 2, first: 1, last: 2 })];
+        let gap = LossBook::default().poll(&lost, 0, 9, &Agents::default(), &clock)[0].gap.clone().unwrap();
+        assert_eq!((gap.kind, gap.reason.as_str(), gap.count), (None, "reason_999", 2));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use agent_monitor_ebpf::event::{NS_CGROUP, NS_IPC, NS_MNT, NS_NET, NS_PID, NS_TIME, NS_USER, NS_UTS};
 
+use crate::model::privilege::CAPABILITIES;
+
 /// Linux signal names in number order, from 1.
 const SIGNALS: &[&str] = &[
     "SIGHUP",
@@ -35,51 +37,6 @@ const SIGNALS: &[&str] = &[
     "SIGIO",
     "SIGPWR",
     "SIGSYS",
-];
-
-/// Capability names in number order, from 0 (`include/uapi/linux/capability.h`).
-const CAPABILITIES: &[&str] = &[
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
 ];
 
 /// bpf commands in number order, from 0 (`enum bpf_cmd`).
@@ -175,7 +132,7 @@ pub fn signal(number: u64) -> String {
 /// Names of the capabilities in a set, in number order.
 #[must_use]
 pub fn capabilities(set: u64) -> Vec<String> {
-    let name = |bit: u64| nth(CAPABILITIES, bit).map_or_else(|| format!("CAP_{bit}"), str::to_owned);
+    let name = |bit: u64| nth(&CAPABILITIES, bit).map_or_else(|| format!("CAP_{bit}"), str::to_owned);
     (0..64).filter(|bit| set >> bit & 1 == 1).map(name).collect()
 }
 

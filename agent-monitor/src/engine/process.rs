@@ -42,7 +42,7 @@ impl Engine {
             self.tree.bind(child, Some(binding));
             self.tree.touch(child).into_iter().for_each(|proc| proc.announced = announced);
         }
-        let mut event = self.event_of(head, child, host);
+        let mut event = self.event_of(head, Kind::ProcessFork, child, host);
         if new_ns != 0 {
             let names: Vec<_> = names::namespaces(new_ns).into_iter().map(serde_json::Value::from).collect();
             event.detail = Some([("new_namespaces".to_owned(), names.into())].into_iter().collect());
@@ -51,7 +51,7 @@ impl Engine {
     }
 
     pub(super) fn exit(&mut self, head: &Head, status: u32, host: &mut dyn Host, out: &mut Output) {
-        let mut event = self.action(head, host);
+        let mut event = self.action(head, Kind::ProcessExit, host);
         if let Some(process) = &mut event.process {
             let process = Arc::make_mut(process);
             process.tid = None;
@@ -74,7 +74,7 @@ impl Engine {
         if let Some(proc) = self.tree.touch(head.key) {
             proc.announced = head.agent;
         }
-        let event = self.event_of(head, head.key, host);
+        let event = self.event_of(head, Kind::AgentBound, head.key, host);
         out.events.push(Event { verdict: None, detail: self.before(before, head.delegator), ..event });
     }
 
@@ -98,7 +98,7 @@ impl Engine {
             }
         }
         let found = self.recognise(head, &started, exe_id, host);
-        let event = self.event_of(head, head.key, host);
+        let event = self.event_of(head, Kind::ProcessExec, head.key, host);
         match found {
             Some(request) => self.request(request, event, out),
             None => {
@@ -130,7 +130,7 @@ impl Engine {
             }
         });
         let args = args::attempted(&exec.args);
-        let event = self.action(head, host);
+        let event = self.action(head, Kind::ProcessExec, host);
         let mut detail = Detail::new();
         if !args.is_empty() {
             detail.insert("args".to_owned(), args.into());

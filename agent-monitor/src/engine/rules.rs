@@ -79,15 +79,7 @@ pub(super) fn hold(head: &Head) -> Option<Hold> {
 
 /// The kind of an act that was aimed at the monitor.
 pub(super) fn tampering(head: &Head, kind: Kind) -> Kind {
-    if head.flags & FLAG_TAMPER == 0 {
-        return kind;
-    }
-    match kind {
-        Kind::PrivilegeSignal => Kind::TamperSignal,
-        Kind::PrivilegePtrace => Kind::TamperPtrace,
-        Kind::PrivilegeBpf => Kind::TamperBpf,
-        _ => Kind::TamperFile,
-    }
+    if head.flags & FLAG_TAMPER == 0 { kind } else { kind.row().tamper }
 }
 
 #[cfg(test)]

@@ -304,3 +304,25 @@ fn what_cannot_be_read_becomes_a_gap() {
 fn device_numbers_are_as_the_kernel_writes_them() {
     assert_eq!(kernel_dev(254, 1), ROOT);
 }
+
+/// Whatever its body, each record of the contract becomes an event of its own kind, or none where it is no event.
+#[test]
+fn a_record_that_is_no_event_never_becomes_one() {
+    use crate::model::kinds::{Record, of_record};
+    for raw in RawKind::ALL {
+        let mut engine = engine(Unattributed::All);
+        let mut out = Output::default();
+        let head = Header { flags: FLAG_ARGS_CHUNKED, ..head(*raw, 900, 700, 70, 2) };
+        engine.record(&record(head, &[0_u8; 112], &[vec![0; 64]]), &mut NoHost, &mut out);
+        let kinds: Vec<Kind> = out.events.iter().map(|event| event.kind).collect();
+        match of_record(*raw) {
+            Record::Material(name) => assert_eq!(kinds, [], "{raw:?} ({name})"),
+            // An exec of an agent that was not announced before also says that it is bound.
+            Record::Event(kind) => {
+                let own: Vec<&Kind> = kinds.iter().filter(|kind| **kind != Kind::AgentBound).collect();
+                assert!(own.iter().all(|found| **found == kind), "{raw:?}: {kinds:?}");
+                assert!(!kinds.is_empty(), "{raw:?} gave nothing");
+            }
+        }
+    }
+}

@@ -8,18 +8,18 @@ use super::{Engine, Host};
 use crate::attribute::tree::{Binding, Proc};
 use crate::attribute::{TaskKey, container, identity};
 use crate::decode::Head;
-use crate::model::{Agent, Ancestor, Errno, Event, Process, Source, Verdict};
+use crate::model::{Agent, Ancestor, Errno, Event, Kind, Process, Source, Verdict};
 
 impl Engine {
     /// The event of an act that `head` tells, of the process `who`, without what it acted on.
-    pub(super) fn event_of(&mut self, head: &Head, who: TaskKey, host: &mut dyn Host) -> Event {
+    pub(super) fn event_of(&mut self, head: &Head, kind: Kind, who: TaskKey, host: &mut dyn Host) -> Event {
         let mut process = self.process_view(who, host);
         if who == head.key && head.tid != who.tgid {
             Arc::make_mut(&mut process).tid = Some(head.tid);
         }
         let agent = self.agent_view(who);
         let index = self.tree.get(who).and_then(|proc| proc.binding).map_or(0, |binding| binding.agent);
-        let kind = super::rules::tampering(head, super::kind(head.kind));
+        let kind = super::rules::tampering(head, kind);
         Event {
             verdict: Some(verdict(head.verdict)),
             errno: Errno::from_return(i64::from(head.errno)),

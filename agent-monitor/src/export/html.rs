@@ -1,7 +1,7 @@
 //! The report for people: one page that needs nothing else, for an incident meeting and for paper.
 //!
 //! It answers, in this order: what did the agent do, who allowed it, what could it have reached, what do we not know.
-//! Everything that came from a process is text ([`page`]); the policy of the page forbids all requests and every script
+//! Everything that came from a process is text (`page`); the policy of the page forbids all requests and every script
 //! and style but the ones in it, by their hashes. Its size is bounded: with many events it shows sums and what matters.
 
 mod page;
@@ -162,7 +162,16 @@ impl Report {
         let (objects, name) = match event.kind.family() {
             Family::File => (&mut self.files, event.file.as_ref().and_then(|file| file.path.clone())),
             Family::Network => (&mut self.peers, event.network.as_ref().map(sentence::peer)),
-            _ => return,
+            Family::Process
+            | Family::Privilege
+            | Family::Tamper
+            | Family::Agent
+            | Family::Session
+            | Family::Grant
+            | Family::Approval
+            | Family::Finding
+            | Family::Gap
+            | Family::Log => return,
         };
         let Some(name) = name else { return };
         self.sent = self.sent.saturating_add(sent);

@@ -2,6 +2,7 @@
 //!
 //! 1.9 is native; for 1.8, which knows no AI agent and no attestation, those parts go to `unmapped`. What has no place
 //! in a class stays in `unmapped` too, so that nothing of the event is lost. Validated in the tests against the schemas.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 mod class;
 mod objects;
@@ -65,8 +66,9 @@ pub struct Shared {
 #[must_use]
 pub fn map(record: &Selected<'_>, shared: &Shared) -> Value {
     let event = record.event;
-    let Class { uid, category, name, activity, mut fields, unmapped } = class::of(event);
-    let mut out = base(record, shared, uid, &activity);
+    let class = class::of(event);
+    let mut out = base(record, shared, &class);
+    let Class { uid, category, name, activity, mut fields, unmapped, finding, .. } = class;
     out.append(&mut fields);
     let mut rest = unmapped;
     rest.append(&mut leftovers(event));
@@ -79,7 +81,6 @@ pub fn map(record: &Selected<'_>, shared: &Shared) -> Value {
     put("activity_name", activity.name.into());
     decision(event, &mut out);
     // The agent and the seal: in 1.9 they have places.
-    let finding = uid == class::FINDING;
     let agent = event.agent.as_ref().map(|agent| objects::ai_agent(agent));
     let seal = (!shared.renamed).then(|| objects::attestation(record, shared));
     match shared.version {
@@ -105,13 +106,13 @@ pub fn map(record: &Selected<'_>, shared: &Shared) -> Value {
 }
 
 /// What every class has.
-fn base(record: &Selected<'_>, shared: &Shared, uid: u64, activity: &class::Activity) -> Object {
+fn base(record: &Selected<'_>, shared: &Shared, class: &Class) -> Object {
     let event = record.event;
     let millis = i64::try_from(event.time.unix_nanos().div_euclid(1_000_000)).unwrap_or(i64::MAX);
     let mut profiles = vec!["host", "security_control", "container"];
     if shared.version == Version::V1_9 {
         profiles.push("record_integrity");
-        if uid != class::FINDING {
+        if !class.finding {
             profiles.push("ai_operation");
         }
     }
@@ -132,8 +133,8 @@ fn base(record: &Selected<'_>, shared: &Shared, uid: u64, activity: &class::Acti
     put("severity_id", severity.into());
     put("severity", severity_name.into());
     put("message", sentence::of(event).into());
-    put("type_name", format!("{}: {}", class::name_of(uid), activity.name).into());
-    put("category_name", class::category_name(uid).into());
+    put("type_name", format!("{}: {}", class.name, class.activity.name).into());
+    put("category_name", class.category_name.into());
     put("device", objects::device(shared));
     let attacks = objects::attacks(event);
     if !attacks.is_empty() {
@@ -144,16 +145,30 @@ fn base(record: &Selected<'_>, shared: &Shared, uid: u64, activity: &class::Acti
 
 fn severity(event: &Event) -> (u64, &'static str) {
     use crate::model::Family;
-    let stopped = event.verdict.is_some_and(|verdict| verdict >= Verdict::Deny);
-    match event.kind.family() {
-        Family::Tamper => (5, "Critical"),
-        Family::Finding => (4, "High"),
-        _ if event.verdict == Some(Verdict::Kill) => (4, "High"),
-        _ if stopped => (3, "Medium"),
-        Family::Gap => (3, "Medium"),
-        _ if event.verdict == Some(Verdict::Audit) => (2, "Low"),
-        _ => (1, "Informational"),
-    }
+    let by_family = match event.kind.family() {
+        Family::Tamper => 5,
+        Family::Finding => 4,
+        Family::Gap => 3,
+        Family::Process
+        | Family::File
+        | Family::Network
+        | Family::Privilege
+        | Family::Agent
+        | Family::Session
+        | Family::Grant
+        | Family::Approval
+        | Family::Log => 1,
+    };
+    let by_verdict = match event.verdict {
+        Some(Verdict::Kill) => 4,
+        Some(Verdict::Deny | Verdict::Hold) => 3,
+        Some(Verdict::Audit) => 2,
+        Some(Verdict::Allow) | None => 1,
+    };
+    const NAMES: [&str; 5] = ["Informational", "Low", "Medium", "High", "Critical"];
+    let severity: u64 = by_family.max(by_verdict);
+    let name = usize::try_from(severity - 1).ok().and_then(|at| NAMES.get(at));
+    (severity, name.copied().unwrap_or("Informational"))
 }
 
 /// What was decided and what came of it.

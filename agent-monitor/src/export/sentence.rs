@@ -1,8 +1,10 @@
 //! An event as one sentence, for exports that show text: who did what to what, and what came of it.
 //!
-//! Plain text without markup; what came from a process is in it as it is, and whoever shows it must escape it.
+//! Plain text without markup; what came from a process is in it as it is, and whoever shows it must escape it. The
+//! sentence of each kind is a column of [`crate::model::kinds`].
+#![deny(clippy::wildcard_enum_match_arm)]
 
-use crate::model::{Event, Family, Kind, Mode, Network, Verdict};
+use crate::model::{Event, Family, Mode, Network, Verdict};
 
 /// Most characters of a sentence.
 const MAX: usize = 2000;
@@ -57,7 +59,16 @@ pub fn object(event: &Event) -> Option<String> {
             event.process.as_ref().map(|process| process.args.join(" ")).filter(|text| !text.is_empty())
         }
         Family::Network => event.network.as_ref().map(peer),
-        _ => {
+        Family::File
+        | Family::Privilege
+        | Family::Tamper
+        | Family::Agent
+        | Family::Session
+        | Family::Grant
+        | Family::Approval
+        | Family::Finding
+        | Family::Gap
+        | Family::Log => {
             let file = event.file.as_ref().and_then(|file| file.path.clone());
             let privilege = event.privilege.as_ref();
             file.or_else(|| privilege.and_then(|p| p.object.clone().or_else(|| p.mount_point.clone())))
@@ -80,80 +91,87 @@ pub fn peer(network: &Network) -> String {
     }
 }
 
+/// The sentence of the kind with its placeholders filled in. What fills one is never searched for others: it may come
+/// from a process.
 fn what(event: &Event) -> String {
-    let object = object(event).unwrap_or_else(|| "something that is not known".to_owned());
-    let to = event.file.as_ref().and_then(|file| file.new_path.clone()).unwrap_or_default();
-    match event.kind {
-        Kind::ProcessFork => "was made as a new process".to_owned(),
-        Kind::ProcessExec => format!("ran {object}"),
-        Kind::ProcessExit => {
-            let process = event.process.as_ref();
-            let signal = process.and_then(|process| process.exit_signal.as_deref());
-            let code = process.and_then(|process| process.exit_code);
-            signal.map_or_else(
-                || {
-                    format!(
-                        "ended with {}",
-                        code.map_or_else(|| "an unknown code".to_owned(), |code| code.to_string())
-                    )
-                },
-                |signal| format!("was ended by {signal}"),
-            )
-        }
-        Kind::FileOpen => {
-            let access = event.file.iter().flat_map(|file| &file.access).map(|access| access.as_str());
-            let access = access.collect::<Vec<_>>().join(" and ");
-            format!("opened {object} to {}", if access.is_empty() { "use it" } else { &access })
-        }
-        Kind::FileCreate => format!("made {object}"),
-        Kind::FileDelete => format!("deleted {object}"),
-        Kind::FileRename => format!("renamed {object} to {to}"),
-        Kind::FileLink => format!("linked {object} as {to}"),
-        Kind::FileTruncate => format!("cut {object}"),
-        Kind::FileSetattr => format!("changed attributes of {object}"),
-        Kind::FileMmapExec => format!("mapped {object} to run it"),
-        Kind::NetworkConnect => format!("connected to {object}"),
-        Kind::NetworkBind => format!("took the address {object}"),
-        Kind::NetworkListen => format!("listened on {object}"),
-        Kind::NetworkAccept => format!("took a connection from {object}"),
-        Kind::NetworkSend => format!("sent to {object}"),
-        Kind::NetworkDns => format!("looked up {object}"),
-        Kind::NetworkFlow => {
-            let count =
-                |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string());
-            let network = event.network.as_ref();
-            format!(
-                "closed the connection to {object}: {} bytes sent, {} received",
-                count(network.and_then(|network| network.bytes_sent)),
-                count(network.and_then(|network| network.bytes_received))
-            )
-        }
-        Kind::LogOpened => {
-            let word =
-                |key: &str| event.detail.as_ref().and_then(|detail| detail.get(key)).map(ToString::to_string);
-            let before = word("before").unwrap_or_default();
-            let kept = word("unsealed_records_kept")
-                .map_or_else(String::new, |kept| format!("; {kept} unsealed records kept"));
-            let cut = word("torn_bytes_cut")
-                .map_or_else(String::new, |cut| format!("; {cut} bytes of a torn end cut off"));
-            format!("opened the log; the writer before: {before}{kept}{cut}")
-        }
-        Kind::LogClosed => "closed the log in good order".to_owned(),
-        kind if kind.family() == Family::Gap => of_gap(event),
-        kind => {
-            let about = kind.about().trim_end_matches('.');
-            let detail = event.detail.iter().flatten().filter(|(key, _)| !is_long(key));
-            let detail = detail
-                .map(|(key, value)| {
-                    format!("{key} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-                })
-                .collect::<Vec<_>>()
-                .join(", ");
-            let known = event.file.is_some() || event.network.is_some() || event.privilege.is_some();
-            let object = if known { format!(": {object}") } else { String::new() };
-            format!("[{kind}] {about}{object}{}{detail}", if detail.is_empty() { "" } else { "; " })
-        }
+    let mut rest = event.kind.row().sentence;
+    let mut text = String::new();
+    while let Some((before, from)) = rest.split_once('{') {
+        text.push_str(before);
+        let (name, after) = from.split_once('}').unwrap_or((from, ""));
+        text.push_str(&match name {
+            "object" => object(event).unwrap_or_else(|| "something that is not known".to_owned()),
+            "new" => event.file.as_ref().and_then(|file| file.new_path.clone()).unwrap_or_default(),
+            "access" => accesses(event),
+            "ended" => ended(event),
+            "traffic" => traffic(event),
+            "opened" => opened(event),
+            "gap" => of_gap(event),
+            "note" => note(event),
+            unknown => format!("{{{unknown}}}"),
+        });
+        rest = after;
     }
+    text.push_str(rest);
+    text
+}
+
+fn ended(event: &Event) -> String {
+    let process = event.process.as_ref();
+    let signal = process.and_then(|process| process.exit_signal.as_deref());
+    let code = process.and_then(|process| process.exit_code);
+    match (signal, code) {
+        (Some(signal), _) => format!("was ended by {signal}"),
+        (None, Some(code)) => format!("ended with {code}"),
+        (None, None) => "ended with an unknown code".to_owned(),
+    }
+}
+
+fn accesses(event: &Event) -> String {
+    let access = event.file.iter().flat_map(|file| &file.access).map(|access| access.as_str());
+    let access = access.collect::<Vec<_>>().join(" and ");
+    if access.is_empty() { "use it".to_owned() } else { access }
+}
+
+fn traffic(event: &Event) -> String {
+    let count = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string());
+    let network = event.network.as_ref();
+    format!(
+        "{} bytes sent, {} received",
+        count(network.and_then(|network| network.bytes_sent)),
+        count(network.and_then(|network| network.bytes_received))
+    )
+}
+
+/// How the writer before ended, and what of its end was kept.
+fn opened(event: &Event) -> String {
+    let field = |key: &str| event.detail.as_ref().and_then(|detail| detail.get(key)).map(ToString::to_string);
+    let before = field("before").unwrap_or_default();
+    let kept = field("unsealed_records_kept")
+        .map_or_else(String::new, |kept| format!("; {kept} unsealed records kept"));
+    let cut = field("torn_bytes_cut")
+        .map_or_else(String::new, |cut| format!("; {cut} bytes of a torn end cut off"));
+    format!("{before}{kept}{cut}")
+}
+
+/// Name and meaning of the kind, what it is about, and its details.
+fn note(event: &Event) -> String {
+    let kind = event.kind;
+    let about = kind.about().trim_end_matches('.');
+    let detail = event.detail.iter().flatten().filter(|(key, _)| !is_long(key));
+    let detail = detail
+        .map(|(key, value)| {
+            format!("{key} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        })
+        .collect::<Vec<_>>()
+        .join(", ");
+    let known = event.file.is_some() || event.network.is_some() || event.privilege.is_some();
+    let object = if known {
+        format!(": {}", object(event).unwrap_or_else(|| "something that is not known".to_owned()))
+    } else {
+        String::new()
+    };
+    format!("[{kind}] {about}{object}{}{detail}", if detail.is_empty() { "" } else { "; " })
 }
 
 /// Details that are documents or ids of their own: shown where they belong.

@@ -2,6 +2,7 @@
 //!
 //! Without the integer the importer would lose the fraction of a second. Long values are cut in `message`; the field
 //! that is searched by keyword takes 32,766 bytes at most, so command lines are cut to fit and marked.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use serde_json::{Map, Value, json};
 
@@ -74,7 +75,12 @@ fn description(family: Family) -> &'static str {
     match family {
         Family::Gap => "Not Seen Until",
         Family::Log | Family::Agent | Family::Session | Family::Grant | Family::Approval => "Recorded Time",
-        _ => "Event Time",
+        Family::Process
+        | Family::File
+        | Family::Network
+        | Family::Privilege
+        | Family::Tamper
+        | Family::Finding => "Event Time",
     }
 }
 

@@ -8,8 +8,8 @@ use agent_monitor_ebpf::policy::{NET_BIND, NET_CONNECT, ask};
 use super::declared::{Declared, Kept};
 use super::peers;
 use crate::action::{self, Action, Perhaps};
+use crate::model::privilege::CAPABILITIES;
 use crate::model::{Event, Family, Mode, Time, Verdict, text};
-use crate::scope::parse::CAPABILITIES;
 use crate::scope::{FileAccess, NetAction, PathPattern, PrivilegeKind};
 
 /// How often, and when last.

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::Proposal;
 use super::seen::Seen;
+use crate::model::privilege::CAPABILITIES;
 use crate::model::{SCHEMA_VERSION, Time};
 use crate::registry::format::{quote, scope_to_toml};
-use crate::scope::parse::CAPABILITIES;
 use crate::scope::{FileAccess, NetAction, Scope};
 
 /// The proposal as the `[scope]` part of a record.

@@ -9,7 +9,8 @@ use super::Time;
 pub struct Gap {
     /// Why, in one snake-case word of the component that counted it (`ring_full`, `subscriber_slow`).
     pub reason: String,
-    /// Kind or family of what was missed (`file.open`, `file`); `null` for any.
+    /// Kind or family of what was missed (`file.open`, `file`), or the name of a record that is no event
+    /// (`record.dns_answer`, see [`super::kinds::of_record`]); `null` for any.
     pub kind: Option<String>,
     /// Agent whose events were missed; `null` for any or unattributed.
     pub agent: Option<String>,

@@ -1,10 +1,10 @@
 //! The running daemon: engine, kernel side and registry behind their locks, and what moves between them.
 //!
-//! Locks are taken in this order and never the other way: `people`, `book` (registry), `live` (engine), `port` (kernel side).
+//! The order of the locks is that of `locks::Rank`; debug builds check it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_monitor_ebpf::header::Kind as RawKind;
@@ -12,6 +12,8 @@ use agent_monitor_ebpf::loss::{LossKey, LossReason, LossValue};
 use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, TaskTag};
 
 use super::host::{Hashes, LiveHost};
+pub(super) use super::locks::lock;
+use super::locks::{Rank, Ranked};
 use super::people::{Asking, InForce, Inbox, Side};
 use super::port::{Port, PortError, Pulse, RingReader};
 use super::state::{LastSeen, State, boot_id, kept};
@@ -67,24 +69,24 @@ pub struct Core {
     pub(super) health: Arc<Health>,
     pub(super) state: State,
     pub(super) report: Report,
-    pub(super) book: Mutex<Book>,
-    pub(super) live: Mutex<Live>,
-    pub(super) port: Mutex<Box<dyn Port>>,
+    pub(super) book: Ranked<Book>,
+    pub(super) live: Ranked<Live>,
+    pub(super) port: Ranked<Box<dyn Port>>,
     /// Agents without a record.
-    pub(super) shadows: Mutex<Watch>,
+    pub(super) shadows: Ranked<Watch>,
     /// Programs that the kernel meets at their exec.
     pub(super) known: super::shadow::Known,
     /// Execs whose scripts are to be looked into.
     pub(super) scripts: super::shadow::Scripts,
     /// Why there is no log, where there should be one.
-    pub(super) log_failed: Mutex<Option<LogStatus>>,
-    /// Taken before the other locks.
-    pub(super) people: Mutex<Option<Side>>,
+    pub(super) log_failed: Ranked<Option<LogStatus>>,
+    /// Approvals, sessions, grants and lifecycle states.
+    pub(super) people: Ranked<Option<Side>>,
     pub(super) inbox: Inbox,
     /// Whether people can be asked.
     pub(super) asking: Asking,
-    /// Taken after all other locks.
-    pub(super) in_force: Mutex<InForce>,
+    /// What people's decisions put in force.
+    pub(super) in_force: Ranked<InForce>,
     /// Execs of which the kernel said that it could not bind the process.
     unbound: AtomicU64,
     stop: Arc<Stop>,
@@ -97,7 +99,7 @@ pub(super) struct Stop(Mutex<bool>, Condvar);
 impl Stop {
     /// Waits for the given time, or until the daemon is to end. Whether it is.
     pub(super) fn wait(&self, time: Duration) -> bool {
-        let guard = lock(&self.0);
+        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.1.wait_timeout_while(guard, time, |stop| !*stop);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
@@ -107,11 +109,6 @@ impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Core").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic in a thread ends the daemon's work anyway; what is left must still be counted and written.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Core {
@@ -133,19 +130,19 @@ impl Core {
             health,
             state,
             report: port.support(),
-            book: Mutex::new(book),
-            live: Mutex::new(Live { engine, host: LiveHost::default() }),
-            port: Mutex::new(port),
-            shadows: Mutex::new(super::shadow::watch(&config)),
+            book: Ranked::new(Rank::Book, book),
+            live: Ranked::new(Rank::Live, Live { engine, host: LiveHost::default() }),
+            port: Ranked::new(Rank::Port, port),
+            shadows: Ranked::new(Rank::Shadows, super::shadow::watch(&config)),
             known: super::shadow::Known::default(),
             scripts: super::shadow::Scripts::default(),
-            people: Mutex::new(None),
+            people: Ranked::new(Rank::People, None),
             inbox: Inbox::default(),
             asking: Asking::default(),
-            in_force: Mutex::default(),
+            in_force: Ranked::new(Rank::InForce, InForce::default()),
             unbound: AtomicU64::new(0),
             stop: Arc::default(),
-            log_failed: Mutex::default(),
+            log_failed: Ranked::new(Rank::LogFailed, None),
             config,
         }
     }
@@ -170,7 +167,7 @@ impl Core {
 
     /// Asks all threads to end.
     pub fn stop(&self) {
-        *lock(&self.stop.0) = true;
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.1.notify_all();
     }
 

@@ -145,6 +145,11 @@ impl Port for FakeKernel {
         Ok(())
     }
 
+    fn sweep_tickets(&mut self, boot_nanos: u64) -> Result<(), PortError> {
+        self.ready()?.tickets.retain(|ticket| ticket.expires > boot_nanos);
+        Ok(())
+    }
+
     fn grant_uses(&mut self) -> Result<Vec<(u64, u32)>, PortError> {
         Ok(self.ready()?.grants.values().map(|grant| (grant.id, grant.uses)).collect())
     }

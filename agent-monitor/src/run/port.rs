@@ -1,4 +1,4 @@
-//! What the daemon asks of the kernel side. `kernel` implements it with aya, tests with [`super::fake`].
+//! What the daemon asks of the kernel side. `kernel` implements it with aya, tests with a fake.
 
 use std::time::Duration;
 
@@ -104,7 +104,8 @@ pub struct GrantUse {
     pub uses: u32,
 }
 
-/// The loaded kernel side. All calls come under one lock; the reader of the rings is apart.
+/// The loaded kernel side. All calls come under one lock; the reader of the rings is apart. Nothing has a default: a call
+/// that did nothing would say that a decision is in force.
 pub trait Port: Send {
     /// What this kernel lets the monitor do, with what was seen to work.
     fn support(&mut self) -> Report;
@@ -165,63 +166,43 @@ pub trait Port: Send {
     ///
     /// # Errors
     /// When the table is full or the kernel refuses.
-    fn put_ticket(&mut self, ticket: &Ticket) -> Result<(), PortError> {
-        let _ = ticket;
-        Ok(())
-    }
+    fn put_ticket(&mut self, ticket: &Ticket) -> Result<(), PortError>;
 
     /// Takes a ticket away; none there is no error.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn drop_ticket(&mut self, agent: u32, digest: u64, whom: Whom) -> Result<(), PortError> {
-        let _ = (agent, digest, whom);
-        Ok(())
-    }
+    fn drop_ticket(&mut self, agent: u32, digest: u64, whom: Whom) -> Result<(), PortError>;
 
     /// Puts a session in, or changes it.
     ///
     /// # Errors
     /// When the table is full or the kernel refuses.
-    fn put_session(&mut self, session: &SessionEntry) -> Result<(), PortError> {
-        let _ = session;
-        Ok(())
-    }
+    fn put_session(&mut self, session: &SessionEntry) -> Result<(), PortError>;
 
     /// Says whether an agent may act.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn put_life(&mut self, life: &Life) -> Result<(), PortError> {
-        let _ = life;
-        Ok(())
-    }
+    fn put_life(&mut self, life: &Life) -> Result<(), PortError>;
 
     /// Puts a grant in, or changes it.
     ///
     /// # Errors
     /// When the table is full or the kernel refuses.
-    fn put_grant(&mut self, grant: &GrantUse) -> Result<(), PortError> {
-        let _ = grant;
-        Ok(())
-    }
+    fn put_grant(&mut self, grant: &GrantUse) -> Result<(), PortError>;
 
     /// Uses left of the grants that the kernel has, by number.
     ///
     /// # Errors
     /// When the table cannot be read.
-    fn grant_uses(&mut self) -> Result<Vec<(u64, u32)>, PortError> {
-        Ok(Vec::new())
-    }
+    fn grant_uses(&mut self) -> Result<Vec<(u64, u32)>, PortError>;
 
     /// Removes the tickets whose time is over at this time of the boot clock.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn sweep_tickets(&mut self, boot_nanos: u64) -> Result<(), PortError> {
-        let _ = boot_nanos;
-        Ok(())
-    }
+    fn sweep_tickets(&mut self, boot_nanos: u64) -> Result<(), PortError>;
 
     /// What says to the kernel that somebody can be asked; once.
     ///

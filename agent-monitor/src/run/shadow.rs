@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,9 @@ impl Default for Scripts {
 /// Looks into scripts beside the reader of the rings, which must not wait for a file. Nobody waits for this thread
 /// either: a file may take for ever.
 pub(super) fn scripts(core: Arc<Core>) -> std::io::Result<()> {
-    let Some(told) = lock(&core.scripts.told).take() else { return Ok(()) };
+    let Some(told) = core.scripts.told.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        return Ok(());
+    };
     let work = move || {
         let mut looked = Instant::now();
         while !core.wait(Duration::ZERO) {

@@ -1,6 +1,6 @@
 //! Which declared rules a host cannot hold, by its level.
 //!
-//! Pure. `hold` verdicts are held: nobody can approve yet, so they refuse.
+//! Pure. What `hold` does at each level is in [`crate::explain::outcome`].
 
 use super::{Effect, Host, NetAction, NetPattern, Scope, Verdict};
 use crate::health::doctor::Level;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use toml::de::DeValue;
 
+pub use crate::model::privilege::CAPABILITIES;
+
 use super::{
     Effect, ExecRule, FileAccess, FileRule, Limit, Limits, NetAction, NetPattern, NetRule, PathError,
     PathPattern, Per, PrivilegeKind, PrivilegeRule, Scope, Verdict,
@@ -36,51 +38,6 @@ pub const BASE_SETS: [&str; 4] = ["linux-runtime", "node", "python", "shell"];
 pub const MAX_RULES: usize = 4096;
 /// Most different labels in one scope.
 pub const MAX_LABELS: usize = 64;
-
-/// Linux capabilities in the order of their numbers.
-pub const CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
 
 /// Reads `[scope]`; what cannot be read is reported and left out.
 pub(crate) fn read(reader: &mut Reader, section: &Section<'_>) -> Scope {

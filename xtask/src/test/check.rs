@@ -1,9 +1,10 @@
-//! Lane `check`: formatting, lints of host and BPF code, house rules.
+//! Lane `check`: formatting, lints of host and BPF code, documentation, dependencies, house rules.
 
 use std::process::Command;
 
 use anyhow::Result;
 
+use super::deny;
 use crate::tally::Tally;
 use crate::{build, shell, tidy, workspace};
 
@@ -25,6 +26,9 @@ pub(super) fn run() -> Result<Tally> {
     clippy.args(["--quiet", "--bin", "agent-monitor-ebpf", "--", "-D", "warnings"]);
     tally.add("", one("clippy (BPF)", &mut clippy));
 
+    tally.add("", doc()?);
+    tally.add("", deny::run()?);
+
     let problems = tidy::problems()?;
     problems.iter().for_each(|problem| println!("tidy: {problem}"));
     let tidy = if problems.is_empty() {
@@ -36,7 +40,15 @@ pub(super) fn run() -> Result<Tally> {
     Ok(tally)
 }
 
-fn one(name: &str, command: &mut Command) -> Tally {
+/// The public documentation: a link that leads nowhere is an error.
+fn doc() -> Result<Tally> {
+    let mut doc = build::host_cargo()?;
+    doc.args(["doc", "--quiet", "--workspace", "--no-deps"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    Ok(one("doc", &mut doc))
+}
+
+pub(super) fn one(name: &str, command: &mut Command) -> Tally {
     println!("check: {name}");
     shell::run(command).map_or_else(|error| Tally::fail(format!("{name}: {error:#}")), |()| Tally::pass())
 }

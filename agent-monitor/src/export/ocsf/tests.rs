@@ -238,3 +238,42 @@ fn mutants_are_refused() {
     }
     assert!(refused > 5000, "{refused}");
 }
+
+/// The activity of each kind is its own, in both directions: no kind is what another one is for lack of a row.
+#[test]
+fn only_what_was_opened_is_an_open() {
+    let activity = |kind: Kind| {
+        let object = object_of(&bare(kind), Version::V1_9);
+        (object["class_uid"].as_u64().unwrap(), object["activity_name"].as_str().unwrap().to_owned())
+    };
+    for kind in Kind::ALL {
+        let (class, name) = activity(*kind);
+        assert_eq!((class, name.as_str()) == (1001, "Open"), *kind == Kind::FileOpen, "{kind}: {name}");
+        assert_eq!(
+            (class, name.as_str()) == (1003, "Invoke"),
+            kind.row().sentence == "{note}" && matches!(kind, Kind::PrivilegeBpf | Kind::PrivilegeNamespace),
+            "{kind}: {name}"
+        );
+        assert!(!["Other", ""].contains(&name.as_str()), "{kind}: {name}");
+    }
+    for (kind, expected) in [
+        (Kind::FileCreate, "Create"),
+        (Kind::FileLink, "Create"),
+        (Kind::FileDelete, "Delete"),
+        (Kind::FileRename, "Rename"),
+        (Kind::FileTruncate, "Update"),
+        (Kind::FileSetattr, "Set Attributes"),
+        (Kind::NetworkBind, "Bind"),
+        (Kind::NetworkFlow, "Close"),
+        (Kind::PrivilegeMount, "Mount"),
+        (Kind::AgentRenewed, "Renew"),
+        (Kind::GrantProposed, "Propose"),
+    ] {
+        assert_eq!(activity(kind).1, expected, "{kind}");
+    }
+    let mut umount = full(Kind::PrivilegeMount);
+    if let Some(privilege) = &mut umount.privilege {
+        privilege.operation = Some("umount".into());
+    }
+    assert_eq!(object_of(&umount, Version::V1_9)["activity_name"], "Unmount");
+}

@@ -126,7 +126,7 @@ pub(super) fn check_whole(reader: &mut Reader, document: &Section<'_>, agent: &A
             Severity::Warning,
             Code::MissingKey,
             agent.id.at,
-            "the scope holds actions for approval and agent.approvers is empty: each will be denied",
+            "the scope holds actions for approval and agent.approvers is empty: only root may decide",
             "add approvers = [\"group:oncall\"]",
         );
     }

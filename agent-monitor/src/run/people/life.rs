@@ -356,7 +356,9 @@ impl Core {
         }
         let groups = side.people.lives()?.into_iter().filter_map(|life| life.frozen);
         let frozen: BTreeSet<u32> = groups.flat_map(|group| freezer::frozen(&group)).collect();
-        for (tgid, entry) in lock(&self.port).procs().unwrap_or_default() {
+        // Not in the head of the loop: its lock would be held over the engine's, which comes before it.
+        let procs = lock(&self.port).procs().unwrap_or_default();
+        for (tgid, entry) in procs {
             let Some(state) = states.get(&entry.tag.agent) else { continue };
             let key = TaskKey { tgid, start: entry.start };
             let (act, words) = match (state, side.hands.condition(key)) {

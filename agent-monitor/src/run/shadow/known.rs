@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use crate::people::approvals::{Answer, Stored, Waiter};
 use crate::people::hands::Act;
 use crate::registry::record::UserRef;
 use crate::run::core::{Core, Live, lock};
+use crate::run::locks::{Rank, Ranked};
 use crate::run::people::Side;
 use crate::run::port::{Life, LifeState, Port, PortError};
 use crate::sweep::homes::Users;
@@ -44,16 +45,23 @@ const LEARNT_MAX: usize = 512;
 const ROUNDS: usize = 8;
 
 /// Known programs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::run) struct Known {
     /// Found where programs are put.
-    found: Mutex<BTreeSet<String>>,
+    found: Ranked<BTreeSet<String>>,
     /// Lie elsewhere and have run.
-    learnt: Mutex<BTreeSet<String>>,
+    learnt: Ranked<BTreeSet<String>>,
     /// There are some that the kernel has not been told of.
     fresh: AtomicBool,
     /// How many it meets.
     met: AtomicUsize,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        let none = || Ranked::new(Rank::Known, BTreeSet::new());
+        Self { found: none(), learnt: none(), fresh: AtomicBool::default(), met: AtomicUsize::default() }
+    }
 }
 
 impl Known {
