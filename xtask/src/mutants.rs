@@ -42,8 +42,11 @@ pub(crate) struct Args {
     /// Only mutants that the last run did not see noticed; the others count as they did then
     #[arg(long)]
     again: bool,
+    /// Without the tests whose names contain this: what these are worth
+    #[arg(long, value_name = "NAME")]
+    without: Vec<String>,
     /// Write the scores into the list
-    #[arg(long, conflicts_with_all = ["changed", "seconds"])]
+    #[arg(long, conflicts_with_all = ["changed", "seconds", "without"])]
     record: bool,
     /// Only print what would be tried
     #[arg(long)]
@@ -59,8 +62,13 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         let known: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
         bail!("no part is called `{unknown}`; there are: {}", known.join(", "));
     }
+    // All parts are in the copy, so that one build serves whichever is asked for.
+    let all = files(&parts, None)?;
+    let plain: Vec<_> = all.iter().filter_map(|path| parts.iter().find(|part| part.has(path))).collect();
+    let all: Vec<_> = plain.into_iter().map(|part| part.plain.clone()).zip(all.clone()).collect();
     parts.retain(|part| args.parts.is_empty() || args.parts.contains(&part.name));
-    let files = files(&parts, args.changed.then_some(args.base.as_str()))?;
+    let files: BTreeSet<String> =
+        files(&parts, args.changed.then_some(args.base.as_str()))?.into_iter().collect();
     if files.is_empty() {
         println!("mutants: no file of these parts has changed against {}", args.base);
         return Ok(ExitCode::SUCCESS);
@@ -68,22 +76,23 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     if !build::object_path()?.exists() {
         build::object()?;
     }
-    let plain = |path: &str| parts.iter().find(|part| part.has(path)).map(|part| part.plain.clone());
-    let files: Vec<_> = files.into_iter().map(|path| (plain(&path).unwrap_or_default(), path)).collect();
-    let files: Vec<_> = files.into_iter().map(|(plain, path)| (path, plain)).collect();
-    let mut copy = copy::Copy::new(&files)?;
+    let all: Vec<_> = all.into_iter().map(|(plain, path)| (path, plain)).collect();
+    let mut copy = copy::Copy::new(&all)?;
     if args.list {
-        copy.mutants().iter().for_each(|mutant| println!("{}:{}: {}", mutant.file, mutant.line, mutant.key));
+        let wanted = copy.mutants().into_iter().filter(|mutant| files.contains(&mutant.file));
+        wanted.for_each(|mutant| println!("{}:{}: {}", mutant.file, mutant.line, mutant.key));
         return Ok(ExitCode::SUCCESS);
     }
     let binaries = copy.build()?;
     println!("mutants: {} taken out because they do not compile", copy.refused());
     let mut reached = Vec::new();
     for binary in binaries {
-        let reach = run::reach(&binary)?;
+        let mut reach = run::reach(&binary)?;
+        reach.leave_out(|test| args.without.iter().any(|name| test.contains(name.as_str())));
         reached.push((binary, reach));
     }
     let mut mutants = copy.mutants();
+    mutants.retain(|mutant| files.contains(&mutant.file));
     if args.seconds.is_some() {
         // What is left out is then spread over all files.
         mutants.sort_by_key(|mutant| mutant.id.wrapping_mul(0x9e37_79b1));

@@ -237,3 +237,5 @@ fn walk_root(
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod forged_tests;

@@ -122,15 +122,15 @@ impl Copy {
             println!("mutants: building, attempt {attempt}: {} mutants", self.mutants().len());
             let (binaries, errors) = compile(&self.root)?;
             if errors.is_empty() {
-                fs::write(rejected_path()?, serde_json::to_string(&self.rejected)?)?;
                 return Ok(binaries);
             }
             let before = self.rejected.len();
             errors.iter().for_each(|error| self.reject(error, attempt));
+            fs::write(rejected_path()?, serde_json::to_string(&self.rejected)?)?;
             println!("mutants: {} errors, {} places taken out", errors.len(), self.rejected.len() - before);
             if self.rejected.len() == before {
-                let first = errors.first().map_or("", |error| error.text.as_str());
-                bail!("the copy does not compile, and not because of a mutant:\n{first}");
+                let texts: Vec<&str> = errors.iter().map(|error| error.text.as_str()).collect();
+                bail!("the copy does not compile, and not because of a mutant:\n{}", texts.join("\n"));
             }
         }
         bail!("after {ATTEMPTS} attempts the copy still does not compile")
@@ -151,8 +151,17 @@ impl Copy {
 
     /// Takes out the mutations around an error: first the innermost, later more of them.
     fn reject(&mut self, error: &CompileError, attempt: usize) {
+        let before = self.rejected.len();
+        self.reject_around(&error.spans, attempt);
+        // A name without a value is an error where it is used; the cause is where it would get one.
+        if self.rejected.len() == before {
+            self.reject_around(&error.others, attempt);
+        }
+    }
+
+    fn reject_around(&mut self, spans: &[(String, Range<usize>)], attempt: usize) {
         let mut keys = Vec::new();
-        for (path, bytes) in &error.spans {
+        for (path, bytes) in spans {
             let named =
                 |source: &&Source| Path::new(path).ends_with(&source.path) || source.path.ends_with(path);
             let Some(source) = self.sources.iter().find(named) else { continue };
@@ -216,6 +225,8 @@ fn write(path: &Path, text: &str) -> Result<()> {
 struct CompileError {
     text: String,
     spans: Vec<(String, Range<usize>)>,
+    /// What the message points at besides
+    others: Vec<(String, Range<usize>)>,
 }
 
 #[derive(Deserialize)]
@@ -261,10 +272,12 @@ fn compile(root: &Path) -> Result<(Vec<Binary>, Vec<CompileError>)> {
         let Some(message) = line.message.filter(|message| message.level == "error") else { continue };
         // The closing "could not compile due to" has no place.
         if !message.spans.is_empty() {
-            let primary = message.spans.iter().filter(|span| span.is_primary);
-            let spans =
-                primary.map(|span| (span.file_name.clone(), span.byte_start..span.byte_end)).collect();
-            errors.push(CompileError { text: message.rendered.unwrap_or_default(), spans });
+            let place = |span: Span| (span.file_name, span.byte_start..span.byte_end);
+            let (spans, others): (Vec<Span>, Vec<Span>) =
+                message.spans.into_iter().partition(|span| span.is_primary);
+            let spans = spans.into_iter().map(place).collect();
+            let others = others.into_iter().map(place).collect();
+            errors.push(CompileError { text: message.rendered.unwrap_or_default(), spans, others });
         }
     }
     if errors.is_empty() && !out.status.success() {

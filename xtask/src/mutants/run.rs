@@ -7,6 +7,7 @@ use std::borrow::BorrowMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +19,6 @@ use anyhow::{Context as _, Result, bail};
 
 use super::copy::Binary;
 use super::find::Mutant;
-use crate::workspace;
 
 /// As many at a time.
 const WORKERS: usize = 2;
@@ -30,7 +30,7 @@ const QUICK: u64 = 250;
 const GRACE: Duration = Duration::from_secs(15);
 
 /// So many tests may fail without a mutant, on a machine that is busy; they then count for nothing.
-const UNRELIABLE: usize = 3;
+const UNRELIABLE: usize = 12;
 
 /// The longest run of all tests without a mutant.
 const LONGEST: Duration = Duration::from_secs(20 * 60);
@@ -57,14 +57,23 @@ pub(crate) enum Outcome {
     LeftOut,
 }
 
-/// All tests without a mutant.
+/// All tests without a mutant. What they reach is kept beside the binary for as long as that is the same.
 pub(crate) fn reach(binary: &Binary) -> Result<Reach> {
-    let path = workspace::target()?.join("mutants/reached.txt");
-    if path.exists() {
-        fs::remove_file(&path)?;
+    let path = binary.path.with_extension("reached");
+    let time = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    if time(&path) < time(&binary.path) {
+        record(binary, &path)?;
+    }
+    Ok(parse(&fs::read_to_string(&path).unwrap_or_default()))
+}
+
+fn record(binary: &Binary, path: &Path) -> Result<()> {
+    let fresh = path.with_extension("reaching");
+    if fresh.exists() {
+        fs::remove_file(&fresh)?;
     }
     let mut command = test(binary);
-    command.env("AGENT_MONITOR_MUTANTS_REACHED", &path).arg("--test-threads=2");
+    command.env("AGENT_MONITOR_MUTANTS_REACHED", &fresh).arg("--test-threads=2");
     let mut failed = Vec::new();
     match end(command, LONGEST, |test| {
         failed.push(test.to_string());
@@ -73,19 +82,17 @@ pub(crate) fn reach(binary: &Binary) -> Result<Reach> {
         End::Passed => {}
         End::Failed(_) if (1..=UNRELIABLE).contains(&failed.len()) => {}
         End::Failed(what) => {
-            bail!(
-                "the tests fail in the copy without a mutant: {what}, {failed:?} ({})",
-                binary.path.display()
-            )
+            bail!("the tests fail in the copy without a mutant: {what}, {failed:?} ({})", binary.path.display())
         }
         End::Overdue => bail!("the tests without a mutant took more than {} s", LONGEST.as_secs()),
     }
-    let mut reach = parse(&fs::read_to_string(&path).unwrap_or_default());
+    let mut text = fs::read_to_string(&fresh).unwrap_or_default();
     for test in failed {
         println!("mutants: {test} fails without a mutant, and is left aside");
-        reach.tests.values_mut().for_each(|tests| _ = tests.remove(&test));
+        let other = |line: &&str| line.rsplit('\t').next() != Some(test.as_str());
+        text = text.lines().filter(other).map(|line| format!("{line}\n")).collect();
     }
-    Ok(reach)
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn parse(text: &str) -> Reach {
@@ -109,6 +116,11 @@ fn parse(text: &str) -> Reach {
 }
 
 impl Reach {
+    /// As if these tests were not.
+    pub(crate) fn leave_out(&mut self, those: impl Fn(&str) -> bool) {
+        self.tests.values_mut().for_each(|tests| tests.retain(|test| !those(test)));
+    }
+
     /// The tests that reach a mutant: quick ones, slow ones.
     fn of(&self, id: u32) -> [Vec<&str>; 2] {
         let time = |test: &str| self.times.get(test).copied().unwrap_or(QUICK + 1);
