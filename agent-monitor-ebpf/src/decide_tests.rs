@@ -20,7 +20,11 @@ fn each_verdict_permits_asks_kills_and_ranks_as_it_says() {
         assert_eq!(kills(one), verdict == Verdict::Kill, "{verdict:?}");
         for (beside, other) in VERDICTS.into_iter().enumerate() {
             let (other_verdict, other) = (other, decision(other, 9));
-            assert_eq!(stricter(one, other), if beside > at { other } else { one }, "{verdict:?} {other_verdict:?}");
+            assert_eq!(
+                stricter(one, other),
+                if beside > at { other } else { one },
+                "{verdict:?} {other_verdict:?}"
+            );
         }
         assert_eq!((stricter(0, one), stricter(one, 0)), (one, one));
     }
@@ -52,8 +56,13 @@ fn the_most_specific_level_decides_slot_by_slot() {
             let mut evidence = rooted(deny());
             evidence.levels[level][slot] = allow();
             for asked in 0..SLOTS {
-                let expect = if asked == slot || asked == slot::MAP && slot == slot::EXEC { allow() } else { deny() };
-                assert_eq!(decide(&evidence, 1 << asked), expect, "level {level}, slot {slot}, asked {asked}");
+                let expect =
+                    if asked == slot || asked == slot::MAP && slot == slot::EXEC { allow() } else { deny() };
+                assert_eq!(
+                    decide(&evidence, 1 << asked),
+                    expect,
+                    "level {level}, slot {slot}, asked {asked}"
+                );
             }
             // A wider level says nothing beside it.
             for wider in level + 1..LEVELS {
@@ -98,7 +107,10 @@ fn what_lies_below_a_moved_directory_and_what_is_forced() {
     assert_eq!((decide(&evidence, 0b10), decide(&evidence, 0b01)), (deny(), allow()));
     let mut evidence = rooted(allow());
     evidence.forced = 0b10;
-    assert_eq!((decide(&evidence, 0b10), decide(&evidence, 0b01)), (decision(Verdict::Deny, RULE_SELF), allow()));
+    assert_eq!(
+        (decide(&evidence, 0b10), decide(&evidence, 0b01)),
+        (decision(Verdict::Deny, RULE_SELF), allow())
+    );
     assert_eq!(decide(&evidence, 0b11), decision(Verdict::Deny, RULE_SELF));
 }
 
@@ -134,7 +146,11 @@ fn net() -> NetRule {
 const KEY: HashKey = HashKey { k0: 1, k1: 3 };
 
 /// What is looked up for a place, in order, when only `rules` are found.
-fn gathered(policy: &AgentPolicy, place: Place<'_>, rules: &[(u64, u32, u32)]) -> (Evidence, Vec<(u64, u32, u32)>) {
+fn gathered(
+    policy: &AgentPolicy,
+    place: Place<'_>,
+    rules: &[(u64, u32, u32)],
+) -> (Evidence, Vec<(u64, u32, u32)>) {
     let mut asked = Vec::new();
     let evidence = gather(KEY, policy, 5, 9, place, |key| {
         assert_eq!((key.agent, key.generation), (5, 9));
@@ -199,7 +215,8 @@ fn the_longest_ending_decides_and_none_is_longer_than_the_name() {
     policy.extensions[4] = 3;
     let hash = |text: &[u8]| component_hash(KEY, text);
     let (long, short) = (hash(b".tar.gz"), hash(b".gz"));
-    let (evidence, asked) = gathered(&policy, place, &[(short, SPACE_EXTENSION, 0), (long, SPACE_EXTENSION, 0)]);
+    let (evidence, asked) =
+        gathered(&policy, place, &[(short, SPACE_EXTENSION, 0), (long, SPACE_EXTENSION, 0)]);
     let looked: Vec<u64> = asked.iter().map(|(hash, ..)| *hash).collect();
     assert_eq!(looked, [hash(b"x.tar.gz"), long, short]);
     assert!(asked.iter().all(|(_, space, dev)| (*space, *dev) == (SPACE_EXTENSION, 0)));

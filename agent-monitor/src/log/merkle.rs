@@ -236,6 +236,6 @@ fn walk_root(
 }
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod forged_tests;
+#[cfg(test)]
+mod tests;

@@ -104,7 +104,8 @@ fn marks_are_of_this_host_and_pseudonyms_too() {
 fn several_secrets_of_one_text_each_with_what_stands_between() {
     let redactor = redactor();
     let mark = |secret| redactor.mark("assignment", secret);
-    let clean = redactor.text("a_token=hunter2; b_token='hunter3' c token_x=$T d_token=\"hunter4\" e").unwrap();
+    let clean =
+        redactor.text("a_token=hunter2; b_token='hunter3' c token_x=$T d_token=\"hunter4\" e").unwrap();
     let expect = format!(
         "a_token={}; b_token='{}' c token_x=$T d_token=\"{}\" e",
         mark("hunter2"),
@@ -134,20 +135,29 @@ fn arguments_each_with_the_neighbour_that_stays() {
     assert_eq!(clean(&["curl", "-u", "bob:", "x"]), None);
     assert_eq!(clean(&["curl", "-u", "bob", "x"]), None);
     for flag in ["-u", "--user", "-a", "--auth", "-U", "--proxy-user"] {
-        assert_eq!(clean(&["/usr/bin/curl", flag, "bob:pw"]), Some(format!("/usr/bin/curl {flag} bob:{}", user("pw"))));
+        assert_eq!(
+            clean(&["/usr/bin/curl", flag, "bob:pw"]),
+            Some(format!("/usr/bin/curl {flag} bob:{}", user("pw")))
+        );
         assert_eq!(clean(&["/usr/bin/rsync", flag, "bob:pw"]), None);
     }
     assert_eq!(clean(&["curl", "-x", "bob:pw"]), None);
     assert_eq!(clean(&["x", "--password", ""]), None);
     assert_eq!(clean(&["x", "password", "hunter2"]), None, "no option");
-    assert_eq!(clean(&["x", "--password", "hunter2", "hunter2"]), Some(format!("x --password {} hunter2", option("hunter2"))));
+    assert_eq!(
+        clean(&["x", "--password", "hunter2", "hunter2"]),
+        Some(format!("x --password {} hunter2", option("hunter2")))
+    );
     assert_eq!(clean(&["x", "--password", &option("hunter2")]), None, "a mark stays");
     assert_eq!(clean(&["curl", "-u", &format!("bob:{}", user("pw"))]), None);
     assert_eq!(clean(&["mysql", "-p"]), None);
     assert_eq!(clean(&["mysql", &format!("-p{}", option("x"))]), None);
     assert_eq!(clean(&["tar", "-phunter2"]), None);
     assert_eq!(clean(&["-phunter2", "mysql"]), None, "the program itself");
-    assert_eq!(clean(&["/opt/x/mysqldump", "a", "-phunter2", "b"]), Some(format!("/opt/x/mysqldump a -p{} b", option("hunter2"))));
+    assert_eq!(
+        clean(&["/opt/x/mysqldump", "a", "-phunter2", "b"]),
+        Some(format!("/opt/x/mysqldump a -p{} b", option("hunter2")))
+    );
     // Two in one list.
     assert_eq!(
         clean(&["x", "--token", "one1", "--secret", "two2"]),

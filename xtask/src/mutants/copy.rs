@@ -245,6 +245,8 @@ struct Message {
     #[serde(default)]
     rendered: Option<String>,
     spans: Vec<Span>,
+    #[serde(default)]
+    children: Vec<Message>,
 }
 
 #[derive(Deserialize)]
@@ -276,7 +278,8 @@ fn compile(root: &Path) -> Result<(Vec<Binary>, Vec<CompileError>)> {
             let (spans, others): (Vec<Span>, Vec<Span>) =
                 message.spans.into_iter().partition(|span| span.is_primary);
             let spans = spans.into_iter().map(place).collect();
-            let others = others.into_iter().map(place).collect();
+            let beside = message.children.into_iter().flat_map(|child| child.spans);
+            let others = others.into_iter().chain(beside).map(place).collect();
             errors.push(CompileError { text: message.rendered.unwrap_or_default(), spans, others });
         }
     }

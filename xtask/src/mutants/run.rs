@@ -82,7 +82,10 @@ fn record(binary: &Binary, path: &Path) -> Result<()> {
         End::Passed => {}
         End::Failed(_) if (1..=UNRELIABLE).contains(&failed.len()) => {}
         End::Failed(what) => {
-            bail!("the tests fail in the copy without a mutant: {what}, {failed:?} ({})", binary.path.display())
+            bail!(
+                "the tests fail in the copy without a mutant: {what}, {failed:?} ({})",
+                binary.path.display()
+            )
         }
         End::Overdue => bail!("the tests without a mutant took more than {} s", LONGEST.as_secs()),
     }

@@ -15,7 +15,8 @@ fn root(agent: u32) -> Root {
 }
 
 fn plan(tasks: &[TaskInfo], roots: &[(u32, u64, Root)]) -> BTreeMap<u32, TaskTag> {
-    let roots = roots.iter().map(|(tgid, start, root)| (TaskKey { tgid: *tgid, start: *start }, *root)).collect();
+    let roots =
+        roots.iter().map(|(tgid, start, root)| (TaskKey { tgid: *tgid, start: *start }, *root)).collect();
     let plan = bind(tasks, &roots, 99);
     assert!(plan.values().all(|entry| entry.replace == 1 && entry.tagged == 0));
     plan.into_iter().map(|(tgid, entry)| (tgid, entry.tag)).collect()
@@ -52,13 +53,30 @@ fn parents_that_go_in_circles_end() {
 #[test]
 fn children_of_an_agent_take_its_binding_and_keep_their_own_ids() {
     let ids = TaskTag { uid: 1, euid: 2, gid: 3, egid: 4, ..TaskTag::NONE };
-    let of = TaskTag { session: 5, since: 6, delegator: 8, flags: 1, uid: 9, euid: 9, gid: 9, egid: 9, ..tag(7, BoundBy::Exe) };
+    let of = TaskTag {
+        session: 5,
+        since: 6,
+        delegator: 8,
+        flags: 1,
+        uid: 9,
+        euid: 9,
+        gid: 9,
+        egid: 9,
+        ..tag(7, BoundBy::Exe)
+    };
     let tasks = [task(2, 2, 1, of), task(3, 3, 2, ids)];
     let planned = plan(&tasks, &[]);
-    let inherited = TaskTag { bound_by: BoundBy::Inherited as u8, flags: 0, uid: 1, euid: 2, gid: 3, egid: 4, ..of };
+    let inherited =
+        TaskTag { bound_by: BoundBy::Inherited as u8, flags: 0, uid: 1, euid: 2, gid: 3, egid: 4, ..of };
     assert_eq!(planned.into_iter().collect::<Vec<_>>(), [(3, inherited)]);
     let planned = plan(&[task(3, 3, 2, ids)], &[(3, 3, root(7))]);
-    let own = TaskTag { agent: 7, since: 99, bound_by: BoundBy::Backfill as u8, root_by: BoundBy::Argv as u8, ..ids };
+    let own = TaskTag {
+        agent: 7,
+        since: 99,
+        bound_by: BoundBy::Backfill as u8,
+        root_by: BoundBy::Argv as u8,
+        ..ids
+    };
     assert_eq!(planned[&3], own);
 }
 
@@ -129,8 +147,11 @@ fn a_weak_rule_makes_no_nested_agent_and_a_program_without_record_hands_nothing_
 
 #[test]
 fn only_bound_processes_of_agents_that_are_gone_are_freed() {
-    let tasks =
-        [task(2, 20, 1, tag(7, BoundBy::Exe)), task(3, 30, 1, tag(8, BoundBy::Exe)), task(4, 40, 1, TaskTag::NONE)];
+    let tasks = [
+        task(2, 20, 1, tag(7, BoundBy::Exe)),
+        task(3, 30, 1, tag(8, BoundBy::Exe)),
+        task(4, 40, 1, TaskTag::NONE),
+    ];
     let planned = free(&tasks, |agent| agent == 8);
     let entry = BackfillEntry { start: 20, tag: TaskTag::NONE, replace: 1, tagged: 0 };
     assert_eq!(planned.into_iter().collect::<Vec<_>>(), [(2, entry)]);
@@ -139,7 +160,11 @@ fn only_bound_processes_of_agents_that_are_gone_are_freed() {
 #[test]
 fn threads_are_one_process_that_is_held_mixed_and_bound_by_its_leader() {
     let line = |tgid, tid, agent, held| {
-        let tag = if agent == 0 { TaskTag::NONE } else { TaskTag { since: u64::from(tid), ..tag(agent, BoundBy::Exe) } };
+        let tag = if agent == 0 {
+            TaskTag::NONE
+        } else {
+            TaskTag { since: u64::from(tid), ..tag(agent, BoundBy::Exe) }
+        };
         TaskLine { start: 10, parent_start: 1, held, tag, tgid, tid, parent_tgid: 1, uid: 0 }
     };
     let of = |lines: &[TaskLine]| {
@@ -154,7 +179,11 @@ fn threads_are_one_process_that_is_held_mixed_and_bound_by_its_leader() {
     assert_eq!(of(&[line(2, 2, 7, 5), line(2, 3, 7, 0)]), [(2, 7, false, true)]);
     assert_eq!(of(&[line(2, 2, 7, 0), line(2, 3, 0, 0)]), [(2, 7, true, false)], "a thread without");
     assert_eq!(of(&[line(2, 3, 0, 0), line(2, 2, 7, 0)]), [(2, 7, true, false)]);
-    assert_eq!(of(&[line(2, 2, 0, 0), line(2, 3, 7, 0), line(2, 4, 8, 0)]), [(2, 7, true, false)], "leader without");
+    assert_eq!(
+        of(&[line(2, 2, 0, 0), line(2, 3, 7, 0), line(2, 4, 8, 0)]),
+        [(2, 7, true, false)],
+        "leader without"
+    );
     assert_eq!(of(&[line(2, 3, 8, 0), line(2, 2, 7, 0)]), [(2, 7, true, false)], "the leader says it");
     assert_eq!(of(&[line(2, 2, 7, 0), line(2, 3, 8, 0)]), [(2, 7, true, false)]);
     assert_eq!(of(&[line(2, 2, 0, 0), line(2, 3, 0, 0)]), [(2, 0, false, false)]);

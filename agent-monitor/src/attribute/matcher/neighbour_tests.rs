@@ -71,9 +71,15 @@ fn each_condition_must_hold_by_itself() {
         (Rule { argv: argv(&["node", "x"]), ..rule() }, Rule { argv: argv(&["node", "y"]), ..rule() }),
         (Rule { uid: Some(5), ..rule() }, Rule { uid: Some(6), ..rule() }),
         (Rule { cgroup: text("/a"), ..rule() }, Rule { cgroup: text("/b"), ..rule() }),
-        (Rule { exe: paths("/e"), file: Some(ID), ..rule() }, Rule { exe: paths("/e"), file: facts.script_id, ..rule() }),
+        (
+            Rule { exe: paths("/e"), file: Some(ID), ..rule() },
+            Rule { exe: paths("/e"), file: facts.script_id, ..rule() },
+        ),
         // A verified script is the script, not the interpreter that runs it.
-        (Rule { script: paths("/s"), file: facts.script_id, ..rule() }, Rule { script: paths("/s"), file: Some(ID), ..rule() }),
+        (
+            Rule { script: paths("/s"), file: facts.script_id, ..rule() },
+            Rule { script: paths("/s"), file: Some(ID), ..rule() },
+        ),
     ] {
         assert!(fits(good.clone(), facts) && !fits(bad.clone(), facts), "{good:?} {bad:?}");
     }
@@ -85,7 +91,8 @@ fn each_condition_must_hold_by_itself() {
 
 #[test]
 fn places_in_the_hierarchy() {
-    let at = |rule: &Rule, cgroup: &str| fits(rule.clone(), Facts { cgroup: Some(cgroup), ..Facts::default() });
+    let at =
+        |rule: &Rule, cgroup: &str| fits(rule.clone(), Facts { cgroup: Some(cgroup), ..Facts::default() });
     let group = Rule { cgroup: text("/a/b/"), ..rule() };
     assert!(at(&group, "/a/b") && at(&group, "/a/b/c") && !at(&group, "/a/bc") && !at(&group, "/a"));
     let unit = Rule { unit: text("bot.service"), ..rule() };
@@ -103,7 +110,13 @@ fn places_in_the_hierarchy() {
 
 #[test]
 fn the_closest_rule_of_a_program_is_found_before_one_of_a_place() {
-    let place = Rule { agent: 1, uid: Some(5), cgroup: text("/a"), rank: MatchRank { conditions: 2, strongest: 1 }, ..rule() };
+    let place = Rule {
+        agent: 1,
+        uid: Some(5),
+        cgroup: text("/a"),
+        rank: MatchRank { conditions: 2, strongest: 1 },
+        ..rule()
+    };
     let exe = Rule { agent: 2, exe: paths("/e"), ..rule() };
     let other = Rule { agent: 3, exe: paths("/other"), ..rule() };
     let matcher = Matcher::new(vec![other, exe.clone(), place.clone()]);

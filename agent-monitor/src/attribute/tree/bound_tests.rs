@@ -32,7 +32,10 @@ fn an_older_process_is_never_the_latest_of_its_pid() {
     assert_eq!((tree.len(), tree.is_empty()), (3, false));
     // Its end is not the end of the other.
     tree.end(key(5, 10), 40);
-    assert_eq!((keys(&tree), tree.latest(5).map(|proc| proc.key)), (vec![(5, 20), (6, 30)], Some(key(5, 20))));
+    assert_eq!(
+        (keys(&tree), tree.latest(5).map(|proc| proc.key)),
+        (vec![(5, 20), (6, 30)], Some(key(5, 20)))
+    );
 }
 
 #[test]
@@ -135,7 +138,14 @@ fn a_process_that_is_seen_makes_room_later() {
 fn a_child_has_all_of_its_parent_and_at_most_so_many_ancestors() {
     let mut tree = Tree::default();
     let image = Arc::new(Image { exe: Some("/bin/a".to_owned()), ..Image::default() });
-    let root = Proc { image, uid: Some(1), gid: Some(2), cgroup: 3, cwd: Some("/w".to_owned()), ..Proc::new(key(1, 1)) };
+    let root = Proc {
+        image,
+        uid: Some(1),
+        gid: Some(2),
+        cgroup: 3,
+        cwd: Some("/w".to_owned()),
+        ..Proc::new(key(1, 1))
+    };
     tree.insert(root);
     for pid in 2..40 {
         tree.fork(key(pid - 1, u64::from(pid - 1)), key(pid, u64::from(pid)));
@@ -143,7 +153,10 @@ fn a_child_has_all_of_its_parent_and_at_most_so_many_ancestors() {
     let child = tree.get(key(39, 39)).unwrap();
     assert_eq!((child.uid, child.gid, child.cgroup, child.cwd.as_deref()), (Some(1), Some(2), 3, Some("/w")));
     assert_eq!((child.parent, child.ppid, child.binding), (Some(key(38, 38)), Some(38), None));
-    assert_eq!((child.ancestry.len(), child.ancestry[0].key, child.ancestry[0].exe.as_deref()), (ANCESTRY_MAX, key(38, 38), Some("/bin/a")));
+    assert_eq!(
+        (child.ancestry.len(), child.ancestry[0].key, child.ancestry[0].exe.as_deref()),
+        (ANCESTRY_MAX, key(38, 38), Some("/bin/a"))
+    );
     // Of a parent that is not known nothing is taken over.
     tree.fork(key(77, 1), key(78, 1));
     let orphan = tree.get(key(78, 1)).unwrap();

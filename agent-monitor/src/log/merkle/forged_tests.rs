@@ -67,7 +67,8 @@ fn what_is_not_known_is_not_proved() {
     assert_eq!(prove(&nodes, 5, &[0]), None);
     assert_eq!(nodes.get(At { level: 0, index: 4 }), None);
     assert_eq!(nodes.get(At { level: 3, index: 0 }), None);
-    let (left, right) = (nodes.get(At { level: 1, index: 0 }).unwrap(), nodes.get(At { level: 1, index: 1 }).unwrap());
+    let (left, right) =
+        (nodes.get(At { level: 1, index: 0 }).unwrap(), nodes.get(At { level: 1, index: 1 }).unwrap());
     assert_eq!(nodes.get(At { level: 2, index: 0 }), Some(node(&left, &right)));
     assert_ne!(left, right);
 }

@@ -21,7 +21,15 @@ fn the_text_ends_at_the_last_empty_line() {
     assert_eq!(open(&note, &keys).map(|(text, _)| text), Ok(text));
     // Text put before an empty line that was signed is not the signed text.
     assert_eq!(open(&format!("more\n\n{note}"), &keys), Err(NoteError::BadSignature));
-    for broken in ["", "text\n", "text\n\n", "text\n\nno signature\n", "text\n\n\u{2014} a\n", "text\n\n\u{2014} a *\n", "text\n\n\u{2014} a AAA=\n"] {
+    for broken in [
+        "",
+        "text\n",
+        "text\n\n",
+        "text\n\nno signature\n",
+        "text\n\n\u{2014} a\n",
+        "text\n\n\u{2014} a *\n",
+        "text\n\n\u{2014} a AAA=\n",
+    ] {
         assert_eq!(open(broken, &keys), Err(NoteError::Form("signed note")), "{broken:?}");
     }
 }
@@ -127,8 +135,12 @@ fn each_line_of_a_checkpoint_is_needed_and_is_what_it_says() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 8);
     for at in 0..lines.len() {
-        let without: String =
-            lines.iter().enumerate().filter(|(line, _)| *line != at).map(|(_, line)| format!("{line}\n")).collect();
+        let without: String = lines
+            .iter()
+            .enumerate()
+            .filter(|(line, _)| *line != at)
+            .map(|(_, line)| format!("{line}\n"))
+            .collect();
         assert!(Checkpoint::parse(&without).is_err(), "without {}", lines[at]);
     }
     for (old, new) in [
@@ -158,7 +170,8 @@ fn only_a_rotation_note_of_the_old_key_names_a_new_one() {
     let text = open(&note, &keys).unwrap().0.to_owned();
     // Signed by a key that is trusted, but does not speak of itself.
     assert_eq!(open_rotation(&third.sign(&text), &keys), Err(NoteError::Form("key rotation")));
-    for (from, to) in [(ROTATION, "agent-monitor checkpoint"), ("\nold ", "\nolder "), ("\nnew ", "\nnewer ")] {
+    for (from, to) in [(ROTATION, "agent-monitor checkpoint"), ("\nold ", "\nolder "), ("\nnew ", "\nnewer ")]
+    {
         let forged = old.sign(&text.replace(from, to));
         assert_eq!(open_rotation(&forged, &keys), Err(NoteError::Form("key rotation")), "{to}");
     }

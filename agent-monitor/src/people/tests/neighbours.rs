@@ -37,15 +37,24 @@ fn the_same_action_of_another_agent_and_one_that_does_not_wait_are_requests_of_t
     let bot = bench.fresh(11, 1);
     let cat = new(bench.ask(&of_cat(12, 1, true, 0), 1));
     let retry = new(bench.ask(&request(13, 1, false, 0), 1));
-    assert_eq!((keys(&bench, bot), keys(&bench, cat), keys(&bench, retry)), (vec![key(11)], vec![key(12)], vec![key(13)]));
+    assert_eq!(
+        (keys(&bench, bot), keys(&bench, cat), keys(&bench, retry)),
+        (vec![key(11)], vec![key(12)], vec![key(13)])
+    );
     bench.take();
     bench.say(bot, 100, FOR, 1).unwrap();
     let (effects, _) = bench.take();
     assert_eq!(put(&effects).iter().map(|ticket| ticket.agent).collect::<Vec<_>>(), [7]);
     assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Wake(_))).count(), 1);
-    assert_eq!((state(&bench, bot), state(&bench, cat), state(&bench, retry)), ("approved".into(), "pending".into(), "pending".into()));
+    assert_eq!(
+        (state(&bench, bot), state(&bench, cat), state(&bench, retry)),
+        ("approved".into(), "pending".into(), "pending".into())
+    );
     let open = bench.people.held().unwrap();
-    assert_eq!(open.iter().map(|(agent, waiter, digest)| (*agent, waiter.key, *digest)).collect::<Vec<_>>(), [(8, key(12), 1)]);
+    assert_eq!(
+        open.iter().map(|(agent, waiter, digest)| (*agent, waiter.key, *digest)).collect::<Vec<_>>(),
+        [(8, key(12), 1)]
+    );
 }
 
 #[test]
@@ -57,11 +66,19 @@ fn a_denial_is_for_the_processes_that_waited_and_wakes_only_who_is_stopped() {
     bench.take();
     let decision = bench.say(held, 100, Answer::Deny, 1).unwrap();
     assert_eq!(decision, Decision { state: "denied", votes: 0, need: 0, rest: None });
-    let no = |tgid, digest| {
-        Ticket { agent: 7, digest, whom: Whom::Task(key(tgid)), pass: false, expires: 12 * SECOND, uses: u32::MAX }
+    let no = |tgid, digest| Ticket {
+        agent: 7,
+        digest,
+        whom: Whom::Task(key(tgid)),
+        pass: false,
+        expires: 12 * SECOND,
+        uses: u32::MAX,
     };
     let wakes = [Effect::Wake(key(11)), Effect::Wake(key(12)), Effect::Carried(held)];
-    assert_eq!(bench.take().0, [vec![Effect::Put(no(11, 1)), Effect::Put(no(12, 1))], wakes.to_vec()].concat());
+    assert_eq!(
+        bench.take().0,
+        [vec![Effect::Put(no(11, 1)), Effect::Put(no(12, 1))], wakes.to_vec()].concat()
+    );
     bench.say(retry, 100, Answer::Deny, 1).unwrap();
     assert_eq!(bench.take().0, [Effect::Put(no(13, 2)), Effect::Carried(retry)]);
     bench.people.expire(at(10_000), &mut bench.done).unwrap();
@@ -115,7 +132,10 @@ fn who_waits_on_keeps_the_deadline_the_action_and_the_need() {
     let first = bench.people.approval(id).unwrap().unwrap();
     let rest = bench.say(id, 100, ONCE, 1).unwrap().rest.unwrap();
     let next = bench.people.approval(rest).unwrap().unwrap();
-    assert_eq!((next.deadline, next.digest, next.index, next.held, next.count), (first.deadline, 1, 7, true, 1));
+    assert_eq!(
+        (next.deadline, next.digest, next.index, next.held, next.count),
+        (first.deadline, 1, 7, true, 1)
+    );
     assert_eq!((next.agent.as_str(), next.event, next.asked), ("bot", first.event, first.asked));
     assert_eq!((keys(&bench, id), keys(&bench, rest)), (vec![key(11)], vec![key(12)]));
     bench.take();
@@ -165,7 +185,10 @@ fn a_vote_of_someone_who_lost_the_right_counts_no_more() {
     let third = say(102, ONCE);
     assert_eq!((third.state, third.votes, third.need), ("approved", 2, 2));
     let votes = bench.people.votes(id).unwrap();
-    assert_eq!(votes.iter().map(|vote| (vote.uid, vote.form.as_str())).collect::<Vec<_>>(), [(100, "for 60s"), (101, "once"), (102, "once")]);
+    assert_eq!(
+        votes.iter().map(|vote| (vote.uid, vote.form.as_str())).collect::<Vec<_>>(),
+        [(100, "for 60s"), (101, "once"), (102, "once")]
+    );
 }
 
 #[test]
@@ -177,7 +200,10 @@ fn the_form_that_is_kept_and_the_limits_of_a_time() {
         assert_eq!(bench.say(id, 100, answer, 1).is_ok(), good, "{span}");
     }
     let found = bench.people.approval(id).unwrap().unwrap();
-    assert_eq!((found.form.as_deref(), found.decided_by.as_deref(), found.why.as_deref()), (Some("for 1s"), Some("ann"), Some("because")));
+    assert_eq!(
+        (found.form.as_deref(), found.decided_by.as_deref(), found.why.as_deref()),
+        (Some("for 1s"), Some("ann"), Some("because"))
+    );
     assert_eq!(found.decided, Some(at(2).wall));
     let id = bench.fresh(12, 2);
     bench.say(id, 100, Answer::Approve(Form::For(Duration::from_secs(86_400))), 1).unwrap();
@@ -188,7 +214,13 @@ fn the_form_that_is_kept_and_the_limits_of_a_time() {
     assert_eq!((decision.state, decision.votes, decision.need), ("approved", 1, 1));
     let events = std::mem::take(&mut bench.done.events);
     let detail = events[0].detail.as_ref().unwrap();
-    for (field, value) in [("approval", "3"), ("by", "\"ann\""), ("as", "\"group:oncall\""), ("form", "\"once\""), ("digest", "\"0000000000000003\"")] {
+    for (field, value) in [
+        ("approval", "3"),
+        ("by", "\"ann\""),
+        ("as", "\"group:oncall\""),
+        ("form", "\"once\""),
+        ("digest", "\"0000000000000003\""),
+    ] {
         assert_eq!(detail[field].to_string(), value, "{field}");
     }
 }
@@ -200,15 +232,24 @@ fn each_refusal_names_who_what_and_why() {
     bench.say(id, 102, ONCE, 1).unwrap_err();
     let refused = bench.done.events.last().unwrap();
     let detail = refused.detail.as_ref().unwrap();
-    assert_eq!((detail["approval"].to_string(), detail["uid"].to_string(), detail["by"].to_string()), ("1".into(), "102".into(), "\"eve\"".into()));
-    assert_eq!((detail["agent"].to_string(), detail["reason"].to_string().contains("not among")), ("\"bot\"".into(), true));
+    assert_eq!(
+        (detail["approval"].to_string(), detail["uid"].to_string(), detail["by"].to_string()),
+        ("1".into(), "102".into(), "\"eve\"".into())
+    );
+    assert_eq!(
+        (detail["agent"].to_string(), detail["reason"].to_string().contains("not among")),
+        ("\"bot\"".into(), true)
+    );
     // Four eyes: the first yes says how many there are.
     bench.take();
     bench.say(id, 100, ONCE, 2).unwrap();
     let detail = bench.done.events[0].detail.clone().unwrap();
     assert_eq!((detail["votes"].to_string(), detail["need"].to_string()), ("1".into(), "2".into()));
     let open = view(&bench, id, 3);
-    assert_eq!((open.left_ms, open.votes.len(), open.need, open.approvers.as_str()), (598_000, 1, 2, "group:oncall"));
+    assert_eq!(
+        (open.left_ms, open.votes.len(), open.need, open.approvers.as_str()),
+        (598_000, 1, 2, "group:oncall")
+    );
     bench.say(id, 101, ONCE, 2).unwrap();
     let closed = view(&bench, id, 3);
     assert_eq!((closed.left_ms, closed.waiting, closed.state.as_str()), (0, vec![], "approved"));
@@ -233,13 +274,20 @@ fn a_flood_of_one_agent_is_not_one_of_another_and_ends_only_when_it_is_over() {
     assert_eq!((bench.take().1, bench.people.floods().len()), (vec![], 1), "it is not over");
     bench.say(cat, 100, Answer::Deny, 1).unwrap();
     bench.people.flush(at(2), &mut bench.done).unwrap();
-    assert_eq!((bench.take().1, bench.people.floods().len()), (vec![Kind::ApprovalDenied], 1), "nor by another's end");
+    assert_eq!(
+        (bench.take().1, bench.people.floods().len()),
+        (vec![Kind::ApprovalDenied], 1),
+        "nor by another's end"
+    );
     bench.say(first, 100, Answer::Deny, 1).unwrap();
     bench.take();
     // The next request finds room, and says that the flood is over.
     new(bench.ask(&request(23, 23, true, 0), 3));
     let events = std::mem::take(&mut bench.done.events);
-    assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), [Kind::ApprovalFlood, Kind::ApprovalRequested]);
+    assert_eq!(
+        events.iter().map(|event| event.kind).collect::<Vec<_>>(),
+        [Kind::ApprovalFlood, Kind::ApprovalRequested]
+    );
     let flood = events[0].detail.as_ref().unwrap();
     assert_eq!((flood["phase"].to_string(), flood["denied"].to_string()), ("\"over\"".into(), "2".into()));
     assert!(bench.people.floods().is_empty());
@@ -260,7 +308,10 @@ fn what_was_merged_is_counted_once_whoever_writes_it() {
     let (effects, _) = bench.take();
     assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Wake(_))).count(), 3);
     let counts = bench.people.decisions("bot").unwrap();
-    assert_eq!(counts.iter().map(|count| (count.by.as_deref(), count.requests, count.asked)).collect::<Vec<_>>(), [(Some("ann"), 1, 3)]);
+    assert_eq!(
+        counts.iter().map(|count| (count.by.as_deref(), count.requests, count.asked)).collect::<Vec<_>>(),
+        [(Some("ann"), 1, 3)]
+    );
 }
 
 #[test]
@@ -314,7 +365,10 @@ fn nothing_of_another_boot_is_woken() {
     let (mut bench, opened) = bench.crash("boot-2", at(5));
     let restart = bench.people.restart(opened, &|_| OnDaemonLoss::Wait, at(5), &mut bench.done).unwrap();
     assert_eq!(restart, Restart { waiting: 0, refused: 1, undone: 1 });
-    assert_eq!(bench.take(), (vec![Effect::Carried(undone), Effect::Carried(open)], vec![Kind::ApprovalGone]));
+    assert_eq!(
+        bench.take(),
+        (vec![Effect::Carried(undone), Effect::Carried(open)], vec![Kind::ApprovalGone])
+    );
     assert_eq!(state(&bench, open), "gone");
 }
 
@@ -386,10 +440,19 @@ fn a_form_says_how_far_it_reaches() {
 
 #[test]
 fn times_read_as_people_say_them() {
-    let left = [(59, "59 s"), (60, "1 min 00 s"), (3599, "59 min 59 s"), (3600, "1 h 00 min"), (7265, "2 h 01 min")];
+    let left =
+        [(59, "59 s"), (60, "1 min 00 s"), (3599, "59 min 59 s"), (3600, "1 h 00 min"), (7265, "2 h 01 min")];
     assert!(left.iter().all(|(seconds, words)| left_words(*seconds) == *words), "{left:?}");
-    let span =
-        [(90, "90 s"), (60, "60 s"), (119, "119 s"), (120, "2 min"), (3600, "60 min"), (7200, "2 h"), (7260, "121 min"), (7201, "7201 s")];
+    let span = [
+        (90, "90 s"),
+        (60, "60 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (3600, "60 min"),
+        (7200, "2 h"),
+        (7260, "121 min"),
+        (7201, "7201 s"),
+    ];
     for (seconds, words) in span {
         assert_eq!(span_words(seconds), words);
     }

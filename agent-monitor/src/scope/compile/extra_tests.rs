@@ -48,14 +48,24 @@ fn a_grant_is_of_its_agent_and_of_its_session() {
     let records = [record("bot", "", "[scope]\n"), record("cat", "", "[scope]\n")];
     let extras = [grant("bot", 1, 0), grant("cat", 2, 0), grant("bot", 3, 5), grant("nobody", 4, 0)];
     let (compiled, bot, cat) = compiled(&records, &extras);
-    let entry = |id: u32, session| GrantEntry { id: u64::from(id), session, policy: GRANT_INDEX + id, reserved: 0 };
+    let entry =
+        |id: u32, session| GrantEntry { id: u64::from(id), session, policy: GRANT_INDEX + id, reserved: 0 };
     assert_eq!(compiled.image.grants[&bot], [entry(1, 0), entry(3, 5)]);
     assert_eq!(compiled.image.grants[&cat], [entry(2, 0)]);
     assert!(!compiled.image.agents.contains_key(&(GRANT_INDEX + 4)), "of an agent that is not");
     assert!(compiled.image.agents.contains_key(&(GRANT_INDEX + 3)));
     // Rules are numbered on behind those of the agent, and named by what they belong to.
     let names = &compiled.image.agents[&bot].rules;
-    assert_eq!(names, &["scope.default", "grant 1 scope.default", "grant 1 scope.file[0]", "grant 3 scope.default", "grant 3 scope.file[0]"]);
+    assert_eq!(
+        names,
+        &[
+            "scope.default",
+            "grant 1 scope.default",
+            "grant 1 scope.file[0]",
+            "grant 3 scope.default",
+            "grant 3 scope.file[0]"
+        ]
+    );
     assert_eq!(compiled.image.agents[&cat].rules.len(), 3);
     let third = &compiled.image.agents[&(GRANT_INDEX + 3)];
     assert_eq!(usize::from(agent_monitor_ebpf::policy::rule_of(third.policy.net)), 3);
@@ -63,7 +73,8 @@ fn a_grant_is_of_its_agent_and_of_its_session() {
 
 #[test]
 fn a_session_with_its_own_scope_is_no_grant() {
-    let session = Extra { index: SESSION_INDEX + 1, label: "session".to_owned(), grant: None, ..grant("bot", 1, 0) };
+    let session =
+        Extra { index: SESSION_INDEX + 1, label: "session".to_owned(), grant: None, ..grant("bot", 1, 0) };
     let (compiled, bot, _) = compiled(&[record("bot", "observe", "[scope]\n")], &[session]);
     assert!(compiled.image.grants.is_empty());
     let flags = |index| compiled.image.agents[&index].policy.flags & POLICY_ENFORCE;
@@ -95,7 +106,8 @@ fn flags_say_what_the_record_says() {
     assert_eq!(flags("observe", plain), 0, "what is only observed is not enforced");
     assert_eq!(flags("wait", plain), POLICY_ENFORCE | POLICY_HOLD_WAITS);
     assert_eq!(flags("", ""), 0, "nor is a scope that is not declared");
-    let bpf = |verdict: &str| format!("[scope]\n[[scope.privilege]]\nkind = \"bpf\"\nverdict = \"{verdict}\"\n");
+    let bpf =
+        |verdict: &str| format!("[scope]\n[[scope.privilege]]\nkind = \"bpf\"\nverdict = \"{verdict}\"\n");
     assert_eq!(flags("", &bpf("allow")), POLICY_ENFORCE | POLICY_MAY_BPF);
     assert_eq!(flags("", &bpf("deny")), POLICY_ENFORCE, "a rule that refuses gives no right");
     let rule = |path: &str| format!("[scope]\n[[scope.file]]\npath = \"{path}\"\naccess = \"read\"\n");
@@ -103,7 +115,9 @@ fn flags_say_what_the_record_says() {
         assert_eq!(flags("", &rule(path)) & (POLICY_EXACT | POLICY_NAME), flag, "{path}");
     }
     let net = |to: &str| format!("[scope]\n[[scope.net]]\nto = \"{to}\"\n");
-    for (to, flag) in [("unix:@x", POLICY_ABSTRACT), ("vsock:3:5", POLICY_VSOCK), ("10.0.0.0/8:443/tcp", POLICY_NET)] {
+    for (to, flag) in
+        [("unix:@x", POLICY_ABSTRACT), ("vsock:3:5", POLICY_VSOCK), ("10.0.0.0/8:443/tcp", POLICY_NET)]
+    {
         assert_eq!(flags("", &net(to)), POLICY_ENFORCE | flag, "{to}");
     }
 }
@@ -116,14 +130,18 @@ fn what_cannot_be_judged_is_decided_as_the_record_says() {
     };
     let is = |found: u32, verdict: agent_monitor_ebpf::Verdict| verdict_of(found) == verdict as u8;
     assert!(is(unknown("[scope]\nunknown = \"allow\"\n"), agent_monitor_ebpf::Verdict::Allow));
-    assert!(is(unknown("[scope]\nunknown = \"deny\"\ndefault = \"allow\"\n"), agent_monitor_ebpf::Verdict::Deny));
+    assert!(is(
+        unknown("[scope]\nunknown = \"deny\"\ndefault = \"allow\"\n"),
+        agent_monitor_ebpf::Verdict::Deny
+    ));
     assert!(permits(unknown("")), "without a declared scope it is only recorded");
 }
 
 #[test]
 fn of_several_rules_about_a_privilege_the_strictest_decides_whatever_their_order() {
     let of = |verdicts: [&str; 2], kind: &str| {
-        let rule = |verdict: &str| format!("[[scope.privilege]]\nkind = \"{kind}\"\nverdict = \"{verdict}\"\n");
+        let rule =
+            |verdict: &str| format!("[[scope.privilege]]\nkind = \"{kind}\"\nverdict = \"{verdict}\"\n");
         let text = format!("[scope]\ndefault = \"audit\"\n{}{}", rule(verdicts[0]), rule(verdicts[1]));
         let (compiled, bot, _) = compiled(&[record("bot", "", &text)], &[]);
         compiled.image.agents[&bot].policy.privilege
@@ -147,7 +165,10 @@ fn known_programs_are_held_denied_or_ended_as_the_policy_asks() {
     assert!(of(ShadowAct::Off).is_empty() && of(ShadowAct::Audit).is_empty());
     for act in [ShadowAct::Hold, ShadowAct::Deny, ShadowAct::Kill] {
         let agents = of(act);
-        assert_eq!(agents.keys().copied().collect::<BTreeSet<_>>(), BTreeSet::from([SHADOW, ALLOWED, REFUSED]));
+        assert_eq!(
+            agents.keys().copied().collect::<BTreeSet<_>>(),
+            BTreeSet::from([SHADOW, ALLOWED, REFUSED])
+        );
         let root = |index: u32| agents[&index].policy.root[slot::WRITE];
         assert_eq!((holds(root(SHADOW)), permits(root(SHADOW))), (act == ShadowAct::Hold, false));
         assert!(permits(root(ALLOWED)) && !permits(root(REFUSED)) && !holds(root(REFUSED)));

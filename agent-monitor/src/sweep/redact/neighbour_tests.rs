@@ -22,7 +22,20 @@ fn urls_keep_host_and_ordinary_path_only() {
 
 #[test]
 fn names_that_speak_of_secrets() {
-    for name in ["--api-key", "GITHUB_TOKEN", "client-secret", "--passwd", "PASSWORD", "credentials", "bearer", "Authorization", "cookie", "x-auth", "X_AUTH", "pat="] {
+    for name in [
+        "--api-key",
+        "GITHUB_TOKEN",
+        "client-secret",
+        "--passwd",
+        "PASSWORD",
+        "credentials",
+        "bearer",
+        "Authorization",
+        "cookie",
+        "x-auth",
+        "X_AUTH",
+        "pat=",
+    ] {
         assert!(speaks_of_secrets(name), "{name}");
     }
     for name in ["--model", "author", "auth-url", "path", "--port", "authority"] {
@@ -40,7 +53,8 @@ fn tokens_by_their_beginning_or_their_look() {
         long("abcdefg12"),
         "BearerXXXXXX".to_owned(),
     ] {
-        let shown = token.len() >= 28 && !token.bytes().any(|byte| byte.is_ascii_uppercase()) && !token.contains('0');
+        let shown =
+            token.len() >= 28 && !token.bytes().any(|byte| byte.is_ascii_uppercase()) && !token.contains('0');
         assert_eq!(one(&token) == REDACTED, !shown, "{token}");
         assert_eq!(one(token.get(1..).unwrap()), token.get(1..).unwrap(), "one character less: {token}");
     }

@@ -65,7 +65,10 @@ fn what_a_whole_bundle_reports() {
     let key = forged.place.keys().load().unwrap().public().hash_hex();
     assert_eq!((report.signed_by.as_ref(), report.sealed_by.as_ref()), (Some(&key), Some(&key)));
     assert_eq!((report.files, report.custody), (manifest.files.len() as u64, 1));
-    assert_eq!((report.origin, report.notes.len(), report.gaps), (Some(manifest.log.origin), 0, manifest.gaps.len() as u64));
+    assert_eq!(
+        (report.origin, report.notes.len(), report.gaps),
+        (Some(manifest.log.origin), 0, manifest.gaps.len() as u64)
+    );
     let own = verify::verify(forged.out.path(), &[]).unwrap();
     assert!(own.ok && own.notes.iter().any(|note| note.contains("from the bundle itself")), "{own:?}");
 }
@@ -95,7 +98,14 @@ fn records_that_were_swapped_doubled_taken_or_added() {
     fs::write(forged.file("records.jsonl"), lines[1..].concat()).unwrap();
     resign(&forged.place, forged.out.path(), |all| *all.records.values_mut().next().unwrap() -= 1);
     forged.refused(Kind::Changed, "records.jsonl", "seals");
-    assert!(forged.with("records.jsonl", &lines.concat()).report().damage.iter().all(|d| d.kind == Kind::Inserted));
+    assert!(
+        forged
+            .with("records.jsonl", &lines.concat())
+            .report()
+            .damage
+            .iter()
+            .all(|d| d.kind == Kind::Inserted)
+    );
 }
 
 #[test]
@@ -170,14 +180,18 @@ fn the_list_the_sums_and_the_signature_are_compared_each_by_itself() {
     let files = forged.report().files;
     assert_eq!(only(&forged.report()), (Kind::Changed, "keys.txt".to_owned()));
     fs::remove_file(forged.file("keys.txt")).unwrap();
-    assert_eq!((only(&forged.report()), forged.report().files), ((Kind::Removed, "keys.txt".to_owned()), files));
+    assert_eq!(
+        (only(&forged.report()), forged.report().files),
+        ((Kind::Removed, "keys.txt".to_owned()), files)
+    );
     fs::write(forged.file("keys.txt"), keys).unwrap();
     assert_eq!(forged.report().files, files + 1);
     // The list signed by a stranger, and a signature over another list.
     let bytes = fs::read(forged.file(manifest::FILE)).unwrap();
     let signature = forged.text(manifest::SIGNATURE);
     let name = forged.place.trusted()[0].name().to_owned();
-    fs::write(forged.file(manifest::SIGNATURE), manifest::sign(&SecretKey::new(&name, &[3; 32]), &bytes)).unwrap();
+    fs::write(forged.file(manifest::SIGNATURE), manifest::sign(&SecretKey::new(&name, &[3; 32]), &bytes))
+        .unwrap();
     assert_eq!(only(&forged.report()), (Kind::OtherKey, manifest::SIGNATURE.to_owned()));
     let key = forged.place.keys().load().unwrap();
     fs::write(forged.file(manifest::SIGNATURE), manifest::sign(&key, b"another")).unwrap();

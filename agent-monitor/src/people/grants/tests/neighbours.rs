@@ -55,7 +55,8 @@ fn the_end_of_a_session_ends_the_grants_of_that_session() {
     let (one, two) = (open(&mut bench, "bot"), open(&mut bench, "bot"));
     let ids = [Some(one.number), Some(two.number), None]
         .map(|session| give(&mut bench, "bot", session, 60, None).number());
-    let sessions = bench.people.active_grants().unwrap().iter().map(|grant| grant.session).collect::<Vec<_>>();
+    let sessions =
+        bench.people.active_grants().unwrap().iter().map(|grant| grant.session).collect::<Vec<_>>();
     assert_eq!(sessions, [None, Some(two.number), Some(one.number)]);
     bench.take();
     bench.people.end_session(&one, None, "over", at(2), &mut bench.done).unwrap();
@@ -77,7 +78,10 @@ fn uses_are_counted_for_the_grant_that_was_used() {
     assert_eq!(left(&bench), [Some(5), Some(3), Some(5)]);
     let events = std::mem::take(&mut bench.done.events);
     let detail = events[0].detail.as_ref().unwrap();
-    assert_eq!((events.len(), detail["grant"].to_string(), detail["uses"].to_string(), detail["left"].to_string()), (1, "2".into(), "2".into(), "3".into()));
+    assert_eq!(
+        (events.len(), detail["grant"].to_string(), detail["uses"].to_string(), detail["left"].to_string()),
+        (1, "2".into(), "2".into(), "3".into())
+    );
     // The same count again is no use.
     assert!(!bench.people.tick_grants(&[(2, 3), (1, 5)], at(10), &mut bench.done).unwrap());
     assert_eq!(bench.take(), (vec![], vec![]));
@@ -97,12 +101,18 @@ fn counts_of_another_boot_are_nobodys() {
     let clean = Opened { rebooted: true, clean: true, down: 0 };
     bench.people.restart_grants(clean, &[(1, 0)], at(5), &mut bench.done).unwrap();
     let (effects, kinds) = bench.take();
-    assert_eq!((effects, kinds), (vec![Effect::Grant(GrantUse { id: 1, expires: 61 * SECOND, uses: 5 })], vec![]));
+    assert_eq!(
+        (effects, kinds),
+        (vec![Effect::Grant(GrantUse { id: 1, expires: 61 * SECOND, uses: 5 })], vec![])
+    );
     // A crash of the daemon alone loses nothing: the kernel has counted on.
     let crashed = Opened { rebooted: false, clean: false, down: 0 };
     bench.people.restart_grants(crashed, &[(1, 2)], at(6), &mut bench.done).unwrap();
     let (effects, kinds) = bench.take();
-    assert_eq!((effects, kinds), (vec![Effect::Grant(GrantUse { id: 1, expires: 61 * SECOND, uses: 2 })], vec![Kind::GrantUsed]));
+    assert_eq!(
+        (effects, kinds),
+        (vec![Effect::Grant(GrantUse { id: 1, expires: 61 * SECOND, uses: 2 })], vec![Kind::GrantUsed])
+    );
 }
 
 #[test]
@@ -128,7 +138,9 @@ fn a_list_is_of_one_agent_and_of_what_is_open() {
     give(&mut bench, "bot", None, 60, None);
     let by = FakeDirectory.person(100);
     bench.people.revoke_grant(3, &by, None, at(2), &mut bench.done).unwrap();
-    let list = |agent, all| bench.people.grants(agent, all).unwrap().iter().map(|grant| grant.id).collect::<Vec<_>>();
+    let list = |agent, all| {
+        bench.people.grants(agent, all).unwrap().iter().map(|grant| grant.id).collect::<Vec<_>>()
+    };
     assert_eq!((list(None, false), list(None, true)), (vec![2, 1], vec![2, 1, 3]));
     assert_eq!((list(Some("cat"), true), list(Some("bot"), false)), (vec![2], vec![1]));
     let agents = bench.people.active_grants().unwrap();

@@ -76,10 +76,19 @@ fn a_session_is_shown_as_it_is() {
     let open = bench.people.open_session(&new, at(1), &mut bench.done).unwrap();
     let events = std::mem::take(&mut bench.done.events);
     let detail = events[0].detail.as_ref().unwrap();
-    let fields = [("task", "\"ticket 5\""), ("by", "\"root\""), ("bound_by", "\"launch\""), ("pid", "5"), ("scope", "false")];
+    let fields = [
+        ("task", "\"ticket 5\""),
+        ("by", "\"root\""),
+        ("bound_by", "\"launch\""),
+        ("pid", "5"),
+        ("scope", "false"),
+    ];
     assert!(fields.iter().all(|(field, value)| detail[*field].to_string() == *value), "{detail:?}");
     let view = open.clone().view(3, at(21));
-    assert_eq!((view.left_ms, view.processes, view.state.as_str(), view.root_pid), (Some(40_000), 3, "active", Some(5)));
+    assert_eq!(
+        (view.left_ms, view.processes, view.state.as_str(), view.root_pid),
+        (Some(40_000), 3, "active", Some(5))
+    );
     assert_eq!(view.number, format!("{:016x}", open.number));
     bench.people.end_session(&open, None, "x", at(22), &mut bench.done).unwrap();
     let view = bench.people.session(&open.id).unwrap().unwrap().view(0, at(23));

@@ -15,8 +15,7 @@ fn in_container(observation: Observation, id: &str) -> Observation {
 }
 
 fn users(found: &[Find]) -> Vec<(Option<u32>, Option<&str>)> {
-    let mut of: Vec<_> =
-        found.iter().map(|find| (find.owner.uid, find.owner.container.as_deref())).collect();
+    let mut of: Vec<_> = found.iter().map(|find| (find.owner.uid, find.owner.container.as_deref())).collect();
     of.sort_unstable();
     of
 }
@@ -87,7 +86,8 @@ fn a_server_belongs_to_a_registered_client_only_if_no_other_reads_it() {
     // A client that is not registered has nothing of its own.
     let unknown = Observation { path: Some("/opt/other".to_owned()), ..client(1, own) };
     assert_eq!(state_of_server(vec![unknown, configured(1, &[own])]), RegistryState::Shadow);
-    let found = finds(vec![client(1, own), configured(1, &[own])], &Names(vec![("/opt/claude", "coder", false)]));
+    let found =
+        finds(vec![client(1, own), configured(1, &[own])], &Names(vec![("/opt/claude", "coder", false)]));
     let of = found.iter().find(|find| find.product.kind == ProductKind::McpServer).unwrap();
     assert_eq!((of.registry.agent.as_deref(), of.fix.is_none()), (Some("coder"), true));
 }
@@ -105,10 +105,17 @@ fn keys_are_in_reach_of_what_is_installed_by_the_same_owner() {
     };
     let package = |uid| seen("aider", Some(uid), Source::Package, 95, "/x");
     let shown = risks(package(1));
-    assert_eq!((shown.len(), shown[0].0.as_str(), shown[0].1.matches("key").count()), (1, "keys_in_reach", 8));
+    assert_eq!(
+        (shown.len(), shown[0].0.as_str(), shown[0].1.matches("key").count()),
+        (1, "keys_in_reach", 8)
+    );
     assert!(shown[0].1.ends_with("/home/a/key7") && !shown[0].1.contains("/home/b"));
     assert_eq!((risks(package(3)), risks(package(4))), (vec![], vec![]));
-    assert_eq!(risks(seen("aider", Some(1), Source::State, 75, "/x")), [], "what only left traces reads nothing");
+    assert_eq!(
+        risks(seen("aider", Some(1), Source::State, 75, "/x")),
+        [],
+        "what only left traces reads nothing"
+    );
     assert_eq!(risks(in_container(package(1), "c1")), [], "nor does what is elsewhere");
 }
 
@@ -159,7 +166,8 @@ fn owners_are_named_on_the_host_and_numbers_in_a_container() {
     let owner = one(vec![with(running("aider", 1, 7, "/a")), running("aider", 1, 6, "/a")]).owner;
     assert_eq!((owner.uid, owner.login_user.as_deref(), owner.session), (Some(1), Some("77"), Some(5)));
     assert_eq!((owner.started_by, owner.unit.as_deref()), (vec![parent.clone()], Some("x.service")));
-    let found = one(vec![running("aider", 1, 8, "/a"), running("aider", 1, 7, "/a"), running("aider", 1, 8, "/b")]);
+    let found =
+        one(vec![running("aider", 1, 8, "/a"), running("aider", 1, 7, "/a"), running("aider", 1, 8, "/b")]);
     assert_eq!(found.processes.iter().map(|process| process.pid).collect::<Vec<_>>(), [7, 8]);
     assert_eq!(found.paths, ["/a", "/b"]);
 }

@@ -50,7 +50,10 @@ fn listeners_are_a_risk_only_where_others_reach_them() {
 #[test]
 fn a_flag_is_a_whole_argument() {
     let used = |flags: &str| all(vec![codex(10, flags)], &mut Known::default())[0].risks.len();
-    assert_eq!((used(" exec --full-auto"), used(" exec --full-automatic"), used(" exec x--full-auto")), (1, 0, 0));
+    assert_eq!(
+        (used(" exec --full-auto"), used(" exec --full-automatic"), used(" exec x--full-auto")),
+        (1, 0, 0)
+    );
     assert!(has_flag(&["a".to_owned()], "a --mode x b", "--mode x"));
     assert!(!has_flag(&["a --mode y".to_owned()], "a --mode y", "--mode x"));
 }
@@ -70,9 +73,12 @@ fn what_is_not_roots_and_has_no_keys_is_no_risk() {
 #[test]
 fn only_a_piped_child_of_an_agent_is_its_server() {
     let agent = || proc(50, 1, "/opt/claude", "claude");
-    let server = |ppid: u32, piped| Proc { piped, ..proc(51, ppid, "/usr/bin/python3", "python3 /srv/tools.py") };
+    let server =
+        |ppid: u32, piped| Proc { piped, ..proc(51, ppid, "/usr/bin/python3", "python3 /srv/tools.py") };
     let is_server = |procs, names: &[&str]| {
-        all(procs, &mut modules("/srv/tools.py", names)).iter().any(|o| matches!(o.about, About::McpServer(_)))
+        all(procs, &mut modules("/srv/tools.py", names))
+            .iter()
+            .any(|o| matches!(o.about, About::McpServer(_)))
     };
     assert!(is_server(vec![agent(), server(50, true)], &["mcp.server"]));
     assert!(!is_server(vec![agent(), server(50, false)], &["mcp.server"]), "not over pipes");
@@ -119,13 +125,18 @@ fn a_mark_is_no_sign_below_its_own_agent() {
 fn ports_that_everybody_uses_say_nothing() {
     let product = only_product_on(embedded(), 11434).unwrap();
     assert_eq!(embedded().product(product).unwrap().id, "ollama");
-    for port in [0, 80, 443, 1023, 3000, 3003, 5000, 5003, 7860, 7777, 8000, 8080, 8100, 8787, 9222, 9997, 64999] {
+    for port in
+        [0, 80, 443, 1023, 3000, 3003, 5000, 5003, 7860, 7777, 8000, 8080, 8100, 8787, 9222, 9997, 64999]
+    {
         assert_eq!(only_product_on(embedded(), port), None, "{port}");
     }
     let mut quiet = proc(40, 1, "/opt/thing", "/opt/thing");
     quiet.listens = vec![addr("127.0.0.1:11434")];
     let seen = all(vec![quiet], &mut Known::default());
-    assert_eq!(seen.iter().map(|o| (o.source, o.weight, o.ambiguous)).collect::<Vec<_>>(), [(Source::Listener, 25, true)]);
+    assert_eq!(
+        seen.iter().map(|o| (o.source, o.weight, o.ambiguous)).collect::<Vec<_>>(),
+        [(Source::Listener, 25, true)]
+    );
 }
 
 #[test]
@@ -138,7 +149,10 @@ fn what_is_shown_of_a_process_is_its_own() {
     assert_eq!(of("pid 81").agent, Some(("ci".to_owned(), false)));
     assert_eq!(of("pid 80").agent, None, "an agent beside it is not its parent");
     assert_eq!(of("pid 81").parents.iter().map(|parent| parent.pid).collect::<Vec<_>>(), [70]);
-    assert_eq!(of("pid 81").shown.script.as_deref(), Some("/usr/lib/node_modules/@openai/codex/bin/codex.js"));
+    assert_eq!(
+        of("pid 81").shown.script.as_deref(),
+        Some("/usr/lib/node_modules/@openai/codex/bin/codex.js")
+    );
 }
 
 #[test]
