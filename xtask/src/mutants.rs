@@ -45,8 +45,11 @@ pub(crate) struct Args {
     /// Without the tests whose names contain this: what these are worth
     #[arg(long, value_name = "NAME")]
     without: Vec<String>,
+    /// Only the tests whose names contain this: quick, while tests are written
+    #[arg(long, value_name = "NAME")]
+    tests: Vec<String>,
     /// Write the scores into the list
-    #[arg(long, conflicts_with_all = ["changed", "seconds", "without"])]
+    #[arg(long, conflicts_with_all = ["changed", "seconds", "without", "tests"])]
     record: bool,
     /// Only print what would be tried
     #[arg(long)]
@@ -87,7 +90,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     println!("mutants: {} taken out because they do not compile", copy.refused());
     let mut reached = Vec::new();
     for binary in binaries {
-        let mut reach = run::reach(&binary)?;
+        let mut reach = run::reach(&binary, &args.tests)?;
         reach.leave_out(|test| args.without.iter().any(|name| test.contains(name.as_str())));
         reached.push((binary, reach));
     }

@@ -58,22 +58,23 @@ pub(crate) enum Outcome {
 }
 
 /// All tests without a mutant. What they reach is kept beside the binary for as long as that is the same.
-pub(crate) fn reach(binary: &Binary) -> Result<Reach> {
-    let path = binary.path.with_extension("reached");
+/// With `only`, of the tests whose names contain one of these.
+pub(crate) fn reach(binary: &Binary, only: &[String]) -> Result<Reach> {
+    let path = binary.path.with_extension(if only.is_empty() { "reached" } else { "reached-some" });
     let time = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    if time(&path) < time(&binary.path) {
-        record(binary, &path)?;
+    if !only.is_empty() || time(&path) < time(&binary.path) {
+        record(binary, &path, only)?;
     }
     Ok(parse(&fs::read_to_string(&path).unwrap_or_default()))
 }
 
-fn record(binary: &Binary, path: &Path) -> Result<()> {
+fn record(binary: &Binary, path: &Path, only: &[String]) -> Result<()> {
     let fresh = path.with_extension("reaching");
     if fresh.exists() {
         fs::remove_file(&fresh)?;
     }
     let mut command = test(binary);
-    command.env("AGENT_MONITOR_MUTANTS_REACHED", &fresh).arg("--test-threads=2");
+    command.env("AGENT_MONITOR_MUTANTS_REACHED", &fresh).arg("--test-threads=2").args(only);
     let mut failed = Vec::new();
     match end(command, LONGEST, |test| {
         failed.push(test.to_string());

@@ -126,7 +126,7 @@ fn a_rule_that_fits_again_does_not_end_the_session() {
     let tasks = [task(2, 2, 1, above)];
     let nested = plan(&tasks, &[(2, 2, root(8))])[&2];
     assert_eq!((nested.agent, nested.delegator, nested.session), (8, 7, 0));
-    // Bound by inheritance without a known parent, and told again by a rule for the same agent: it stays.
+    // Bound by inheritance without a known parent, and named again by a rule for the same agent: it stays.
     let orphan = TaskTag { session: 4, ..tag(7, BoundBy::Inherited) };
     assert!(plan(&[task(2, 2, 1, orphan)], &[(2, 2, root(7))]).is_empty());
 }

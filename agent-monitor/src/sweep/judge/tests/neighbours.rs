@@ -156,7 +156,7 @@ fn what_is_shown_of_a_process_is_its_own() {
 }
 
 #[test]
-fn connections_of_a_product_are_told_with_their_provider() {
+fn connections_of_a_product_are_shown_with_their_provider() {
     let mut agent = codex(10, "");
     agent.peers = vec![addr("198.51.100.1:443"), addr("203.0.113.9:443")];
     let seen = all(vec![agent.clone()], &mut Known::default());
