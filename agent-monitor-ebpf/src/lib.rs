@@ -33,3 +33,6 @@ pub use header::{BODY_LEN, HEADER_LEN, Header, Kind, Source, Verdict};
 /// Version of everything in this crate that lives in pinned maps. A daemon that finds maps of another version pinned
 /// does not reuse them.
 pub const ABI_VERSION: u32 = 3;
+
+#[cfg(test)]
+mod decide_tests;

@@ -204,10 +204,15 @@ impl Redactor {
             [&mut file.path, &mut file.new_path, &mut file.change].into_iter().for_each(|t| self.field(t));
         }
         if let Some(network) = &mut event.network {
-            [&mut network.path, &mut network.abstract_name].into_iter().for_each(|text| self.field(text));
+            [&mut network.path, &mut network.abstract_name, &mut network.name, &mut network.query]
+                .into_iter()
+                .for_each(|text| self.field(text));
         }
         if let Some(privilege) = &mut event.privilege {
             [&mut privilege.object, &mut privilege.mount_point].into_iter().for_each(|text| self.field(text));
+            if let Some(target) = &mut privilege.target {
+                self.field(&mut target.exe);
+            }
         }
         if let Some(detail) = &mut event.detail {
             detail.values_mut().for_each(|value| self.value(value));
@@ -250,8 +255,9 @@ impl Redactor {
             }
         };
         // What changes from event to event is not part of the fingerprint.
-        let Process { args, exe, cwd, script, ancestry, args_sha256, .. } = (*clean).clone();
-        Some(Arc::new(Process { args, exe, cwd, script, ancestry, args_sha256, ..process.clone() }))
+        let Process { args, exe, cwd, script, ancestry, args_sha256, cgroup, unit, .. } = (*clean).clone();
+        let found = process.clone();
+        Some(Arc::new(Process { args, exe, cwd, script, ancestry, args_sha256, cgroup, unit, ..found }))
     }
 
     fn search(&self, process: &Process) -> Option<Process> {
@@ -261,7 +267,9 @@ impl Redactor {
             // The hash of a list with a short secret would give it away by trying.
             clean.args_sha256 = None;
         }
-        [&mut clean.exe, &mut clean.cwd, &mut clean.script].into_iter().for_each(|text| self.field(text));
+        [&mut clean.exe, &mut clean.cwd, &mut clean.script, &mut clean.cgroup, &mut clean.unit]
+            .into_iter()
+            .for_each(|text| self.field(text));
         clean.ancestry.iter_mut().for_each(|parent| self.field(&mut parent.exe));
         (clean != *process).then_some(clean)
     }
@@ -278,7 +286,8 @@ fn fingerprint(process: &Process) -> u64 {
     let mut hash = DefaultHasher::new();
     (process.pid, process.start_time, &process.exe, &process.args, &process.cwd, &process.script)
         .hash(&mut hash);
-    process.ancestry.iter().for_each(|parent| parent.exe.hash(&mut hash));
+    (&process.cgroup, &process.unit, &process.args_sha256).hash(&mut hash);
+    process.ancestry.iter().for_each(|parent| (parent.pid, parent.start_time, &parent.exe).hash(&mut hash));
     hash.finish()
 }
 
@@ -291,5 +300,7 @@ fn compile(patterns: &[&str]) -> Result<Regex, String> {
         .map_err(|error| error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string))
 }
 
+#[cfg(test)]
+mod field_tests;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod ci;
 mod fuzz;
+mod mutants;
 mod programs;
 mod run;
 mod setup;
@@ -44,6 +45,8 @@ enum Command {
     Bench(bench::Args),
     /// Fuzz the decoders and parsers for a while
     Fuzz(fuzz::Args),
+    /// Put bugs in on purpose, and see which of them no test notices
+    Mutants(mutants::Args),
     /// Check the rules of the house
     Tidy(tidy::Args),
     /// `test`, and a skipped test is a failure
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::command(&args),
         Command::Bench(args) => bench::command(&args),
         Command::Fuzz(args) => fuzz::command(&args),
+        Command::Mutants(args) => mutants::command(&args),
         Command::Tidy(args) => tidy::command(&args),
         Command::Ci(args) => ci::command(&args),
     };

@@ -172,6 +172,9 @@ fn inherited(above: TaskTag) -> TaskTag {
 }
 
 #[cfg(test)]
+mod neighbour_tests;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

@@ -210,6 +210,9 @@ impl Matcher {
 }
 
 #[cfg(test)]
+mod neighbour_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -302,4 +302,6 @@ impl Tree {
 }
 
 #[cfg(test)]
+mod bound_tests;
+#[cfg(test)]
 mod tests;

@@ -134,3 +134,6 @@ fn option<T: Copy>(socket: BorrowedFd<'_>, name: libc::c_int, mut value: T) -> i
     };
     if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
+
+#[cfg(test)]
+mod tests;

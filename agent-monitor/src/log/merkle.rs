@@ -236,4 +236,6 @@ fn walk_root(
 }
 
 #[cfg(test)]
+mod forged_tests;
+#[cfg(test)]
 mod tests;

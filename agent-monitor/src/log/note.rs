@@ -290,6 +290,9 @@ pub fn open_rotation<'k>(note: &str, keys: &'k [PublicKey]) -> Result<(PublicKey
 }
 
 #[cfg(test)]
+mod forged_tests;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

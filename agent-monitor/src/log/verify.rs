@@ -188,4 +188,6 @@ impl Report {
 }
 
 #[cfg(test)]
+mod forged_tests;
+#[cfg(test)]
 mod tests;

@@ -336,4 +336,5 @@ fn people_are_named() {
     assert_eq!(Person { uid: 5, user: None }.label(), "uid 5");
 }
 
+mod neighbours;
 mod random;

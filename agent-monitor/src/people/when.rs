@@ -96,6 +96,35 @@ mod tests {
         assert_eq!(rebased.left(at(1061, 500)), Duration::from_secs(40));
     }
 
+    #[test]
+    fn an_end_comes_at_its_nanosecond_and_leaves_nothing() {
+        let end = Deadline::after(at(1000, 100), Duration::from_secs(1));
+        let just = Now { boot: end.boot - 1, ..at(5000, 0) };
+        assert!(!end.over(just) && end.over(Now { boot: end.boot, ..just }));
+        assert_eq!((end.left(just), end.left(at(0, 200))), (Duration::from_nanos(1), Duration::ZERO));
+        assert_eq!(end.wall, at(1001, 0).wall);
+        assert_eq!(nanos(Duration::MAX), u64::MAX);
+        assert_eq!(Deadline::after(at(1, 100), Duration::MAX).boot, u64::MAX, "it does not wrap");
+    }
+
+    #[test]
+    fn each_clock_bounds_by_itself() {
+        let end = Deadline::after(at(1000, 100), Duration::from_secs(600));
+        // The boot clock leaves 540 s and the wall clock, which was set forward between, only 50 s.
+        let seen = Now { wall: at(1540, 0).wall, boot: 160 * SECOND };
+        let now = at(1550, 5);
+        assert_eq!(end.rebased(seen, now).left(now), Duration::from_secs(50));
+        assert_eq!(end.rebased(seen, now).wall, at(1600, 0).wall);
+        // Past the end by the wall clock alone.
+        assert!(end.rebased(seen, at(1601, 5)).over(at(1601, 5)));
+        // Past the end by the boot clock alone: seen 1 s before it, gone for 2 s.
+        let seen = at(1010, 699);
+        assert!(end.rebased(seen, at(1012, 1)).over(at(1012, 1)));
+        // No time at all has passed: the wall clock has not gone back.
+        let seen = at(1060, 160);
+        assert_eq!(end.rebased(seen, at(1060, 0)).left(at(1060, 0)), Duration::from_secs(540));
+    }
+
     proptest! {
         #[test]
         fn nothing_becomes_wider(

@@ -178,6 +178,42 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_no_user_of_that_name() {
+        let d = FakeDirectory;
+        let group = of(&[Approver::Group("eve".to_owned())], &[]);
+        assert!(group.may(102, &d).is_err());
+        // A group that does not exist has no members, also not those whose groups nobody knows.
+        assert!(of(&[Approver::Any("nobody".to_owned())], &[]).may(4242, &d).is_err());
+        // The second of two counts as well, and the others are named in the refusal.
+        let two = of(&[Approver::User("eve".to_owned()), Approver::User("bob".to_owned())], &[200]);
+        assert_eq!(two.may(101, &d), Ok("user:bob".to_owned()));
+        let refused = two.may(100, &d).unwrap_err();
+        assert_eq!(
+            refused,
+            NotAllowed::NotNamed { who: "ann".to_owned(), approvers: "user:eve, user:bob".to_owned() }
+        );
+        assert_eq!((of(&[], &[]).words().as_str(), d.person(100).label().as_str()), ("root", "ann"));
+    }
+
+    #[test]
+    fn supplementary_groups_of_this_host_are_those_of_its_database() {
+        // Some host in a container has one user in a group that is not its own.
+        let text = std::fs::read_to_string("/etc/group").unwrap_or_default();
+        for line in text.lines() {
+            let fields: Vec<&str> = line.split(':').collect();
+            let &[group, _, gid, members] = fields.as_slice() else { continue };
+            for user in members.split(',').filter(|user| !user.is_empty()) {
+                let Some(uid) = LinuxDirectory.uid(user) else { continue };
+                let groups = LinuxDirectory.groups(uid);
+                assert!(groups.contains(&gid.parse().unwrap()), "{user} {group} {groups:?}");
+                assert!(groups.len() < 64 && !groups.contains(&4_000_000_000));
+            }
+        }
+        assert_eq!(LinuxDirectory.gid("root"), Some(0));
+        assert_eq!(LinuxDirectory.name(4_000_000_000), None);
+    }
+
+    #[test]
     fn this_host_is_looked_up() {
         let d = LinuxDirectory;
         assert_eq!((d.name(0).as_deref(), d.uid("root")), (Some("root"), Some(0)));

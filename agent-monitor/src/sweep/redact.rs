@@ -182,3 +182,6 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod neighbour_tests;

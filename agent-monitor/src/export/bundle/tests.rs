@@ -240,3 +240,5 @@ fn records_of_a_bundle_are_read_back_byte_by_byte() {
         assert_eq!(verify::record(bad), None);
     }
 }
+
+mod forged;

@@ -125,3 +125,5 @@ fn a_grant_ends_with_its_session() {
     bench.people.end_session(&session, None, "over", at(2), &mut bench.done).unwrap();
     assert_eq!(bench.take().1, [Kind::SessionEnded, Kind::GrantExpired]);
 }
+
+mod neighbours;

@@ -73,3 +73,5 @@ fn a_scope_is_read_or_refused_with_its_place() {
     let active = bench.people.active_sessions().unwrap();
     assert_eq!((active.len(), active[0].expires_boot), (1, 61 * SECOND));
 }
+
+mod neighbours;

@@ -258,3 +258,6 @@ fn the_same_record_gives_the_same_image() {
     };
     assert_eq!(once(), once());
 }
+
+#[path = "extra_tests.rs"]
+mod extras;

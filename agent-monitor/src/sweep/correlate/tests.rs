@@ -178,3 +178,5 @@ proptest! {
         prop_assert_eq!(finds(shuffled, &Names(vec![])), finds(all.to_vec(), &Names(vec![])));
     }
 }
+
+mod neighbours;

@@ -188,3 +188,5 @@ fn links_lead_to_packages_and_wrappers_are_not_counted_beside_what_they_start() 
     let best = seen.iter().max_by_key(|o| o.weight).unwrap();
     assert_eq!((best.weight, best.version.as_deref()), (95, Some("1.2.3")));
 }
+
+mod neighbours;

@@ -1,0 +1,68 @@
+//! Tests of who may call: callers are made up, since these tests may run as root, who may always.
+
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use super::*;
+
+/// A caller that is this process in truth.
+fn caller(uid: u32, gid: u32, groups: &[u32]) -> Peer {
+    let pid = Pid::from_raw(std::process::id().cast_signed()).unwrap();
+    let pidfd = Arc::new(pidfd_open(pid, PidfdFlags::empty()).unwrap());
+    Peer { pid: std::process::id(), uid, gid, pidfd, start_ticks: 1, groups: groups.to_vec() }
+}
+
+#[test]
+fn root_the_owner_and_the_group_may_call_and_nobody_else() {
+    let (owner, group) = (990, 991);
+    let rows = [
+        (caller(0, 0, &[]), true, "root"),
+        (caller(990, 5, &[]), true, "the daemon's own user"),
+        (caller(1000, 991, &[1000]), true, "primary group"),
+        (caller(1000, 1000, &[7, 991]), true, "supplementary group"),
+        (caller(1000, 1000, &[7, 1000]), false, "a stranger"),
+        (caller(1000, 1000, &[]), false, "without any group"),
+        (caller(991, 990, &[990, 0]), false, "numbers of the wrong kind, and root's group"),
+    ];
+    for (peer, may, who) in rows {
+        assert_eq!(peer.may_call(owner, group), may, "{who}");
+    }
+}
+
+#[test]
+fn a_caller_is_the_process_that_the_kernel_notes() {
+    let (near, _far) = UnixStream::pair().unwrap();
+    let peer = Peer::of(&near).unwrap();
+    let status = procfs::process::Process::myself().unwrap();
+    let (stat, status) = (status.stat().unwrap(), status.status().unwrap());
+    assert_eq!((peer.pid(), peer.uid(), peer.gid), (std::process::id(), status.euid, status.egid));
+    assert_eq!((peer.start_ticks(), &peer.groups), (stat.starttime, &status.groups));
+    assert!(peer.is_alive() && peer.start_ticks() > 1);
+}
+
+#[test]
+fn a_caller_that_has_ended_is_seen() {
+    let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let peer = Peer { pidfd: Arc::new(pidfd_open(pid, PidfdFlags::empty()).unwrap()), ..caller(1, 1, &[]) };
+    assert!(peer.is_alive());
+    let (ticks, _) = describe(pid.as_raw_nonzero().get()).unwrap();
+    assert!(ticks >= describe(1).map_or(0, |(init, _)| init));
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert!(!peer.is_alive());
+    assert!(describe(pid.as_raw_nonzero().get()).is_none());
+}
+
+#[test]
+fn what_is_no_unix_socket_has_no_caller() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    // TCP has no credentials: the kernel answers with pid 0, which is no process.
+    assert!(matches!(Peer::of(&stream), Err(PeerError::ForeignNamespace | PeerError::Credentials(_))));
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let error = credentials(file.as_fd()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
+    assert!(matches!(Peer::of(&file), Err(PeerError::Credentials(_))));
+    assert!(peer_pidfd(file.as_fd()).is_none());
+}
