@@ -110,10 +110,10 @@ pub(crate) fn run(args: &ExplainArgs, shared: &Shared) -> anyhow::Result<ExitCod
 fn own_places(shared: &Shared) -> anyhow::Result<Protected> {
     let settings = shared.settings()?;
     let bytes = |path: &Path| path.as_os_str().as_encoded_bytes().to_vec();
-    let mut written = vec![bytes(&settings.registry)];
+    let mut written = vec![bytes(&shared.registry()?)];
     written.extend(settings.socket.parent().map(bytes));
     written.extend(std::env::current_exe().ok().as_deref().map(bytes));
-    Ok(Protected { written, closed: vec![bytes(&settings.state_dir), bytes(&settings.bpffs)] })
+    Ok(Protected { written, closed: vec![bytes(&shared.state_dir()?), bytes(&settings.bpffs)] })
 }
 
 /// The level that the daemon runs at, or why it is not known.

@@ -28,6 +28,8 @@ use crate::log::recorder::LogStatus;
 use crate::model::{Event, Kind, Time};
 use crate::record::Store;
 use crate::registry::Loaded;
+use crate::registry::in_force::Set;
+use crate::registry::kept::Restored;
 use crate::scope::image::PolicyImage;
 use crate::sweep::watch::Watch;
 
@@ -46,6 +48,8 @@ pub(super) struct Live {
 /// The registry in force.
 #[derive(Debug, Default)]
 pub(super) struct Book {
+    /// What is in force, with what is stale: the last good text of every record.
+    pub(super) kept: Set,
     pub(super) loaded: Loaded,
     /// Agents that are over, retired or expired: recognised, and allowed nothing.
     pub(super) dead: Vec<crate::registry::Record>,
@@ -56,6 +60,8 @@ pub(super) struct Book {
     /// What of them is not in force as written.
     pub(super) notes: Vec<String>,
     pub(super) hashes: Hashes,
+    /// What identifies the files of the registry at the last load.
+    pub(super) seen: String,
 }
 
 /// The daemon.
@@ -78,6 +84,8 @@ pub struct Core {
     pub(super) scripts: super::shadow::Scripts,
     /// Why there is no log, where there should be one.
     pub(super) log_failed: Mutex<Option<LogStatus>>,
+    /// What of the kept records could not be used at the start.
+    pub(super) kept_damaged: Vec<String>,
     /// Taken before the other locks.
     pub(super) people: Mutex<Option<Side>>,
     pub(super) inbox: Inbox,
@@ -123,7 +131,11 @@ impl Core {
         let health = Arc::new(Health::new(started));
         let mut engine = Engine::new(Arc::clone(&clock), config.unattributed, Limits::default());
         engine.set_mounts(MountTable::parse(&super::host::mountinfo().unwrap_or_default()));
-        let book = Book { agents: Agents::restore(&state.agents()), ..Book::default() };
+        let Restored { set: kept, damaged: kept_damaged } = state.kept();
+        for problem in &kept_damaged {
+            tracing::error!(%problem, "the last good record is lost");
+        }
+        let book = Book { agents: Agents::restore(&state.agents()), kept, ..Book::default() };
         // What an earlier daemon's programs put into the rings carries its numbers.
         engine.set_agents(book.agents.clone(), Matcher::default());
         Self {
@@ -146,6 +158,7 @@ impl Core {
             unbound: AtomicU64::new(0),
             stop: Arc::default(),
             log_failed: Mutex::default(),
+            kept_damaged,
             config,
         }
     }
