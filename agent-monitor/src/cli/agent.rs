@@ -14,7 +14,7 @@ use agent_monitor::people::api::WhyRequest;
 use agent_monitor::registry::diagnostic::escape;
 use agent_monitor::registry::load::{Trust, read_candidates};
 use agent_monitor::registry::{
-    AgentId, Diagnostic, LinuxFacts, LoadError, Loaded, check_dir, check_file, report,
+    AgentId, Diagnostic, LinuxFacts, LoadError, Loaded, Record, check_dir, check_file, parse_record, report,
 };
 use agent_monitor::run::state::State;
 use agent_monitor::scope::hold::Enforced;
@@ -325,6 +325,22 @@ fn summary_row(agent: &AgentSummary) -> Vec<String> {
         agent.owner.clone(),
         agent.purpose.clone(),
     ]
+}
+
+/// The record of an agent: the one in force where a daemon answers, else the one on disk.
+pub(super) fn record_of(id: &AgentId, shared: &Shared) -> anyhow::Result<Option<Record>> {
+    let answer: Result<AgentDetail, ClientError> =
+        block_on(shared.client()?.get(&format!("/v1/agents/{id}")))?;
+    let text = match answer {
+        Ok(detail) => detail.toml,
+        Err(ClientError::Refused { status: 404, .. }) => return Ok(None),
+        Err(ClientError::Unreachable { .. } | ClientError::Forbidden { .. }) => String::new(),
+        Err(error) => return Err(error.into()),
+    };
+    match parse_record(&text, &PathBuf::from(format!("{id}.toml"))).record {
+        Some(record) => Ok(Some(record)),
+        None => Ok(registered(shared)?.get(id.as_str()).cloned()),
+    }
 }
 
 /// Without a daemon: what is on disk, which may not be what is in force.

@@ -72,8 +72,8 @@ pub(crate) fn run(args: &ExplainArgs, shared: &Shared) -> anyhow::Result<ExitCod
         Failure::usage(format!("--agent `{}`: {error}", args.agent), "agent-monitor agent list")
     })?;
     let question = question(&args.what)?;
-    let loaded = agent::registered(shared)?;
-    let Some(record) = loaded.get(id.as_str()) else {
+    let found = agent::record_of(&id, shared)?;
+    let Some(record) = &found else {
         let hint = "`agent-monitor agent list` shows the agents, `agent-monitor agent check` refused records";
         let message = format!("no agent `{id}` is registered");
         return Err(Failure { code: FAILURE, message, hint: Some(hint.to_owned()) }.into());

@@ -65,6 +65,7 @@ impl Core {
         without: &BTreeMap<AgentId, String>,
     ) -> Result<Decision, LoadError> {
         let disk = self.read_disk(book)?;
+        book.seen = fingerprint(&disk);
         let decision = self.decide_for(&disk, &book.kept, without);
         let bad = decision.refused.iter().filter(|refused| !refused.is_only_expired());
         let bad: Vec<Refused> = bad.cloned().collect();
@@ -356,6 +357,15 @@ impl Core {
             self.remove_file_of(&id, &kept)?;
             let before = book.kept.clone();
             book.kept.remove(&id);
+            // Before it is unbound, so that no restart brings it back.
+            let kept = self.state.keep(&book.kept).map_err(|error| {
+                let hint = "its file is gone and its last good record is in force still";
+                ApiError::new(500, format!("agent {id} is not unbound: {error}"), hint)
+            });
+            if let Err(error) = kept {
+                book.kept = before;
+                return Err(error);
+            }
             let result = self.load_into(&mut book);
             if result.is_err() {
                 book.kept = before;

@@ -189,6 +189,7 @@ fn a_tree_that_runs_is_bound_and_freed_again() {
     assert_eq!(tags(&bench).len(), 2);
     assert!(tags(&bench).iter().all(|(agent, _)| *agent == index), "a file that is gone unbinds nobody");
     bench.unregister("sleeper");
+    assert!(bench.again().state.kept().set.is_empty(), "no restart brings it back");
     assert_eq!(tags(&bench), [(0, 0), (0, 0)]);
     child.kill().unwrap();
     child.wait().unwrap();

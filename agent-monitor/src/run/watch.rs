@@ -26,8 +26,9 @@ pub(super) fn registry(core: Arc<Core>) -> io::Result<JoinHandle<()>> {
     if let Err(error) = &watched {
         tracing::warn!(%error, path = %core.config.registry.display(), "the registry is not watched yet");
     }
-    core.registry_changed();
     Builder::new().name("registry".to_owned()).spawn(move || {
+        // What changed between the load at the start and the watch.
+        reload(&core);
         while !core.wait(Duration::ZERO) {
             let gone = match &watched {
                 Ok(inotify) => match follow(&core, inotify) {

@@ -115,9 +115,10 @@ pub(in crate::cli) fn commit(commit: &Commit<'_>, shared: &Shared) -> anyhow::Re
             return Ok(ExitCode::from(FAILURE));
         }
     };
-    if installed.outcome != Outcome::Unchanged {
-        put_in_force(&client, &installed, &registry)?;
-    }
+    let others_bad = match installed.outcome {
+        Outcome::Unchanged => false,
+        Outcome::Created | Outcome::Replaced => put_in_force(&client, &installed, &registry)?,
+    };
     let mut out = Out::new();
     match format {
         Format::Table => {
@@ -127,23 +128,24 @@ pub(in crate::cli) fn commit(commit: &Commit<'_>, shared: &Shared) -> anyhow::Re
         format => out.json(&report::installed_json(&installed), format)?,
     }
     out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if others_bad { ExitCode::from(FAILURE) } else { ExitCode::SUCCESS })
 }
 
-/// Has a running daemon read the registry again. Without a daemon the record counts from its next start.
-fn put_in_force(client: &Client, installed: &Installed, registry: &Path) -> anyhow::Result<()> {
+/// Has a running daemon read the registry again. Without a daemon the record counts from its next start. Whether another
+/// agent is stale: then not all is well, whatever became of this one.
+fn put_in_force(client: &Client, installed: &Installed, registry: &Path) -> anyhow::Result<bool> {
     let answer: Result<Reloaded, ClientError> = block_on(client.post("/v1/agents/reload", &()))?;
     let why = match answer {
         Err(ClientError::Unreachable { .. }) => {
             note("note: no daemon is running; the record counts from its next start");
-            return Ok(());
+            return Ok(false);
         }
         Err(error) => anyhow::Error::from(error),
         Ok(reloaded) => match refusal(&reloaded, installed) {
             None => {
                 note(&format!("{} agents are registered now", reloaded.agents));
                 others(&reloaded);
-                return Ok(());
+                return Ok(!reloaded.stale.is_empty());
             }
             Some(reason) => Failure::new(FAILURE, reason).into(),
         },
@@ -171,7 +173,7 @@ fn refusal(reloaded: &Reloaded, installed: &Installed) -> Option<String> {
         .or(stale.map(|s| format!("{}: {}", s.file, s.reason)))
 }
 
-/// What else is not as it is on disk: said, and no failure of this registration.
+/// What else is not as it is on disk.
 fn others(reloaded: &Reloaded) {
     for refused in reloaded.refused.iter().filter(|refused| !refused.ended) {
         note(&format!("warning: refused: {}: {}", escape(&refused.file), escape(&refused.reason)));
