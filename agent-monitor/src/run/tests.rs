@@ -425,9 +425,9 @@ fn a_dry_run_answers_as_the_reload_does_and_changes_nothing() {
     bench.record("b", "user = 4243");
     let good = fs::read_to_string(bench.file("b")).unwrap();
     fs::remove_file(bench.file("b")).unwrap();
-    let (kinds, before) = (bench.kinds(), bench.kernel.inner().applied.len());
     for (text, id) in [(bad, "c"), (clash, "b"), (good, "b"), ("nonsense".to_owned(), "x")] {
         let request = crate::control::api::CheckRequest { text: text.clone(), name: "new.toml".to_owned() };
+        let (kinds, before) = (bench.kinds(), bench.kernel.inner().applied.len());
         let reply = bench.core.check_record(&request).unwrap();
         assert_eq!((bench.kinds(), bench.kernel.inner().applied.len()), (kinds.clone(), before));
         assert!(reply.ok || !reply.errors.is_empty() && reply.problems.contains("new.toml"), "{reply:?}");
