@@ -44,7 +44,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agent_monitor::config::{Config, Layer};
-use agent_monitor::control::client::Client;
+use agent_monitor::control::api::Status;
+use agent_monitor::control::client::{Client, ClientError};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
@@ -171,6 +172,43 @@ impl Shared {
     /// The settings that all commands share, after file and defaults.
     fn settings(&self) -> anyhow::Result<Config> {
         Ok(self.layer()?.over(Layer::from_file(self.config.as_deref())?).finish()?)
+    }
+
+    /// The registry: the one that was named, else the daemon's, else this host's.
+    fn registry(&self) -> anyhow::Result<PathBuf> {
+        let (settings, named) = self.named()?;
+        if named.registry.is_some() {
+            return Ok(settings.registry);
+        }
+        Ok(self.of_daemon(&settings)?.map_or(settings.registry, |status| status.daemon.registry.into()))
+    }
+
+    /// The state directory: the one that was named, else the daemon's, else this host's.
+    fn state_dir(&self) -> anyhow::Result<PathBuf> {
+        let (settings, named) = self.named()?;
+        if named.state_dir.is_some() {
+            return Ok(settings.state_dir);
+        }
+        let status = self.of_daemon(&settings)?;
+        // A daemon of an earlier version does not say.
+        let daemons = status.map(|status| status.daemon.state_dir).filter(|dir| !dir.is_empty());
+        Ok(daemons.map_or(settings.state_dir, PathBuf::from))
+    }
+
+    /// The settings, and what of them somebody named.
+    fn named(&self) -> anyhow::Result<(Config, Layer)> {
+        let named = self.layer()?.over(Layer::from_file(self.config.as_deref())?);
+        Ok((named.clone().finish()?, named))
+    }
+
+    /// The daemon's own account of its places; nothing where none runs. Whoever names a socket means the daemon there: when
+    /// it does not answer, this host's default places are not those that were meant.
+    fn of_daemon(&self, settings: &Config) -> anyhow::Result<Option<Status>> {
+        match block_on(Client::new(&settings.socket).get("/v1/status"))? {
+            Ok(status) => Ok(Some(status)),
+            Err(ClientError::Unreachable { .. }) if self.socket.is_none() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// A client of the daemon that the settings name.

@@ -11,6 +11,7 @@
 //! | `GET /v1/agents` | [`api::AgentList`] |
 //! | `GET /v1/agents/{id}` | [`api::AgentDetail`]: record and live process tree |
 //! | `POST /v1/agents/reload` | [`api::Reloaded`] |
+//! | `POST /v1/agents/check` | [`api::CheckRequest`] → [`api::CheckReply`]: a dry run, changes nothing |
 //! | `GET /v1/events` | JSONL of [`crate::model::Event`]; filter fields of [`crate::record::FilterSpec`], `follow`, `limit` |
 //! | `POST /v1/exec` | [`api::ExecRequest`] → [`api::ExecReply`]: binds the calling process |
 //! | `/v1/approvals` … | see [`people`] |
@@ -63,11 +64,17 @@ pub trait Daemon: Send + Sync + 'static {
     /// One agent with its record and live tree.
     fn agent(&self, id: &str) -> Option<api::AgentDetail>;
 
-    /// Reads the registry again: all of the new set, or the old one stays.
+    /// Reads the registry again. A record that is refused never takes the place of the one in force.
     ///
     /// # Errors
     /// When the new set was refused.
     fn reload(&self) -> Result<api::Reloaded, ApiError>;
+
+    /// What would become of a record if it were registered or replaced now. Changes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be known.
+    fn check_record(&self, request: &api::CheckRequest) -> Result<api::CheckReply, ApiError>;
 
     /// Binds the calling process, before it executes the agent's program.
     ///

@@ -45,6 +45,7 @@ pub(crate) struct Counts {
     pub(crate) started: Option<Time>,
     pub(crate) agents_registered: u64,
     pub(crate) agents_refused: u64,
+    pub(crate) agents_stale: u64,
     pub(crate) reloads: u64,
     pub(crate) reloads_refused: u64,
     pub(crate) log: Option<LogStatus>,
@@ -124,6 +125,11 @@ impl Health {
         counts.reloads += 1;
         counts.agents_registered = registered;
         counts.agents_refused = refused;
+    }
+
+    /// Sets how many agents are under their last good record instead of what is on disk.
+    pub fn stale(&self, agents: u64) {
+        self.lock().agents_stale = agents;
     }
 
     /// Counts a reload that was refused as a whole: the old records stay.

@@ -20,7 +20,9 @@ pub mod facts;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod format;
+pub mod in_force;
 pub mod install;
+pub mod kept;
 pub mod load;
 pub mod parse;
 pub(crate) mod reader;

@@ -9,6 +9,7 @@
 //! Owns all I/O of the pipeline. Knows of the kernel side only [`port`]. [`Prepared`] takes what must be had before
 //! anything is loaded into the kernel (socket, state directory); [`Running`] is the daemon at work.
 
+mod admission;
 mod api;
 pub mod cgroups;
 pub mod core;
@@ -29,6 +30,7 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod watch;
 
 use std::io;
 use std::sync::Arc;
@@ -48,7 +50,7 @@ use crate::people::store::Opened;
 use crate::people::{Db, Now};
 use crate::registry::LinuxFacts;
 use crate::registry::facts::HostFacts as _;
-use state::{State, StateError};
+use state::{State, StateError, StateLock};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +107,7 @@ pub struct Prepared {
     config: Config,
     server: Server,
     state: State,
+    lock: StateLock,
     /// What people decided, and what the last daemon left of it.
     people: (Db, Opened),
     /// Taken first: from then on a signal is a request, also while the programs load.
@@ -122,11 +125,12 @@ impl Prepared {
         let group = config.socket_group.as_deref().map(group).transpose()?;
         let server = Server::bind(&SocketConfig { path: config.socket.clone(), group })?;
         let state = State::open(&config.state_dir)?;
+        let lock = state.lock()?;
         // A daemon that does not know who is retired must not touch the kernel.
         let clock = crate::clock::Clock::start();
         let now = Now { wall: clock.now(), boot: clock.boot_nanos() };
         let people = Db::open(&config.state_dir.join(people::STATE_FILE), &state::boot_id(), now)?;
-        Ok(Self { config, server, state, people, signals })
+        Ok(Self { config, server, state, lock, people, signals })
     }
 
     /// Starts the daemon over a loaded kernel side: registry in force, what runs already bound, threads at work.
@@ -134,12 +138,12 @@ impl Prepared {
     /// # Errors
     /// When any part does not start; what was attached is detached again.
     pub fn start(self, port: Box<dyn Port>) -> Result<Running, RunError> {
-        let Self { config, server, state, people, signals } = self;
+        let Self { config, server, state, lock, people, signals } = self;
         let taken_over = port.taken_over();
         let core = Arc::new(Core::new(config, state, port));
         core.open_people(people);
         core.keep_record();
-        let started = Running::start(Arc::clone(&core), server, signals);
+        let started = Running::start(Arc::clone(&core), server, signals, lock);
         if started.is_err() {
             core.stop();
             // What an earlier daemon left in force stays so: a start that fails ends no enforcement.
@@ -171,12 +175,15 @@ pub struct Running {
     reader: JoinHandle<Result<(), PortError>>,
     others: Vec<JoinHandle<()>>,
     control: Handle,
+    /// Until the log is closed.
+    lock: StateLock,
 }
 
 impl Running {
-    fn start(core: Arc<Core>, server: Server, signals: Signals) -> Result<Self, RunError> {
+    fn start(core: Arc<Core>, server: Server, signals: Signals, lock: StateLock) -> Result<Self, RunError> {
         let thread = |what| move |source| RunError::Thread { what, source };
         core.resume();
+        core.note_damaged_records();
         // Recognition first, then the reader, so that nothing waits while what runs already is bound.
         shadow::look_for_programs(&core).map_err(thread("the search for programs"))?;
         core.load_records()?;
@@ -194,12 +201,13 @@ impl Running {
         let others = vec![
             threads::poll(Arc::clone(&core)).map_err(thread("the health thread"))?,
             threads::mounts(Arc::clone(&core)).map_err(thread("the mount thread"))?,
+            watch::registry(Arc::clone(&core)).map_err(thread("the watch on the registry"))?,
             threads::pulse(Arc::clone(&core), pulse).map_err(thread("the heartbeat"))?,
             threads::people(Arc::clone(&core)).map_err(thread("the thread for approvals"))?,
         ];
         let control = server.spawn(Arc::clone(&core) as Arc<dyn crate::control::Daemon>)?;
         notify::ready();
-        Ok(Self { core, signals, reader, others, control })
+        Ok(Self { core, signals, reader, others, control, lock })
     }
 
     /// The daemon.
@@ -222,17 +230,7 @@ impl Running {
                 break;
             }
             notify::reloading();
-            match self.core.load() {
-                Ok(changes) => tracing::info!(
-                    agents = changes.agents,
-                    added = changes.added.len(),
-                    changed = changes.changed.len(),
-                    removed = changes.removed.len(),
-                    refused = changes.refused.len(),
-                    "registry reloaded"
-                ),
-                Err(error) => tracing::error!(%error, "the registry was not reloaded; the old one stays"),
-            }
+            self.core.reload_and_log();
             notify::ready();
         }
     }
@@ -243,7 +241,7 @@ impl Running {
     /// # Errors
     /// When the reader had failed, or something is left in the kernel.
     pub fn shutdown(self) -> Result<Summary, RunError> {
-        let Self { core, reader, others, control, .. } = self;
+        let Self { core, reader, others, control, lock, .. } = self;
         notify::stopping();
         core.stop();
         let read = reader.join().unwrap_or_else(|_| Err(PortError("it panicked".to_owned())));
@@ -258,6 +256,7 @@ impl Running {
         let served = control.shutdown();
         core.store().close();
         core.store().log().iter().for_each(|log| log.close());
+        drop(lock);
         read.map_err(|error| RunError::Reader(error.to_string()))?;
         detached?;
         served?;

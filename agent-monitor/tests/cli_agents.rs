@@ -150,6 +150,8 @@ fn with_a_daemon_the_tree_is_shown_and_a_refused_reload_is_told() {
         register.code,
         register.err
     );
+    assert!(!host.path().join("agents.d/bot.toml").exists(), "what is not in force is not on disk");
+    assert!(!register.out.contains("registered"), "{}", register.out);
     handle.shutdown().unwrap();
 }
 
@@ -228,4 +230,118 @@ fn explain_names_the_rule_and_what_lost() {
     let unknown = run(host.path(), &["explain", "--agent", "nobody", "exec", "/bin/sh"]);
     assert_eq!(unknown.code, 1);
     assert!(unknown.err.contains("nobody") && unknown.err.contains("hint"), "{}", unknown.err);
+}
+
+/// Without any place named but the socket.
+fn by_socket(directory: &Path, args: &[&str]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_agent-monitor"))
+        .args(args)
+        .args(["--socket", "c.sock"])
+        .env_clear()
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[test]
+fn a_socket_that_does_not_answer_is_never_replaced_by_the_places_of_this_host() {
+    let host = host(RECORD);
+    for args in [
+        &["agent", "list"][..],
+        &["agent", "show", "bot"],
+        &["agent", "check"],
+        &["agent", "register", "r.toml"],
+        &["agent", "reload"],
+        &["agent", "unregister", "bot"],
+        &["agent", "edit", "bot"],
+        &["explain", "--agent", "bot", "exec", "/bin/sh"],
+        &["key", "show"],
+    ] {
+        let ran = by_socket(host.path(), args);
+        assert_eq!(ran.code, 3, "{args:?}: {}{}", ran.out, ran.err);
+        assert!(ran.out.is_empty(), "{args:?} answered: {}", ran.out);
+    }
+}
+
+#[test]
+fn the_daemon_behind_a_socket_answers_for_its_own_registry() {
+    let host = host(RECORD);
+    let server = Server::bind(&SocketConfig { path: host.path().join("c.sock"), group: None }).unwrap();
+    let handle = server.spawn(FakeDaemon::new(Limits::default())).unwrap();
+    let list = by_socket(host.path(), &["agent", "list"]);
+    assert!(
+        list.code == 0 && list.out.contains("STATE") && list.out.contains("team@example.com"),
+        "{}",
+        list.err
+    );
+    let show = by_socket(host.path(), &["agent", "show", "bot"]);
+    assert!(show.code == 0 && show.out.contains("enforced here"), "{}{}", show.out, show.err);
+    handle.shutdown().unwrap();
+}
+
+#[test]
+fn a_record_is_tried_out_before_anything_is_written() {
+    let enforced = RECORD.replace("purpose", "mode = \"enforce\"\npurpose").replace("\"audit\"", "\"deny\"");
+    let host = host(&enforced);
+    let server = Server::bind(&SocketConfig { path: host.path().join("c.sock"), group: None }).unwrap();
+    // It is at level partial.
+    let handle = server.spawn(FakeDaemon::new(Limits::default())).unwrap();
+    let here = run(host.path(), &["agent", "check", "--here", "r.toml"]);
+    assert!(here.code == 1 && here.out.contains("is refused here"), "{}{}", here.out, here.err);
+    assert!(here.out.contains("scope.default") && here.out.contains("level partial"), "{}", here.out);
+    let register = run(host.path(), &["agent", "register", "r.toml"]);
+    assert!(register.code == 1 && register.err.contains("nothing was changed"), "{}", register.err);
+    assert!(!host.path().join("agents.d").exists(), "a refused record is not on disk");
+    fs::write(host.path().join("r.toml"), enforced.replace("purpose =", "degrade = \"allow\"\npurpose ="))
+        .unwrap();
+    let here = run(host.path(), &["agent", "check", "--here", "r.toml"]);
+    assert!(here.code == 0 && here.out.contains("would be in force here"), "{}{}", here.out, here.err);
+    assert!(here.out.contains("only under exec") && here.out.contains("4121"), "{}", here.out);
+    handle.shutdown().unwrap();
+}
+
+/// Edits with `sed`, where no daemon runs.
+fn edit(directory: &Path, script: &str) -> Ran {
+    let editor = format!("--editor=sed -i {script}");
+    run(directory, &["agent", "edit", "bot", &editor])
+}
+
+#[test]
+fn an_edit_takes_the_place_of_the_record_only_when_it_is_good() {
+    let host = host(RECORD);
+    assert_eq!(run(host.path(), &["agent", "register", "r.toml"]).code, 0);
+    let path = host.path().join("agents.d/bot.toml");
+    let same = edit(host.path(), "s/x/x/");
+    assert!(same.code == 0 && same.err.contains("unchanged"), "{}", same.err);
+    for (script, why) in [
+        ("s/owner/ownr/", "ownr"),
+        ("s/^id.*/id=\"other\"/", "names agent other"),
+        ("s/^.agent.$/[agent/", "nothing was changed"),
+    ] {
+        let bad = edit(host.path(), script);
+        assert!(bad.code == 1 && bad.err.contains(why), "{script}: {} {}", bad.code, bad.err);
+        assert_eq!(fs::read_to_string(&path).unwrap(), RECORD, "{script}");
+    }
+    let good = edit(host.path(), "s/tests/other/");
+    assert!(good.code == 0 && good.out.contains("replaced"), "{}{}", good.out, good.err);
+    assert!(fs::read_to_string(&path).unwrap().contains("other"));
+    let failed = run(host.path(), &["agent", "edit", "bot", "--editor=false"]);
+    assert!(failed.code == 1 && failed.err.contains("nothing was changed"), "{}", failed.err);
+}
+
+#[test]
+fn unregister_without_a_daemon_removes_the_file() {
+    let host = host(RECORD);
+    assert_eq!(run(host.path(), &["agent", "register", "r.toml"]).code, 0);
+    let args = ["agent", "unregister", "bot", "--state-dir", "state"];
+    let ran = run(host.path(), &args);
+    assert!(ran.code == 0 && ran.out.contains("removed: bot"), "{}{}", ran.out, ran.err);
+    assert!(!host.path().join("agents.d/bot.toml").exists());
+    let again = run(host.path(), &args);
+    assert!(again.code == 1 && again.err.contains("no agent `bot`"), "{}", again.err);
 }

@@ -12,10 +12,14 @@ use agent_monitor_tests::harness::world::{self, AGENT, World};
 use agent_monitor_tests::harness::{PATIENCE, expectation_limit};
 use agent_monitor_tests::sys::wait;
 
+use crate::survive::{Fixture, PORT, is_refused};
+
 pub(crate) const CASES: &[Case] = &[
     Case::both("reload_adds_changes_removes", reload_adds_changes_removes),
     Case::both("reload_refuses_a_bad_record", reload_refuses_a_bad_record),
     Case::both("reload_is_atomic", reload_is_atomic),
+    Case::both("the_last_good_record_stays", the_last_good_record_stays),
+    Case::both("one_daemon_per_state_directory", one_daemon_per_state_directory),
     Case::both("kill9_restart_finds_agents", kill9_restart_finds_agents),
     Case::both("kill9_leaves_a_gap_record", kill9_leaves_a_gap_record),
     Case::both("kill9_restart_keeps_launched", kill9_restart_keeps_launched),
@@ -34,6 +38,14 @@ fn ids(daemon: &Daemon) -> Vec<String> {
     let list: serde_json::Value = serde_json::from_str(&body).unwrap();
     let agents = list.as_array().or_else(|| list["agents"].as_array()).cloned().unwrap_or_default();
     agents.iter().filter_map(|a| a["id"].as_str().map(str::to_owned)).collect()
+}
+
+/// The state of an agent, as `agent list` shows it.
+fn state(daemon: &Daemon, id: &str) -> String {
+    let list = daemon.cli_json(&["agent", "list", "-o", "json"]);
+    let agents = list["agents"].as_array().cloned().unwrap_or_default();
+    let found = agents.iter().find(|agent| agent["id"] == id);
+    found.and_then(|agent| agent["state"].as_str()).unwrap_or_default().to_owned()
 }
 
 #[track_caller]
@@ -64,8 +76,14 @@ fn reload_adds_changes_removes() -> Verdict {
     let changed = |e: &agent_monitor_tests::harness::event::Event| e.kind == "agent.changed";
     assert!(world.feed.wait_for(PATIENCE, changed), "no agent.changed in the feed");
     assert_eq!(owner(&second), "late");
+    // A file that is gone unbinds nobody; an explicit act does.
     std::fs::remove_file(registry.join("late.toml")).unwrap();
-    reload_until(&world.daemon, &[AGENT]);
+    world.daemon.signal(libc::SIGHUP);
+    assert!(wait::until(PATIENCE, || state(&world.daemon, "late") == "stale"), "late is not stale");
+    assert_eq!(ids(&world.daemon), [AGENT, "late"]);
+    let output = world.daemon.cli(&["agent", "unregister", "late"]);
+    assert!(output.status.success(), "{}", client::describe(&output));
+    assert_eq!(ids(&world.daemon), [AGENT]);
     let run = Actor::start(&second, &["noop"]).finish();
     world.settle_now();
     world.feed.expect("exec after removal").kind("process.exec").pid(run.pid).unattributed().exactly_once();
@@ -276,5 +294,77 @@ fn unattributed_all() -> Verdict {
     of_stranger("process.exec").exactly_once();
     of_stranger("file.open").path(&file).exactly_once();
     of_stranger("process.exit").exactly_once();
+    Ok(())
+}
+
+/// Runs a command of the daemon's that must fail with the code of a failure.
+#[track_caller]
+fn fails(daemon: &Daemon, args: &[&str], why: &str) {
+    let output = daemon.cli(args);
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {}", client::describe(&output));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(why), "{args:?} does not say {why}: {}", client::describe(&output));
+}
+
+/// No ordinary operation opens anything: what the agent is refused stays refused after a refused replacement, a typo with
+/// another registration, a deleted file and restarts, until an explicit act unbinds it.
+fn the_last_good_record_stays() -> Verdict {
+    let mut fixture = Fixture::new(Setup::new());
+    fixture.holds("at first");
+    let file = fixture.daemon.setup.registry().join("bot.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    // One rule more, which no kernel can enforce, and no leave to do with less.
+    let stricter = format!(
+        "{}\n[[scope.net]]\nto = \"*.example.com\"\nverdict = \"deny\"\n",
+        good.replace("degrade = \"allow\"\n", "")
+    );
+    let draft = fixture.daemon.setup.scratch.file("stricter.toml", &stricter);
+    fails(&fixture.daemon, &["agent", "check", "--here", &draft], "");
+    fails(&fixture.daemon, &["agent", "register", "--replace", &draft], "nothing was changed");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), good, "a refused replacement is not on disk");
+    fixture.holds("after a refused replacement");
+    assert_eq!(state(&fixture.daemon, "bot"), "active");
+
+    std::fs::write(&file, &stricter).unwrap();
+    fails(&fixture.daemon, &["agent", "reload"], "last good record stays");
+    fixture.holds("after a reload of a record that cannot be enforced");
+
+    std::fs::write(&file, good.replace("[agent]", "[agent")).unwrap();
+    let other = Record::new("other").on(Match::exe("/opt/agents/other")).toml();
+    let other = fixture.daemon.setup.scratch.file("other.toml", &other);
+    fails(&fixture.daemon, &["agent", "register", &other], "bot is stale");
+    assert_eq!(state(&fixture.daemon, "other"), "observing");
+    assert_eq!(state(&fixture.daemon, "bot"), "stale");
+    fixture.holds("after a typo and another registration");
+    fixture.daemon.end_by(libc::SIGKILL);
+    fixture.daemon.restart();
+    assert_eq!(state(&fixture.daemon, "bot"), "stale");
+    fixture.holds("after a restart with a broken file");
+
+    std::fs::remove_file(&file).unwrap();
+    fails(&fixture.daemon, &["agent", "reload"], "agent unregister bot");
+    fixture.holds("after the file was deleted");
+    let metrics = client::get(Path::new(&fixture.daemon.socket()), "/metrics").unwrap().1;
+    assert!(metrics.contains("state=\"stale\"} 1"), "{metrics}");
+    let output = fixture.daemon.cli(&["agent", "unregister", "bot"]);
+    assert!(output.status.success(), "{}", client::describe(&output));
+    let run = Actor::start(&fixture.bot, &["tcp-connect", PORT]).finish();
+    assert!(run.marks.iter().all(|mark| !is_refused(mark)), "it is bound still: {:?}", run.marks);
+    Ok(())
+}
+
+/// Two daemons on one state are refused whatever else they have of their own.
+fn one_daemon_per_state_directory() -> Verdict {
+    let world = world::shared();
+    let own = Setup::new();
+    let state = world.daemon.setup.scratch.text("state");
+    let mut words: Vec<std::ffi::OsString> = own.command().get_args().map(ToOwned::to_owned).collect();
+    let at = words.iter().position(|word| word == "--state-dir").unwrap();
+    words[at + 1] = state.clone().into();
+    let output = std::process::Command::new(monitor_program()).args(words).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", client::describe(&output));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("another daemon") && said.contains(&state), "{said}");
+    world.settle_now();
     Ok(())
 }

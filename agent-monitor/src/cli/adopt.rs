@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent_monitor::registry::install::{InstallError, install_text};
-use agent_monitor::registry::{LinuxFacts, report};
 use agent_monitor::sweep::propose::{self, Answer};
 use agent_monitor::sweep::report::{Find, RegistryState, Report};
 use agent_monitor::sweep::signatures;
@@ -12,9 +10,9 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::Shared;
-use super::agent::{now, tell_daemon};
-use super::exit::{FAILURE, Failure, note};
-use super::output::{Format, Out, OutputArgs};
+use super::agent::commit::{Commit, commit};
+use super::exit::{FAILURE, Failure};
+use super::output::{Out, OutputArgs};
 use super::sweep::{WhatArgs, home_of, look};
 
 #[derive(Debug, Args)]
@@ -67,26 +65,8 @@ pub(crate) fn run(args: &AdoptArgs, shared: &Shared) -> anyhow::Result<ExitCode>
         out.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let settings = shared.settings()?;
     let name = PathBuf::from(format!("{}.toml", propose::agent_id(&find.product, &find.id)));
-    let installed = match install_text(&text, &name, &settings.registry, &LinuxFacts, now(), false) {
-        Ok(installed) => installed,
-        Err(error @ (InstallError::Write { .. } | InstallError::Registry(_))) => return Err(error.into()),
-        Err(error) => {
-            note(report::install_error_text(&error).trim_end());
-            return Ok(ExitCode::from(FAILURE));
-        }
-    };
-    let warnings = report::diagnostics_text(&installed.warnings);
-    if !warnings.is_empty() {
-        note(warnings.trim_end());
-    }
-    match args.output.format {
-        Format::Table => out.text(&report::installed_text(&installed))?,
-        format => out.json(&report::installed_json(&installed), format)?,
-    }
-    out.flush()?;
-    tell_daemon(&shared.client()?, installed.record.id.value.as_str())
+    commit(&Commit { text: &text, name: &name, replace: false, format: args.output.format }, shared)
 }
 
 fn chosen<'a>(report: &'a Report, id: &str) -> anyhow::Result<&'a Find> {

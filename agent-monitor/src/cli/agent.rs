@@ -1,18 +1,27 @@
-//! `agent`: register, check, list and show agents. All but `show` work without a daemon.
+//! `agent`: register, check, list and show agents.
+
+pub(super) mod commit;
+mod edit;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agent_monitor::clock;
-use agent_monitor::control::api::{AgentDetail, ProcessRow, Reloaded};
-use agent_monitor::control::client::{Client, ClientError};
+use agent_monitor::control::api::{AgentDetail, AgentList, AgentSummary, ProcessRow, Reloaded, StaleAgent};
+use agent_monitor::control::client::ClientError;
+use agent_monitor::model::{Mode, Time};
+use agent_monitor::people::api::WhyRequest;
 use agent_monitor::registry::diagnostic::escape;
-use agent_monitor::registry::install::{InstallError, Outcome, install};
+use agent_monitor::registry::load::{Trust, read_candidates};
 use agent_monitor::registry::{
-    AgentId, Diagnostic, LinuxFacts, LoadError, Loaded, check_dir, check_file, report,
+    AgentId, Diagnostic, LinuxFacts, LoadError, Loaded, Record, check_dir, check_file, parse_record, report,
 };
+use agent_monitor::run::state::State;
+use agent_monitor::scope::hold::Enforced;
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use self::commit::Commit;
 use super::exit::{FAILURE, Failure, UNREACHABLE, note};
 use super::learn::{self, LearnArgs};
 use super::lifecycle::{self, LifeArgs, RenewArgs, RetireArgs};
@@ -26,7 +35,13 @@ pub(crate) enum AgentCommand {
     Register(RegisterArgs),
     /// Say what is wrong with records, with file, line, column and a hint
     Check(CheckArgs),
-    /// List the registered agents
+    /// Read the registry again; what is refused or stale is named, and the exit code is 1
+    Reload(ReloadArgs),
+    /// Change a record in an editor; it takes the old one's place only when it is good
+    Edit(edit::EditArgs),
+    /// Remove an agent's record and free its processes
+    Unregister(LifeArgs),
+    /// List the agents, and what of them is in force
     List(ListArgs),
     /// Show one agent: its record and its live processes
     Show(ShowArgs),
@@ -63,6 +78,15 @@ pub(crate) struct RegisterArgs {
 pub(crate) struct CheckArgs {
     /// Record files or directories of them [default: the registry]
     paths: Vec<PathBuf>,
+    /// Say what of them would be in force on this host, rule by rule, as `register` does before it writes
+    #[arg(long)]
+    here: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -85,6 +109,9 @@ pub(crate) fn run(command: &AgentCommand, shared: &Shared) -> anyhow::Result<Exi
     match command {
         AgentCommand::Register(args) => register(args, shared),
         AgentCommand::Check(args) => check(args, shared),
+        AgentCommand::Reload(args) => commit::reload(args.output.format, shared),
+        AgentCommand::Edit(args) => edit::edit(args, shared),
+        AgentCommand::Unregister(args) => unregister(args, shared),
         AgentCommand::List(args) => list(args, shared),
         AgentCommand::Show(args) => show(args, shared),
         AgentCommand::Suspend(args) => lifecycle::suspend(args, shared),
@@ -103,60 +130,96 @@ pub(super) fn now() -> jiff::Timestamp {
 }
 
 fn register(args: &RegisterArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
-    let settings = shared.settings()?;
-    if let Some(record) = check_file(&args.file, &LinuxFacts, now()).records.first() {
-        lifecycle::refuse_retired(record.id.as_str(), shared)?;
-    }
-    let installed = match install(&args.file, &settings.registry, &LinuxFacts, now(), args.replace) {
-        Ok(installed) => installed,
-        Err(error @ (InstallError::Write { .. } | InstallError::Registry(_))) => return Err(error.into()),
-        Err(error) => {
-            note(report::install_error_text(&error).trim_end());
-            return Ok(ExitCode::from(FAILURE));
+    match commit::read(&args.file)? {
+        Ok(text) => {
+            let (name, format) = (args.file.as_path(), args.output.format);
+            commit::commit(&Commit { text: &text, name, replace: args.replace, format }, shared)
         }
-    };
-    let warnings = report::diagnostics_text(&installed.warnings);
-    if !warnings.is_empty() {
-        note(warnings.trim_end());
+        Err(problems) => {
+            note(report::diagnostics_text(&problems).trim_end());
+            note("error: the record is refused; nothing was changed");
+            Ok(ExitCode::from(FAILURE))
+        }
     }
-    let mut out = Out::new();
-    match args.output.format {
-        Format::Table => out.text(&report::installed_text(&installed))?,
-        format => out.json(&report::installed_json(&installed), format)?,
-    }
-    out.flush()?;
-    if installed.outcome == Outcome::Unchanged {
-        return Ok(ExitCode::SUCCESS);
-    }
-    tell_daemon(&Client::new(&settings.socket), installed.record.id.value.as_str())
 }
 
-/// Has a running daemon read the registry again. Without a daemon the record waits for the next start.
-pub(super) fn tell_daemon(client: &Client, id: &str) -> anyhow::Result<ExitCode> {
-    let reloaded: Reloaded = match block_on(client.post("/v1/agents/reload", &()))? {
-        Ok(reloaded) => reloaded,
-        Err(ClientError::Unreachable { .. }) => {
-            note("note: no daemon is running; the record counts from its next start");
-            return Ok(ExitCode::SUCCESS);
+fn unregister(args: &LifeArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
+    let id = lifecycle::checked(&args.id)?;
+    let request = WhyRequest { why: args.why.clone() };
+    let answer: Result<Reloaded, ClientError> =
+        block_on(shared.client()?.post(&format!("/v1/agents/{id}/unregister"), &request))?;
+    match answer {
+        Err(error @ ClientError::Unreachable { .. }) => {
+            unregister_at_rest(&id, shared, error, args.output.format)
         }
-        Err(error) => {
-            let kept = "the record is in the registry, but the daemon keeps the old set";
-            return Err(anyhow::Error::from(error).context(kept));
-        }
-    };
-    if let Some(refused) = reloaded.refused.iter().find(|r| r.file.ends_with(&format!("/{id}.toml"))) {
-        let message = format!("the daemon refused the record: {}: {}", refused.file, refused.reason);
-        return Err(Failure::new(FAILURE, message).into());
+        // What else is bad on disk is not this command's failure.
+        reloaded => commit::shown(&reloaded?, args.output.format).map(|_| ExitCode::SUCCESS),
     }
-    note(&format!("the daemon knows {} agents now", reloaded.agents));
+}
+
+/// Without a daemon: the file goes, and so does the text that the next daemon would go on from.
+fn unregister_at_rest(
+    id: &AgentId,
+    shared: &Shared,
+    error: ClientError,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    let (Ok(registry), Ok(state_dir)) = (shared.registry(), shared.state_dir()) else {
+        return Err(error.into());
+    };
+    let state = State::open(&state_dir)?;
+    // So that no daemon starts in between.
+    let lock = state.lock()?;
+    let mut kept = state.kept();
+    let own = kept.set.get(id).map(|kept| kept.record.file().to_path_buf());
+    let mut found = own.is_some();
+    let files = match read_candidates(&registry, Trust::Reported) {
+        Err(LoadError::Directory { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Vec::new()
+        }
+        files => files?,
+    };
+    for file in files {
+        let mine = match &file.record {
+            Some(record) => record.id.value == *id,
+            None => own.as_ref() == Some(&file.path),
+        };
+        if mine {
+            found = true;
+            std::fs::remove_file(&file.path)
+                .with_context(|| format!("cannot remove {}", file.path.display()))?;
+        }
+    }
+    if !found {
+        let message = format!("no agent `{id}` is registered");
+        return Err(
+            Failure { code: FAILURE, message, hint: Some("agent-monitor agent list".to_owned()) }.into()
+        );
+    }
+    if kept.set.remove(id).is_some() {
+        state.keep(&kept.set)?;
+    }
+    drop(lock);
+    let mut out = Out::new();
+    match format {
+        Format::Table => out.line(&format!("removed: {id}"))?,
+        format => out.json(&serde_json::json!({ "removed": [id] }), format)?,
+    }
+    out.flush()?;
+    note(
+        "note: no daemon is running; what it left in force in the kernel stays until the next start, or agent-monitor detach",
+    );
     Ok(ExitCode::SUCCESS)
 }
 
 fn check(args: &CheckArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
     let paths = match args.paths.as_slice() {
-        [] => vec![shared.settings()?.registry],
+        [] => vec![shared.registry()?],
         paths => paths.to_vec(),
     };
+    if args.here {
+        return commit::check_here(&paths, args.output.format, shared);
+    }
     let mut all = Loaded::default();
     for path in &paths {
         let loaded = if path.is_dir() {
@@ -180,7 +243,110 @@ fn check(args: &CheckArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
 }
 
 fn list(args: &ListArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
+    let answer: Result<AgentList, ClientError> = block_on(shared.client()?.get("/v1/agents"))?;
+    match answer {
+        Ok(list) => list_in_force(&list, args.output.format),
+        Err(error @ ClientError::Unreachable { .. }) => match shared.registry() {
+            Ok(_) => list_at_rest(args, shared),
+            Err(_) => Err(error.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the daemon has in force.
+fn list_in_force(list: &AgentList, format: Format) -> anyhow::Result<ExitCode> {
+    let mut out = Out::new();
+    match format {
+        Format::Table => {
+            let agents = list.agents.iter().map(summary_row);
+            let refused = list.refused.iter().filter(|refused| !refused.ended);
+            let refused = refused.filter(|refused| {
+                list.agents.iter().all(|agent| agent.file.as_deref() != Some(refused.file.as_str()))
+            });
+            let refused = refused.map(|refused| {
+                let mut row = vec![escape(refused.agent.as_deref().unwrap_or("-")), "refused".to_owned()];
+                row.extend(std::iter::repeat_n("-".to_owned(), SUMMARY.len() - 2));
+                row
+            });
+            out.table(&SUMMARY, agents.chain(refused))?;
+            out.flush()?;
+            for stale in list.agents.iter().filter_map(|agent| agent.stale.as_ref()) {
+                let StaleAgent { agent, reason, since, cure, .. } = stale;
+                note(&format!("stale: {agent} since {since}: {}", escape(reason)));
+                note(&format!("hint: {}", escape(cure)));
+            }
+            for refused in list.refused.iter().filter(|refused| !refused.ended) {
+                note(&format!("refused: {}: {}", escape(&refused.file), escape(&refused.reason)));
+            }
+        }
+        Format::Json => out.json(list, Format::Json)?,
+        Format::Jsonl => list.agents.iter().try_for_each(|agent| out.json(agent, Format::Jsonl))?,
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+const fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Observe => "observe",
+    }
+}
+
+const SUMMARY: [&str; 11] = [
+    "ID",
+    "STATE",
+    "MODE",
+    "ENFORCED HERE",
+    "PROCESSES",
+    "SESSIONS",
+    "REQUESTS",
+    "LAST SEEN",
+    "EXPIRES",
+    "OWNER",
+    "PURPOSE",
+];
+
+fn summary_row(agent: &AgentSummary) -> Vec<String> {
+    let day =
+        |time: Option<Time>| or_dash(time.map(|time| time.timestamp().strftime("%Y-%m-%d").to_string()));
+    let rules = if agent.rules.total == 0 { "no scope".to_owned() } else { agent.rules.text() };
+    vec![
+        agent.id.clone(),
+        agent.state.clone(),
+        mode_word(agent.mode).to_owned(),
+        rules,
+        or_dash(agent.processes),
+        agent.sessions.to_string(),
+        agent.requests.to_string(),
+        or_dash(agent.last_seen.map(|time| format!("{:.0}", time.timestamp()))),
+        day(agent.expires),
+        agent.owner.clone(),
+        agent.purpose.clone(),
+    ]
+}
+
+/// The record of an agent: the one in force where a daemon answers, else the one on disk.
+pub(super) fn record_of(id: &AgentId, shared: &Shared) -> anyhow::Result<Option<Record>> {
+    let answer: Result<AgentDetail, ClientError> =
+        block_on(shared.client()?.get(&format!("/v1/agents/{id}")))?;
+    let text = match answer {
+        Ok(detail) => detail.toml,
+        Err(ClientError::Refused { status: 404, .. }) => return Ok(None),
+        Err(ClientError::Unreachable { .. } | ClientError::Forbidden { .. }) => String::new(),
+        Err(error) => return Err(error.into()),
+    };
+    match parse_record(&text, &PathBuf::from(format!("{id}.toml"))).record {
+        Some(record) => Ok(Some(record)),
+        None => Ok(registered(shared)?.get(id.as_str()).cloned()),
+    }
+}
+
+/// Without a daemon: what is on disk, which may not be what is in force.
+fn list_at_rest(args: &ListArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
     let loaded = registered(shared)?;
+    note("note: no daemon is running: this is what is on disk, not what is in force");
     let mut out = Out::new();
     match args.output.format {
         Format::Table => out.text(&report::list_text(&loaded, now()))?,
@@ -196,7 +362,7 @@ fn list(args: &ListArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
 
 /// The registry as it is on disk. One that does not exist yet is empty, and that is said.
 pub(super) fn registered(shared: &Shared) -> anyhow::Result<Loaded> {
-    let directory = shared.settings()?.registry;
+    let directory = shared.registry()?;
     if !directory.exists() {
         note(&format!("note: there is no registry at {} yet", directory.display()));
     }
@@ -205,7 +371,7 @@ pub(super) fn registered(shared: &Shared) -> anyhow::Result<Loaded> {
 
 /// The registry as it is on disk. One that does not exist yet is empty.
 pub(super) fn at_rest(shared: &Shared) -> anyhow::Result<Loaded> {
-    match check_dir(&shared.settings()?.registry, &LinuxFacts, now()) {
+    match check_dir(&shared.registry()?, &LinuxFacts, now()) {
         Err(LoadError::Directory { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             Ok(Loaded::default())
         }
@@ -218,22 +384,24 @@ fn show(args: &ShowArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
         .id
         .parse()
         .map_err(|error| Failure::usage(format!("`{}`: {error}", args.id), "agent-monitor agent list"))?;
-    let loaded = registered(shared)?;
     let mut out = Out::new();
     let path = format!("/v1/agents/{id}");
     let detail: AgentDetail = match block_on(shared.client()?.get(&path))? {
         Ok(detail) => detail,
-        Err(error @ ClientError::Unreachable { .. }) => return show_at_rest(&mut out, args, &loaded, error),
+        Err(error @ ClientError::Unreachable { .. }) if shared.registry().is_ok() => {
+            return show_at_rest(&mut out, args, &registered(shared)?, error);
+        }
         Err(error) => return Err(error.into()),
     };
     match args.output.format {
         Format::Table => {
-            let record: Option<String> =
-                loaded.get(id.as_str()).map(|record| report::record_text(record, now()));
-            match record {
-                Some(text) => out.text(&text)?,
-                None => {
-                    out.line(&escape(&serde_json::to_string_pretty(&detail.record)?).replace("\\u{a}", "\n"))?
+            in_force(&mut out, &detail)?;
+            match detail.toml.is_empty() {
+                false => out.text(&detail.toml)?,
+                true => {
+                    out.line(
+                        &escape(&serde_json::to_string_pretty(&detail.record)?).replace("\\u{a}", "\n"),
+                    )?;
                 }
             }
             out.line("")?;
@@ -243,6 +411,36 @@ fn show(args: &ShowArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// State, reason and cure, and where each rule that is not enforced everywhere is.
+fn in_force(out: &mut Out, detail: &AgentDetail) -> anyhow::Result<()> {
+    let AgentSummary { state, mode, rules, stale, .. } = &detail.summary;
+    out.pairs([("state", format!("{state}, mode {}", mode_word(*mode))), ("enforced here", rules.text())])?;
+    if let Some(StaleAgent { reason, since, cure, file, .. }) = stale {
+        out.pairs([
+            ("stale since", since.to_string()),
+            ("reason", escape(reason)),
+            ("file", escape(file)),
+            ("cure", escape(cure)),
+        ])?;
+    }
+    let less = detail.enforced.iter().filter(|rule| rule.enforced != Enforced::Everywhere);
+    let rows: Vec<Vec<String>> = less
+        .map(|rule| {
+            let word = match rule.enforced {
+                Enforced::Everywhere => "everywhere",
+                Enforced::UnderExec => "only under exec",
+                Enforced::No => "not",
+            };
+            vec![rule.rule.clone(), word.to_owned(), rule.why.join("; ")]
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.line("")?;
+        out.table(&["RULE", "ENFORCED", "WHY"], rows)?;
+    }
+    Ok(out.line("")?)
 }
 
 /// Without a daemon: the record, and that the processes are not known.

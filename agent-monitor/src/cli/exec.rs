@@ -16,7 +16,7 @@ use agent_monitor::model::Mode;
 use agent_monitor::registry::AgentId;
 use agent_monitor::registry::parse::parse_scope;
 use agent_monitor::scope::base;
-use agent_monitor::scope::landlock::{self, Plan};
+use agent_monitor::scope::landlock::{self, Differs, Plan};
 use anyhow::Context as _;
 use clap::Args;
 
@@ -129,6 +129,15 @@ impl Confinement {
             }
             None if plan.applies => not_held.push("scope.default: this kernel has no Landlock".to_owned()),
             None => {}
+        }
+        let wider = plan.not_held.iter().find(|not| not.differs == Differs::Wider).filter(|_| plan.applies);
+        if let Some(wider) = wider.filter(|_| agent.record["degrade"] != "allow") {
+            let message = format!(
+                "cannot confine {id}: {} permits more than is written at level partial: {}",
+                wider.rule, wider.why
+            );
+            let hint = "degrade = \"allow\" in the record runs it all the same".to_owned();
+            return Err(Failure { code: FAILURE, message, hint: Some(hint) }.into());
         }
         if plan.applies && ability.is_none() && agent.record["degrade"] != "allow" {
             let message = format!(

@@ -72,8 +72,8 @@ pub(crate) fn run(args: &ExplainArgs, shared: &Shared) -> anyhow::Result<ExitCod
         Failure::usage(format!("--agent `{}`: {error}", args.agent), "agent-monitor agent list")
     })?;
     let question = question(&args.what)?;
-    let loaded = agent::registered(shared)?;
-    let Some(record) = loaded.get(id.as_str()) else {
+    let found = agent::record_of(&id, shared)?;
+    let Some(record) = &found else {
         let hint = "`agent-monitor agent list` shows the agents, `agent-monitor agent check` refused records";
         let message = format!("no agent `{id}` is registered");
         return Err(Failure { code: FAILURE, message, hint: Some(hint.to_owned()) }.into());
@@ -110,10 +110,10 @@ pub(crate) fn run(args: &ExplainArgs, shared: &Shared) -> anyhow::Result<ExitCod
 fn own_places(shared: &Shared) -> anyhow::Result<Protected> {
     let settings = shared.settings()?;
     let bytes = |path: &Path| path.as_os_str().as_encoded_bytes().to_vec();
-    let mut written = vec![bytes(&settings.registry)];
+    let mut written = vec![bytes(&shared.registry()?)];
     written.extend(settings.socket.parent().map(bytes));
     written.extend(std::env::current_exe().ok().as_deref().map(bytes));
-    Ok(Protected { written, closed: vec![bytes(&settings.state_dir), bytes(&settings.bpffs)] })
+    Ok(Protected { written, closed: vec![bytes(&shared.state_dir()?), bytes(&settings.bpffs)] })
 }
 
 /// The level that the daemon runs at, or why it is not known.

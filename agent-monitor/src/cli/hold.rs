@@ -50,7 +50,7 @@ pub(crate) struct ReleaseArgs {
 }
 
 pub(crate) fn run(command: &HoldCommand, shared: &Shared) -> anyhow::Result<ExitCode> {
-    let state = shared.settings()?.state_dir;
+    let state = shared.state_dir()?;
     let mut holds = retention::holds(&state)?;
     let mut out = Out::new();
     match command {

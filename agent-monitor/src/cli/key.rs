@@ -18,7 +18,7 @@ pub(crate) enum KeyCommand {
 }
 
 pub(crate) fn run(command: &KeyCommand, shared: &Shared) -> anyhow::Result<ExitCode> {
-    let keys = Keys::in_state(&shared.settings()?.state_dir);
+    let keys = Keys::in_state(&shared.state_dir()?);
     let mut out = Out::new();
     match command {
         KeyCommand::Export => out.line(&keys.load()?.public().to_string())?,

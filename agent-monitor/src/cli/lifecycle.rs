@@ -19,12 +19,12 @@ use super::{Shared, block_on};
 #[derive(Debug, Args)]
 pub(crate) struct LifeArgs {
     /// The agent
-    id: String,
+    pub(super) id: String,
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
-    why: Option<String>,
+    pub(super) why: Option<String>,
     #[command(flatten)]
-    output: OutputArgs,
+    pub(super) output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -164,7 +164,9 @@ pub(super) fn steps(out: &mut Out, steps: &[StepView]) -> anyhow::Result<()> {
 
 /// Refuses to register an id that is retired. Without the right to read the state the daemon says so at its reload.
 pub(super) fn refuse_retired(id: &str, shared: &Shared) -> anyhow::Result<()> {
-    let path = shared.settings()?.state_dir.join(STATE_FILE);
+    // Where no daemon says where its state is, nothing else is read in its place.
+    let Ok(state) = shared.state_dir() else { return Ok(()) };
+    let path = state.join(STATE_FILE);
     let readable = std::fs::File::open(&path).is_ok();
     if !readable || !retired_ids(&path)?.contains(id) {
         return Ok(());

@@ -31,7 +31,7 @@ pub(crate) fn log_dir(path: &Path) -> anyhow::Result<PathBuf> {
 pub(crate) fn log_or_own(given: Option<&Path>, shared: &Shared) -> anyhow::Result<PathBuf> {
     match given {
         Some(path) => log_dir(path),
-        None => log_dir(&shared.settings()?.state_dir.join(DIRECTORY)),
+        None => log_dir(&shared.state_dir()?.join(DIRECTORY)),
     }
 }
 

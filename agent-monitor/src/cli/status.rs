@@ -58,7 +58,15 @@ fn table(out: &mut Out, status: &Status) -> anyhow::Result<()> {
         ("daemon", format!("{}, pid {}, since {}", daemon.version, daemon.pid, daemon.started)),
         ("kernel", format!("{}, level {}", daemon.kernel, daemon.level.as_str())),
         ("registry", daemon.registry.clone()),
-        ("agents", format!("{} registered, {} refused", daemon.agents, daemon.refused.len())),
+        (
+            "agents",
+            format!(
+                "{} registered, {} refused, {} stale",
+                daemon.agents,
+                daemon.refused.len(),
+                daemon.stale.len()
+            ),
+        ),
         ("bound", format!("{} processes", daemon.bound_processes)),
         ("shadow agents", shadow_line(&daemon.shadow)),
         ("unattributed", daemon.unattributed.clone()),
@@ -77,6 +85,13 @@ fn table(out: &mut Out, status: &Status) -> anyhow::Result<()> {
     out.pairs(daemon.log.iter().map(|log| ("log", log_line(log))))?;
     out.pairs(daemon.degraded.iter().map(|lost| ("degraded", lost.clone())))?;
     out.pairs(daemon.refused.iter().map(|bad| ("refused", format!("{}: {}", bad.file, bad.reason))))?;
+    out.pairs(
+        daemon
+            .stale
+            .iter()
+            .map(|old| ("stale", format!("{} since {}: {}; {}", old.agent, old.since, old.reason, old.cure))),
+    )?;
+    out.pairs(daemon.records_lost.iter().map(|lost| ("lost", lost.clone())))?;
     out.line("")?;
     out.text(&summary::render(totals))?;
     if !daemon.refused.is_empty() {

@@ -151,7 +151,7 @@ pub(super) fn look(what: &WhatArgs, shared: &Shared) -> anyhow::Result<(Report, 
 
 /// Ids of retired agents. Who may not read the daemon's state takes records as they are; a note says so.
 fn retired(shared: &Shared) -> anyhow::Result<BTreeSet<String>> {
-    match retired_ids(&shared.settings()?.state_dir.join(STATE_FILE)) {
+    match retired_ids(&shared.state_dir()?.join(STATE_FILE)) {
         Ok(ids) => Ok(ids),
         Err(error) => {
             note(&format!("note: which agents are retired is not known: {error}"));

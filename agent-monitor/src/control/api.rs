@@ -7,6 +7,7 @@ use crate::health::doctor::Level;
 use crate::log::recorder::LogStatus;
 use crate::model::{Mode, Time};
 use crate::record::Extent;
+use crate::scope::hold::{RuleCounts, RuleState};
 
 /// Answer to `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,15 @@ pub struct DaemonStatus {
     pub agents: u64,
     /// Records that were refused at the last load.
     pub refused: Vec<RefusedRecord>,
+    /// Agents whose last good record is in force instead of what is on disk.
+    #[serde(default)]
+    pub stale: Vec<StaleAgent>,
+    /// What of the records that were in force was lost with the state directory, one sentence each.
+    #[serde(default)]
+    pub records_lost: Vec<String>,
+    /// The directory of the daemon's state and log.
+    #[serde(default)]
+    pub state_dir: String,
     /// Processes bound now.
     pub bound_processes: u64,
     /// The durable log; absent where there is to be none.
@@ -67,12 +77,33 @@ pub struct ShadowStatus {
 }
 
 /// A record that was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedRecord {
     /// Its file.
     pub file: String,
     /// Why, with line and column where there is one.
     pub reason: String,
+    /// The agent that it names, where it can be parsed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The agent is retired, and its file is still there: nothing needs to be done.
+    #[serde(default)]
+    pub ended: bool,
+}
+
+/// An agent whose last good record is in force instead of what is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaleAgent {
+    /// The agent.
+    pub agent: String,
+    /// The file of its record.
+    pub file: String,
+    /// Why.
+    pub reason: String,
+    /// Since when, wall clock.
+    pub since: Time,
+    /// What to do about it.
+    pub cure: String,
 }
 
 /// Answer to `GET /v1/agents`.
@@ -82,6 +113,9 @@ pub struct AgentList {
     pub schema_version: u32,
     /// By id.
     pub agents: Vec<AgentSummary>,
+    /// Record files that are not in force.
+    #[serde(default)]
+    pub refused: Vec<RefusedRecord>,
 }
 
 /// One registered agent in a list.
@@ -95,7 +129,7 @@ pub struct AgentSummary {
     pub purpose: String,
     /// Whether its verdicts are carried out.
     pub mode: Mode,
-    /// `active`, `suspended`, `retired`, `expired`.
+    /// `active`, `observing`, `stale`, `suspended`, `retired`, `expired`.
     pub state: String,
     /// When it ends.
     pub expires: Option<Time>,
@@ -103,6 +137,21 @@ pub struct AgentSummary {
     pub file: Option<String>,
     /// Processes bound now; `null` where the daemon was not asked.
     pub processes: Option<u64>,
+    /// Its last good record is in force instead of what is on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<StaleAgent>,
+    /// Where its rules are enforced on this host, base sets included.
+    #[serde(default)]
+    pub rules: RuleCounts,
+    /// Sessions that are open.
+    #[serde(default)]
+    pub sessions: u64,
+    /// When it last did anything, wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Time>,
+    /// Acts that wait for a person.
+    #[serde(default)]
+    pub requests: u64,
 }
 
 /// Answer to `GET /v1/agents/{id}`.
@@ -118,6 +167,12 @@ pub struct AgentDetail {
     /// Its scope as TOML, for those who plan by it; empty where none is declared.
     #[serde(default)]
     pub scope: String,
+    /// The record as TOML, with its file and end date in front.
+    #[serde(default)]
+    pub toml: String,
+    /// Every rule, base sets included, and where it is enforced on this host.
+    #[serde(default)]
+    pub enforced: Vec<RuleState>,
     /// Live processes: each tree from its root down, children after their parent.
     pub tree: Vec<ProcessRow>,
 }
@@ -162,6 +217,54 @@ pub struct Reloaded {
     pub removed: Vec<String>,
     /// Records that were refused.
     pub refused: Vec<RefusedRecord>,
+    /// Agents whose last good record is in force instead of what is on disk.
+    #[serde(default)]
+    pub stale: Vec<StaleAgent>,
+}
+
+impl Reloaded {
+    /// Whether something on disk is not in force, retired agents apart.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        !self.stale.is_empty() || self.refused.iter().any(|refused| !refused.ended)
+    }
+}
+
+/// Body of `POST /v1/agents/check`: what would become of a record, without changing anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckRequest {
+    /// The record.
+    pub text: String,
+    /// Its name in messages.
+    pub name: String,
+}
+
+/// Answer to `POST /v1/agents/check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckReply {
+    /// [`crate::model::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Whether it would be put in force.
+    pub ok: bool,
+    /// What this host can do.
+    pub level: Level,
+    /// The agent, where the text could be parsed.
+    pub agent: Option<String>,
+    /// The problems as text for a terminal, one below the other.
+    pub problems: String,
+    /// The errors in one line each.
+    pub errors: Vec<String>,
+    /// What differs from the record in force; empty for a new agent.
+    pub changes: Vec<String>,
+    /// Where its rules would be enforced.
+    pub rules: RuleCounts,
+    /// Every rule.
+    pub enforced: Vec<RuleState>,
+    /// Processes that are bound to the agent now, and would be under the new record at once.
+    pub running: Vec<u32>,
+    /// Processes that run now and would be bound.
+    pub binds: Vec<u32>,
 }
 
 /// Body of `POST /v1/exec`.

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::api::{
-    AgentDetail, AgentSummary, ApiError, DaemonStatus, ExecReply, ExecRequest, ProcessRow, Reloaded,
+    AgentDetail, AgentSummary, ApiError, CheckReply, CheckRequest, DaemonStatus, ExecReply, ExecRequest,
+    ProcessRow, Reloaded,
 };
 use super::{Daemon, Peer};
 
@@ -18,6 +19,10 @@ use crate::health::Health;
 use crate::health::doctor::{Ability, AbilityState, Check, FamilyReport, Level, Report};
 use crate::model::{BoundBy, Mode, SCHEMA_VERSION, Time};
 use crate::record::{Limits, Store};
+use crate::registry::in_force::judge;
+use crate::registry::report::diagnostics_text;
+use crate::registry::{Diagnostic, LinuxFacts, parse_record};
+use crate::scope::hold::{RuleCounts, rules};
 
 /// See the module.
 #[derive(Debug)]
@@ -83,6 +88,9 @@ impl Daemon for FakeDaemon {
             registry: "/etc/agent-monitor/agents.d".to_owned(),
             agents: 1,
             refused: Vec::new(),
+            stale: Vec::new(),
+            records_lost: Vec::new(),
+            state_dir: "/var/lib/agent-monitor".to_owned(),
             bound_processes: 2,
             shadow: super::api::ShadowStatus::default(),
             log: None,
@@ -131,6 +139,11 @@ impl Daemon for FakeDaemon {
             expires: None,
             file: None,
             processes: Some(1),
+            stale: None,
+            rules: RuleCounts::default(),
+            sessions: 0,
+            last_seen: None,
+            requests: 0,
         }]
     }
 
@@ -155,12 +168,38 @@ impl Daemon for FakeDaemon {
             summary,
             record,
             scope: String::new(),
+            toml: String::new(),
+            enforced: Vec::new(),
             tree: vec![process],
         })
     }
 
     fn reload(&self) -> Result<Reloaded, ApiError> {
         Err(ApiError::new(409, "agents.d/a.toml:3:1: unknown key", "agent-monitor agent check"))
+    }
+
+    fn check_record(&self, request: &CheckRequest) -> Result<CheckReply, ApiError> {
+        let level = Level::Partial;
+        let parsed = parse_record(&request.text, std::path::Path::new(&request.name));
+        let mut problems = parsed.diagnostics;
+        let now = crate::clock::now().timestamp();
+        let judged = parsed.record.iter().flat_map(|record| judge(record, &LinuxFacts, now, Some(level)));
+        problems.extend(judged);
+        let enforced =
+            parsed.record.as_ref().map(|record| rules(record, level, &LinuxFacts)).unwrap_or_default();
+        Ok(CheckReply {
+            schema_version: SCHEMA_VERSION,
+            ok: !problems.iter().any(Diagnostic::is_error),
+            level,
+            agent: parsed.record.map(|record| record.id.as_str().to_owned()),
+            errors: problems.iter().filter(|problem| problem.is_error()).map(|p| p.message.clone()).collect(),
+            problems: diagnostics_text(&problems),
+            changes: Vec::new(),
+            rules: RuleCounts::of(&enforced),
+            enforced,
+            running: vec![4121],
+            binds: Vec::new(),
+        })
     }
 
     fn bind_caller(&self, peer: &Peer, request: &ExecRequest) -> Result<ExecReply, ApiError> {

@@ -22,6 +22,10 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/v1/agents/{id}/retire", post(|s, p, i, b| call(s, p, i, b, |d, p, i, r| d.retire(p, i, &r))))
         .route("/v1/agents/{id}/renew", post(|s, p, i, b| call(s, p, i, b, |d, p, i, r| d.renew(p, i, &r))))
         .route(
+            "/v1/agents/{id}/unregister",
+            post(|s, p, i, b| call(s, p, i, b, |d, p, i, r| d.unregister(p, i, &r))),
+        )
+        .route(
             "/v1/agents/{id}/confirm",
             post(|s, p, i, b| call(s, p, i, b, |d, p, i, r| d.confirm(p, i, &r))),
         )

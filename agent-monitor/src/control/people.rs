@@ -28,6 +28,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 
+use super::api::Reloaded;
 use super::routes::{Shared, blocking, json, parse};
 use super::{ApiError, Daemon, Peer};
 use crate::people::api::{
@@ -134,6 +135,12 @@ pub trait LivesDaemon: Send + Sync {
     /// When the peer may not, or the record cannot be written.
     fn renew(&self, peer: &Peer, id: &str, request: &RenewRequest) -> Result<LifeReply, ApiError>;
 
+    /// Unbinds an agent: its file is removed, and its last good record is forgotten.
+    ///
+    /// # Errors
+    /// When the peer may not, or there is no such agent, or its file cannot be removed.
+    fn unregister(&self, peer: &Peer, id: &str, request: &WhyRequest) -> Result<Reloaded, ApiError>;
+
     /// A person confirms a step of the off-boarding.
     ///
     /// # Errors
@@ -173,7 +180,7 @@ pub(super) fn pattern(path: &str) -> Option<&'static str> {
         ["sessions", _] => "/v1/sessions/{id}",
         ["sessions", _, "end"] => "/v1/sessions/{id}/end",
         ["agents", _, "people"] => "/v1/agents/{id}/people",
-        ["agents", _, "suspend" | "resume" | "retire" | "renew" | "confirm" | "reviewed"] => {
+        ["agents", _, "suspend" | "resume" | "retire" | "renew" | "unregister" | "confirm" | "reviewed"] => {
             "/v1/agents/{id}/life"
         }
         ["grants"] => "/v1/grants",

@@ -13,13 +13,16 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::api::{AgentList, ErrorBody, ExecRequest, Status};
+use super::api::{AgentList, CheckRequest, ErrorBody, ExecRequest, Status};
 use super::events::EventsQuery;
 use super::{ApiError, Daemon, Peer};
 use crate::model::SCHEMA_VERSION;
 
 /// Bytes of a request body at most.
 const BODY_LIMIT: usize = 64 * 1024;
+
+/// Bytes of a body that holds a record, every byte of it escaped.
+const RECORD_LIMIT: usize = 8 * crate::registry::parse::MAX_RECORD_BYTES;
 
 /// `seq` of the oldest event held, on answers of `/v1/events`.
 const OLDEST_SEQ: HeaderName = HeaderName::from_static("x-oldest-seq");
@@ -49,6 +52,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/doctor", get(doctor))
         .route("/v1/agents", get(agents))
         .route("/v1/agents/reload", post(reload))
+        .route("/v1/agents/check", post(check_record).layer(DefaultBodyLimit::max(RECORD_LIMIT)))
         .route("/v1/agents/{id}", get(agent))
         .route("/v1/events", get(events))
         .route("/v1/exec", post(exec))
@@ -147,8 +151,12 @@ async fn doctor(State(Shared { daemon, .. }): State<Shared>) -> Result<Response,
 }
 
 async fn agents(State(Shared { daemon, .. }): State<Shared>) -> Result<Response, ApiError> {
-    let agents = blocking(move || daemon.agents()).await?;
-    json(&AgentList { schema_version: SCHEMA_VERSION, agents })
+    let list = blocking(move || AgentList {
+        schema_version: SCHEMA_VERSION,
+        agents: daemon.agents(),
+        refused: daemon.status().refused,
+    });
+    json(&list.await?)
 }
 
 async fn agent(
@@ -162,6 +170,14 @@ async fn agent(
 
 async fn reload(State(Shared { daemon, .. }): State<Shared>) -> Result<Response, ApiError> {
     json(&blocking(move || daemon.reload()).await??)
+}
+
+async fn check_record(
+    State(Shared { daemon, .. }): State<Shared>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let request: CheckRequest = parse(body)?;
+    json(&blocking(move || daemon.check_record(&request)).await??)
 }
 
 async fn exec(
@@ -234,13 +250,14 @@ pub(super) fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) ->
 
 /// The label of a path in the metrics: bounded.
 fn pattern(path: &str) -> &'static str {
-    const FIXED: [&str; 8] = [
+    const FIXED: [&str; 9] = [
         "/healthz",
         "/metrics",
         "/v1/status",
         "/v1/doctor",
         "/v1/agents",
         "/v1/agents/reload",
+        "/v1/agents/check",
         "/v1/events",
         "/v1/exec",
     ];

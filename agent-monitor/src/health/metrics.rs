@@ -10,7 +10,7 @@
 //! | `agent_monitor_last_event_timestamp_seconds` | | time of the newest event |
 //! | `agent_monitor_ring_{used,peak,capacity}_bytes` | `ring` | kernel rings |
 //! | `agent_monitor_bound_processes` | `agent` | processes bound now |
-//! | `agent_monitor_agents` | `state` | records `registered` and `refused` at the last load |
+//! | `agent_monitor_agents` | `state` | records `registered` and `refused` at the last load, and `stale`: the last good record is in force instead of what is on disk |
 //! | `agent_monitor_reloads_total` | `outcome` | loads of the registry, `applied` or `refused` as a whole |
 //! | `agent_monitor_record_{events,bytes}` | | held in memory |
 //! | `agent_monitor_record_last_seq` | | `seq` of the newest event |
@@ -117,10 +117,13 @@ impl Snapshot {
     }
 
     fn encode_agents(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Counts { bound, agents_registered, agents_refused, reloads, reloads_refused, .. } = &self.counts;
+        let Counts {
+            bound, agents_registered, agents_refused, agents_stale, reloads, reloads_refused, ..
+        } = &self.counts;
         let rows = bound.iter().map(|(agent, count)| (vec![("agent", agent.clone())], float(*count)));
         gauge(to, "bound_processes", "Processes bound now", rows.collect())?;
-        let rows = [("registered", *agents_registered), ("refused", *agents_refused)];
+        let rows =
+            [("registered", *agents_registered), ("refused", *agents_refused), ("stale", *agents_stale)];
         let rows = rows.map(|(state, count)| (vec![("state", state.to_owned())], float(count)));
         gauge(to, "agents", "Records at the last load of the registry", rows.into())?;
         let rows = [("applied", *reloads), ("refused", *reloads_refused)];

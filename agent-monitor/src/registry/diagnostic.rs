@@ -75,6 +75,8 @@ pub enum Code {
     SelfApproval,
     /// The rule can never decide anything.
     ShadowedRule,
+    /// There is no room for the record in the kernel's tables.
+    NoRoom,
     /// This host cannot hold the rule.
     NotHeld,
     /// Not TOML.
@@ -252,6 +254,7 @@ impl Code {
             Self::MissingPath => "missing-path",
             Self::NoMatch => "no-match",
             Self::NotAFile => "not-a-file",
+            Self::NoRoom => "no-room",
             Self::NotHeld => "not-held",
             Self::NotUtf8 => "not-utf8",
             Self::OverriddenDeny => "overridden-deny",

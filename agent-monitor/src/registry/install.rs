@@ -49,6 +49,31 @@ pub struct Installed {
     pub outcome: Outcome,
     /// Warnings and notes about it.
     pub warnings: Vec<Diagnostic>,
+    /// What was in its place before.
+    before: Option<Vec<u8>>,
+}
+
+impl Installed {
+    /// Puts back what was there before the record was installed.
+    ///
+    /// # Errors
+    /// When it cannot be written, or somebody has changed the file since.
+    pub fn undo(&self, registry_dir: &Path) -> Result<(), InstallError> {
+        let _lock = lock(registry_dir)?;
+        let found = fs::read(&self.path).map_err(write_error("read", &self.path))?;
+        if found != self.record.source.text().as_bytes() {
+            let changed = io::Error::other("somebody has changed it since");
+            return Err(write_error("put back", &self.path)(changed));
+        }
+        match &self.before {
+            Some(before) => write_atomic(registry_dir, &self.path, before),
+            None => {
+                fs::remove_file(&self.path).map_err(write_error("remove", &self.path))?;
+                let handle = File::open(registry_dir).map_err(write_error("open", registry_dir))?;
+                handle.sync_all().map_err(write_error("sync", registry_dir))
+            }
+        }
+    }
 }
 
 /// Why a record was not installed. The registry is as it was.
@@ -147,9 +172,9 @@ pub fn install_text(
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(InstallError::Refused { diagnostics });
     }
-    let outcome = match found {
+    let outcome = match &found {
         None => Outcome::Created,
-        Some(old) if old == text.as_bytes() => Outcome::Unchanged,
+        Some(old) if *old == text.as_bytes() => Outcome::Unchanged,
         Some(_) if replace => Outcome::Replaced,
         Some(_) => {
             let id = record.id.value;
@@ -161,7 +186,7 @@ pub fn install_text(
     }
     // So that later messages name the place that stays.
     let record = parse_record(text, &path).record.unwrap_or(record);
-    Ok(Installed { record, path, outcome, warnings: diagnostics })
+    Ok(Installed { record, path, outcome, warnings: diagnostics, before: found })
 }
 
 /// Problems with the other registered agents.

@@ -43,6 +43,17 @@ impl Refused {
     }
 }
 
+/// One record file as it is on disk: read and parsed, and compared with nothing yet.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The file.
+    pub path: PathBuf,
+    /// The record, where the text as such is in order.
+    pub record: Option<Record>,
+    /// What reading and parsing found.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
 /// What a directory gave.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
@@ -148,6 +159,37 @@ pub fn check_dir(directory: &Path, facts: &dyn HostFacts, now: Timestamp) -> Res
     load(directory, facts, now, Trust::Reported)
 }
 
+/// Reads and parses the record files of a registry, in the order of their names, without comparing them.
+///
+/// # Errors
+/// When the directory cannot be read or holds too many files, and with [`Trust::Required`] when others may change it.
+pub fn read_candidates(directory: &Path, trust: Trust) -> Result<Vec<Candidate>, LoadError> {
+    let failed = |source| LoadError::Directory { path: directory.to_path_buf(), source };
+    let metadata = fs::metadata(directory).map_err(failed)?;
+    if trust == Trust::Required {
+        check_trust(metadata.mode(), metadata.uid(), caller())
+            .map_err(|problem| LoadError::Insecure { path: directory.to_path_buf(), problem })?;
+    }
+    Ok(record_files(directory)?.iter().map(|path| read_candidate(path, trust)).collect())
+}
+
+/// Reads and parses one record file.
+pub fn read_candidate(path: &Path, trust: Trust) -> Candidate {
+    let mut diagnostics = Vec::new();
+    let record = match read_file(path, trust, &mut diagnostics) {
+        Ok(text) => {
+            let parsed = parse_record(&text, path);
+            diagnostics.extend(parsed.diagnostics);
+            parsed.record
+        }
+        Err(problem) => {
+            diagnostics.push(*problem);
+            None
+        }
+    };
+    Candidate { path: path.to_path_buf(), record, diagnostics }
+}
+
 /// Reads one file as [`check_dir`] would, on its own.
 pub fn check_file(path: &Path, facts: &dyn HostFacts, now: Timestamp) -> Loaded {
     let mut loader = Loader::new(facts, now, Trust::Reported);
@@ -242,18 +284,7 @@ impl<'a> Loader<'a> {
     }
 
     fn add(&mut self, path: &Path) {
-        let mut diagnostics = Vec::new();
-        let record = match read_file(path, self.trust, &mut diagnostics) {
-            Ok(text) => {
-                let parsed = parse_record(&text, path);
-                diagnostics.extend(parsed.diagnostics);
-                parsed.record
-            }
-            Err(problem) => {
-                diagnostics.push(*problem);
-                None
-            }
-        };
+        let Candidate { record, mut diagnostics, .. } = read_candidate(path, self.trust);
         if let Some(record) = &record {
             diagnostics.extend(check_record(record, self.facts, self.now));
             diagnostics.extend(self.taken.check(record, self.facts));
@@ -276,6 +307,14 @@ impl<'a> Loader<'a> {
         self.loaded.records.sort_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
         self.loaded
     }
+}
+
+/// Reads a record file as text, whoever may change it: the text that is registered is the text that is read here.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn read_record_text(path: &Path, diagnostics: &mut Vec<Diagnostic>) -> Result<String, Box<Diagnostic>> {
+    read_file(path, Trust::Reported, diagnostics)
 }
 
 /// Reads a record file as text. Checks the file that was opened, not a name that may change.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use agent_monitor_ebpf::task::{BackfillEntry, BoundBy, ProcEntry, TAG_LAUNCH, TaskTag};
 
+use super::admission::{stale_agent, stale_agents};
 use super::core::{Core, Live, lock};
 use super::port::LifeState;
 use super::reload::{mode, refused};
@@ -14,16 +15,20 @@ use crate::attribute::tree::Binding;
 use crate::attribute::{TaskKey, identity};
 use crate::config::ShadowAct;
 use crate::control::api::{
-    AgentDetail, AgentSummary, DaemonStatus, ExecReply, ExecRequest, ProcessRow, Reloaded, ShadowStatus,
+    AgentDetail, AgentSummary, CheckReply, CheckRequest, DaemonStatus, ExecReply, ExecRequest, ProcessRow,
+    Reloaded, ShadowStatus,
 };
 use crate::control::{ApiError, Daemon, Peer};
 use crate::engine::{Host as _, Output};
 use crate::health::Health;
 use crate::health::doctor::{AbilityState, Check, Level, Report};
-use crate::model::{Event, SCHEMA_VERSION, Source, Time};
+use crate::model::{Event, Mode, SCHEMA_VERSION, Source, Time};
 use crate::record::Store;
-use crate::registry::Record;
+use crate::registry::LinuxFacts;
 use crate::registry::format::scope_to_toml;
+use crate::registry::in_force::Kept;
+use crate::registry::report::record_text;
+use crate::scope::hold::{self, RuleCounts};
 
 impl Daemon for Core {
     fn binding_of(&self, peer: &Peer) -> Result<Option<String>, String> {
@@ -33,9 +38,10 @@ impl Daemon for Core {
     }
 
     fn status(&self) -> DaemonStatus {
-        let (agents, refused_records) = {
+        let (agents, refused_records, stale) = {
             let book = lock(&self.book);
-            (book.loaded.records.len() as u64, book.loaded.refused.iter().map(refused).collect())
+            let refused = book.loaded.refused.iter().map(refused).collect();
+            (book.loaded.records.len() as u64, refused, stale_agents(&book.kept))
         };
         DaemonStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -48,6 +54,9 @@ impl Daemon for Core {
             registry: self.config.registry.display().to_string(),
             agents,
             refused: refused_records,
+            stale,
+            records_lost: self.kept_damaged.clone(),
+            state_dir: self.config.state_dir.display().to_string(),
             bound_processes: self.bound().len() as u64,
             log: self.log_status(),
             shadow: self.shadow_status(),
@@ -72,35 +81,40 @@ impl Daemon for Core {
     }
 
     fn agents(&self) -> Vec<AgentSummary> {
-        let bound = self.bound();
+        let (bound, activity) = (self.bound(), self.activity());
         let book = lock(&self.book);
-        let index = |record: &Record| book.agents.index(record.id.as_str());
-        let count = |id: &str| {
-            let index = book.agents.index(id);
-            bound.iter().filter(|(_, entry)| Some(entry.tag.agent) == index).count() as u64
-        };
-        let mut all: Vec<AgentSummary> = book
-            .loaded
-            .records
-            .iter()
-            .chain(&book.dead)
-            .map(|record| self.summary_of(record, index(record), count(record.id.value.as_str())))
-            .collect();
-        all.sort_by(|a, b| a.id.cmp(&b.id));
-        all
+        let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+        bound.iter().for_each(|(_, entry)| *counts.entry(entry.tag.agent).or_default() += 1);
+        let all = book.kept.iter().map(|(id, kept)| {
+            let index = book.agents.index(id.as_str());
+            let processes = index.and_then(|index| counts.get(&index)).copied().unwrap_or(0);
+            self.summary_of(kept, index, processes, activity.get(id.as_str()))
+        });
+        all.collect()
     }
 
     fn agent(&self, id: &str) -> Option<AgentDetail> {
-        let (record, index) = self.record_of(id);
-        let (record, index) = (record?, index?);
+        let activity = self.activity();
+        let (kept, index) = {
+            let book = lock(&self.book);
+            let id = id.parse().ok()?;
+            (book.kept.get(&id)?.clone(), book.agents.index(id.as_str())?)
+        };
+        let record = &kept.record;
         let tree = self.tree_of(index);
         Some(AgentDetail {
             schema_version: SCHEMA_VERSION,
-            summary: self.summary_of(&record, Some(index), tree.len() as u64),
-            record: serde_json::to_value(&record).unwrap_or_default(),
+            summary: self.summary_of(&kept, Some(index), tree.len() as u64, activity.get(id)),
+            record: serde_json::to_value(record).unwrap_or_default(),
             scope: if record.scope.declared { scope_to_toml(&record.scope) } else { String::new() },
+            toml: record_text(record, self.clock.now().timestamp()),
+            enforced: hold::rules(record, self.report.level, &LinuxFacts),
             tree,
         })
+    }
+
+    fn check_record(&self, request: &CheckRequest) -> Result<CheckReply, ApiError> {
+        Ok(self.try_record(request))
     }
 
     fn reload(&self) -> Result<Reloaded, ApiError> {
@@ -197,6 +211,14 @@ fn note_launch(event: &mut Event, request: &ExecRequest) {
     }
 }
 
+/// What people's side knows of an agent.
+#[derive(Debug, Default)]
+struct Activity {
+    last_seen: Option<Time>,
+    sessions: u64,
+    requests: u64,
+}
+
 impl Core {
     /// The bound processes as the kernel has them.
     fn bound(&self) -> Vec<(u32, ProcEntry)> {
@@ -231,22 +253,69 @@ impl Core {
         if bound { Ok(()) } else { Err(not_bound(peer, "the kernel did not take the binding")) }
     }
 
-    fn summary_of(&self, record: &Record, index: Option<u32>, processes: u64) -> AgentSummary {
-        let state = match index.map(|index| self.life_of(index)) {
+    /// What people's side knows of each agent; nothing where it cannot be asked.
+    fn activity(&self) -> BTreeMap<String, Activity> {
+        let mut all: BTreeMap<String, Activity> = BTreeMap::new();
+        if !self.has_people() {
+            return all;
+        }
+        let read = self.with_people(|side| {
+            let fail = |error: crate::people::StoreError| super::people::api::unusable(&error);
+            for row in side.people.lives().map_err(fail)? {
+                all.entry(row.agent).or_default().last_seen = row.active;
+            }
+            for session in side.people.sessions(None, false).map_err(fail)? {
+                all.entry(session.agent).or_default().sessions += 1;
+            }
+            for request in side.people.list(None, false).map_err(fail)? {
+                all.entry(request.agent.clone()).or_default().requests += 1;
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            tracing::warn!(%error, "sessions and requests of agents are not known");
+        }
+        all
+    }
+
+    fn summary_of(
+        &self,
+        kept: &Kept,
+        index: Option<u32>,
+        processes: u64,
+        activity: Option<&Activity>,
+    ) -> AgentSummary {
+        let record = &kept.record;
+        let life = match index.map(|index| self.life_of(index)) {
             Some(LifeState::Active) | None if record.is_expired(self.clock.now().timestamp()) => {
                 LifeState::Expired
             }
             state => state.unwrap_or(LifeState::Active),
         };
+        let mode = mode(record);
+        let state = match (life, &kept.stale, mode) {
+            (LifeState::Suspended | LifeState::Retired | LifeState::Expired, _, _) => {
+                crate::people::life::word(life)
+            }
+            (LifeState::Active, Some(_), _) => "stale",
+            (LifeState::Active, None, Mode::Observe) => "observing",
+            (LifeState::Active, None, Mode::Enforce) => "active",
+        };
+        let rules = hold::rules(record, self.report.level, &LinuxFacts);
         AgentSummary {
             id: record.id.value.as_str().to_owned(),
             owner: record.owner.value.clone(),
             purpose: record.purpose.value.clone(),
-            mode: mode(record),
-            state: crate::people::life::word(state).to_owned(),
+            mode,
+            state: state.to_owned(),
             expires: Some(Time::from(record.expires.value)),
             file: Some(record.file().display().to_string()),
             processes: Some(processes),
+            stale: stale_agent(&record.id.value, kept),
+            rules: RuleCounts::of(&rules),
+            sessions: activity.map_or(0, |activity| activity.sessions),
+            last_seen: activity.and_then(|activity| activity.last_seen),
+            requests: activity.map_or(0, |activity| activity.requests),
         }
     }
 

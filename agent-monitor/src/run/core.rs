@@ -30,6 +30,8 @@ use crate::log::recorder::LogStatus;
 use crate::model::{Event, Kind, Time};
 use crate::record::Store;
 use crate::registry::Loaded;
+use crate::registry::in_force::Set;
+use crate::registry::kept::Restored;
 use crate::scope::image::PolicyImage;
 use crate::sweep::watch::Watch;
 
@@ -48,6 +50,8 @@ pub(super) struct Live {
 /// The registry in force.
 #[derive(Debug, Default)]
 pub(super) struct Book {
+    /// What is in force, with what is stale: the last good text of every record.
+    pub(super) kept: Set,
     pub(super) loaded: Loaded,
     /// Agents that are over, retired or expired: recognised, and allowed nothing.
     pub(super) dead: Vec<crate::registry::Record>,
@@ -58,6 +62,8 @@ pub(super) struct Book {
     /// What of them is not in force as written.
     pub(super) notes: Vec<String>,
     pub(super) hashes: Hashes,
+    /// What identifies the files of the registry at the last load.
+    pub(super) seen: String,
 }
 
 /// The daemon.
@@ -80,6 +86,8 @@ pub struct Core {
     pub(super) scripts: super::shadow::Scripts,
     /// Why there is no log, where there should be one.
     pub(super) log_failed: Ranked<Option<LogStatus>>,
+    /// What of the kept records could not be used at the start.
+    pub(super) kept_damaged: Vec<String>,
     /// Approvals, sessions, grants and lifecycle states.
     pub(super) people: Ranked<Option<Side>>,
     pub(super) inbox: Inbox,
@@ -120,7 +128,11 @@ impl Core {
         let health = Arc::new(Health::new(started));
         let mut engine = Engine::new(Arc::clone(&clock), config.unattributed, Limits::default());
         engine.set_mounts(MountTable::parse(&super::host::mountinfo().unwrap_or_default()));
-        let book = Book { agents: Agents::restore(&state.agents()), ..Book::default() };
+        let Restored { set: kept, damaged: kept_damaged } = state.kept();
+        for problem in &kept_damaged {
+            tracing::error!(%problem, "the last good record is lost");
+        }
+        let book = Book { agents: Agents::restore(&state.agents()), kept, ..Book::default() };
         // What an earlier daemon's programs put into the rings carries its numbers.
         engine.set_agents(book.agents.clone(), Matcher::default());
         Self {
@@ -143,6 +155,7 @@ impl Core {
             unbound: AtomicU64::new(0),
             stop: Arc::default(),
             log_failed: Ranked::new(Rank::LogFailed, None),
+            kept_damaged,
             config,
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! The lock of this side is taken before all others of the daemon (`people`, `book`, `live`, `port`).
 
-mod api;
+pub(super) mod api;
 mod inbox;
 mod life;
 mod life_api;

@@ -1,7 +1,6 @@
 //! The registry: loaded, compiled, put in force at once, and the processes that run already bound or freed.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use agent_monitor_ebpf::config::RUN_NAMES;
 use agent_monitor_ebpf::task::BoundBy;
@@ -19,13 +18,14 @@ use crate::config::ShadowAct;
 use crate::control::api::{RefusedRecord, Reloaded};
 use crate::engine::{Host as _, Output, args, gaps};
 use crate::model::{Kind, Mode, Source};
-use crate::registry::{
-    Code, Diagnostic, LinuxFacts, LoadError, Loaded, Record, Refused, Severity, diff, load_dir,
-};
-use crate::scope::{self, compile::Protected, hold, image::PolicyImage};
+use crate::registry::in_force::{Decision, Set};
+use crate::registry::{AgentId, Code, LoadError, Loaded, Record, Refused, diff};
+use crate::scope::{self, compile::Protected, image::PolicyImage};
 
 /// Runs of the iterator for one back-fill.
 const ROUNDS: usize = 8;
+/// Records that are left out one by one when the kernel does not take a set.
+const ALONE: usize = 8;
 
 /// Entries of a process in `/proc` that show its memory or environment, themselves or for a thread.
 const MEMORY: [&str; 10] =
@@ -61,24 +61,50 @@ impl Core {
         Ok(changes)
     }
 
-    /// Loads the registry and puts it in force, without binding what runs already.
+    /// Loads the registry and puts it in force, without binding what runs already. What the kernel has no room for is
+    /// refused like any other bad record: what was in force for that agent stays.
     pub(super) fn load_records(&self) -> Result<Reloaded, ReloadError> {
         let mut book = lock(&self.book);
-        let loaded = match self.read_registry() {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.health.reload_refused();
-                return Err(error.into());
+        let result = self.load_into(&mut book);
+        if result.is_err() {
+            self.health.reload_refused();
+        }
+        result
+    }
+
+    /// As [`Core::load_records`], with the registry in hand.
+    pub(super) fn load_into(&self, book: &mut Book) -> Result<Reloaded, ReloadError> {
+        let mut without: BTreeMap<AgentId, String> = BTreeMap::new();
+        let mut failed: Option<PortError> = None;
+        loop {
+            let decision = self.decide(book, &without)?;
+            let changed = changed(&book.kept, &decision.set);
+            match self.enact(book, decision) {
+                Ok(changes) => {
+                    let none = changes.added.is_empty() && changes.changed.is_empty();
+                    return match failed.filter(|_| none) {
+                        Some(error) => Err(error.into()),
+                        None => Ok(changes),
+                    };
+                }
+                Err(error) if changed.is_empty() => return Err(failed.unwrap_or(error).into()),
+                Err(error) => {
+                    tracing::error!(%error, "the kernel does not take the new set");
+                    let reason = format!("the kernel does not take it: {error}");
+                    // The largest is the likeliest to have found no room; then all of them together.
+                    let one = without.len() < ALONE;
+                    let take = if one { 1 } else { changed.len() };
+                    without.extend(changed.into_iter().take(take).map(|id| (id, reason.clone())));
+                    failed = Some(error);
+                }
             }
-        };
-        let loaded = match self.held(loaded) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.health.reload_refused();
-                return Err(error.into());
-            }
-        };
-        let (loaded, dead) = self.without_the_dead(loaded);
+        }
+    }
+
+    /// Puts a decision in force: all of it, or what was in force stays.
+    fn enact(&self, book: &mut Book, decision: Decision) -> Result<Reloaded, PortError> {
+        let Decision { set, refused, warnings } = decision;
+        let (loaded, dead) = self.split(&set, refused, warnings);
         let in_force: Vec<Record> = loaded.records.iter().chain(&dead).cloned().collect();
         let mut agents = book.agents.clone();
         agents.register(in_force.iter().map(|record| (record.id.value.as_str(), mode(record))));
@@ -90,20 +116,13 @@ impl Core {
             tracing::warn!(%error, "numbers of agents are not kept; they may change at the next start");
         }
         lock(&self.live).host.forget();
-        let (compiled, policy) = self.compile(&in_force, &agents, &mut book);
-        // Nobody's program runs a moment under a record that is over.
-        let told = {
-            let mut port = lock(&self.port);
-            let lives = self.put_lives(port.as_mut(), in_force.iter(), &agents);
-            lives.and_then(|()| self.put_shadow_life(port.as_mut()))
-        };
-        if let Err(error) = told {
-            self.health.reload_refused();
-            return Err(error.into());
-        }
-        if let Err(error) = self.put_in_force(&book, &agents, &compiled, &policy) {
-            self.health.reload_refused();
-            return Err(error.into());
+        let (compiled, policy) = self.compile(&in_force, &agents, book);
+        // Before it is in force, so that no restart goes back to a wider record.
+        self.keep(&set, &book.kept);
+        let put = self.put_all(book, &in_force, &agents, (&compiled, &policy));
+        if let Err(error) = put {
+            self.keep(&book.kept, &set);
+            return Err(error);
         }
         if self.config.shadow.root_decides_alone() {
             tracing::warn!(
@@ -111,13 +130,32 @@ impl Core {
                  decides about a process of their own user; set shadow-approvers"
             );
         }
-        let changes = changes(&book.loaded, &loaded);
+        let changes = changes(&book.loaded, &loaded, &set);
         let first = book.loaded.records.is_empty() && book.compiled == Compiled::default();
         let before = std::mem::replace(&mut book.loaded, loaded);
+        let kept = std::mem::replace(&mut book.kept, set);
         (book.agents, book.compiled, book.policy, book.dead) = (agents, compiled, policy, dead);
         self.health.registry(book.loaded.records.len() as u64, book.loaded.refused.len() as u64);
+        self.health.stale(changes.stale.len() as u64);
         self.tell_changes(&book.loaded, &before, &changes, first);
+        self.note_stale(&kept, &book.kept, &changes.refused);
         Ok(changes)
+    }
+
+    /// Lives first: nobody's program runs a moment under a record that is over.
+    fn put_all(
+        &self,
+        book: &Book,
+        in_force: &[Record],
+        agents: &Agents,
+        (compiled, policy): (&Compiled, &PolicyImage),
+    ) -> Result<(), PortError> {
+        {
+            let mut port = lock(&self.port);
+            self.put_lives(port.as_mut(), in_force.iter(), agents)?;
+            self.put_shadow_life(port.as_mut())?;
+        }
+        self.put_in_force(book, agents, compiled, policy)
     }
 
     /// Compiles the records again, for paths, users, hashes and mounts may have changed, and puts the result in force if
@@ -136,80 +174,12 @@ impl Core {
         }
     }
 
-    fn read_registry(&self) -> Result<Loaded, LoadError> {
-        let dir = &self.config.registry;
-        match load_dir(dir, &LinuxFacts, self.clock.now().timestamp(), self.config.strict) {
-            Err(LoadError::Directory { source, .. })
-                if source.kind() == io::ErrorKind::NotFound
-                    && dir.as_path() == std::path::Path::new(crate::config::REGISTRY) =>
-            {
-                tracing::info!(path = %dir.display(), "no registry yet: no agents");
-                Ok(Loaded::default())
-            }
-            result => result,
-        }
-    }
-
-    /// Refuses the records that ask for more than this host can hold, unless they say that less will do.
-    fn held(&self, mut loaded: Loaded) -> Result<Loaded, LoadError> {
-        let mut records = Vec::with_capacity(loaded.records.len());
-        for record in std::mem::take(&mut loaded.records) {
-            let lost = hold::diagnostics(&record, self.report.level);
-            for problem in &lost {
-                tracing::warn!("{}:{}: {}", problem.file.display(), problem.at, problem.message);
-            }
-            if lost.iter().any(|problem| problem.is_error()) {
-                let path = record.file().to_path_buf();
-                loaded.refused.push(Refused { path, record: Some(Box::new(record)), diagnostics: lost });
-            } else {
-                loaded.warnings.extend(lost);
-                records.push(record);
-            }
-        }
-        loaded.records = records;
-        if self.config.strict && !loaded.refused.is_empty() {
-            return Err(LoadError::Strict { refused: loaded.refused });
-        }
-        Ok(loaded)
-    }
-
-    /// Sets aside the agents that are over. Their programs are still recognised as theirs, and may do nothing: a record
-    /// that is only left out would set them free.
-    fn without_the_dead(&self, mut loaded: Loaded) -> (Loaded, Vec<Record>) {
-        let now = self.moment();
-        let mut dead: Vec<Record> = Vec::new();
-        let expired = loaded.refused.iter().filter(|refused| refused.is_only_expired());
-        dead.extend(expired.filter_map(|refused| refused.record.as_deref().cloned()));
-        let records = std::mem::take(&mut loaded.records);
-        for record in records {
-            let id = record.id.as_str();
-            let (code, problem, hint) = if self.is_retired(id) {
-                let hint = "a retired id is never used again: give the agent another id, or remove the file";
-                (Code::Retired, format!("agent `{id}` is retired"), hint)
-            } else if self.is_over(&record, now) {
-                let hint = "the clock was set back; agent-monitor agent renew moves the end date";
-                (Code::Expired, format!("agent `{id}` expired at {}", record.expires.value), hint)
-            } else {
-                loaded.records.push(record);
-                continue;
-            };
-            let at = record.id.at;
-            let problem = Diagnostic::new(&record.source, Severity::Error, code, at, problem).hint(hint);
-            let (path, boxed) = (record.file().to_path_buf(), Some(Box::new(record.clone())));
-            loaded.refused.push(Refused { path, record: boxed, diagnostics: vec![problem] });
-            dead.push(record);
-        }
-        // A good record with the same id is the agent's now.
-        dead.retain(|record| loaded.records.iter().all(|good| good.id.value != record.id.value));
-        for record in &mut dead {
-            record.mode.value = crate::registry::Mode::Enforce;
-            let nothing = scope::Verdict::Deny;
-            record.scope = scope::Scope { declared: true, default: nothing, ..scope::Scope::default() };
-        }
-        (loaded, dead)
-    }
-
-    fn compile(&self, records: &[Record], agents: &Agents, book: &mut Book) -> (Compiled, PolicyImage) {
+    pub(super) fn compile(
+        &self,
+        records: &[Record],
+        agents: &Agents,
+        book: &mut Book,
+    ) -> (Compiled, PolicyImage) {
         let mounts = lock(&self.live).engine.mounts().clone();
         let mut resolve = LiveResolve::new(&mounts, &mut book.hashes);
         let mut compiled = compile(records, agents, &mut resolve);
@@ -364,7 +334,12 @@ impl Core {
     }
 
     /// The processes that a rule fits.
-    fn roots(&self, tasks: &[TaskInfo], seeds: &[Seed], matcher: &Matcher) -> BTreeMap<TaskKey, Root> {
+    pub(super) fn roots(
+        &self,
+        tasks: &[TaskInfo],
+        seeds: &[Seed],
+        matcher: &Matcher,
+    ) -> BTreeMap<TaskKey, Root> {
         let keys: BTreeMap<u32, TaskKey> = tasks.iter().map(|task| (task.tgid, task.key())).collect();
         let mut roots = BTreeMap::new();
         let own = std::process::id();
@@ -430,7 +405,22 @@ pub(super) fn mode(record: &Record) -> Mode {
     }
 }
 
-fn changes(old: &Loaded, new: &Loaded) -> Reloaded {
+/// The agents whose record in force would change, those with the most rules first.
+fn changed(before: &Set, after: &Set) -> Vec<AgentId> {
+    let is_new = |id: &AgentId, record: &Record| before.get(id).is_none_or(|kept| kept.record != *record);
+    let changed = after.iter().filter(|(id, kept)| is_new(id, &kept.record));
+    let mut changed: Vec<(usize, &AgentId)> = changed
+        .map(|(id, kept)| {
+            let Record { scope, matches, .. } = &kept.record;
+            let rules = scope.file.len() + scope.exec.len() + scope.net.len() + scope.privilege.len();
+            (rules + matches.len(), id)
+        })
+        .collect();
+    changed.sort_by(|a, b| b.cmp(a));
+    changed.into_iter().map(|(_, id)| id.clone()).collect()
+}
+
+fn changes(old: &Loaded, new: &Loaded, set: &Set) -> Reloaded {
     let id = |record: &Record| record.id.value.as_str().to_owned();
     let added = new.records.iter().filter(|record| old.get(record.id.value.as_str()).is_none());
     let changed = new
@@ -444,6 +434,7 @@ fn changes(old: &Loaded, new: &Loaded) -> Reloaded {
         changed: changed.map(id).collect(),
         removed: removed.map(id).collect(),
         refused: new.refused.iter().map(refused).collect(),
+        stale: super::admission::stale_agents(set),
     }
 }
 
@@ -456,5 +447,14 @@ pub(super) fn refused(refused: &Refused) -> RefusedRecord {
             _ => format!("{}: {}", problem.at, problem.message),
         })
         .collect();
-    RefusedRecord { file: refused.path.display().to_string(), reason: reasons.join("; ") }
+    RefusedRecord {
+        file: refused.path.display().to_string(),
+        reason: reasons.join("; "),
+        agent: refused.record.as_ref().map(|record| record.id.as_str().to_owned()),
+        ended: refused
+            .diagnostics
+            .iter()
+            .filter(|problem| problem.is_error())
+            .all(|p| p.code == Code::Retired),
+    }
 }

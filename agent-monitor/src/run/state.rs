@@ -8,8 +8,15 @@ use std::path::{Path, PathBuf};
 use agent_monitor_ebpf::loss::{LossKey, LossValue};
 use serde::{Deserialize, Serialize};
 
+use rustix::fs::{FlockOperation, flock};
+
 use crate::attribute::identity::Stored;
 use crate::model::Time;
+use crate::registry::in_force::Set;
+use crate::registry::kept::{self, Restored};
+
+/// The file that a daemon locks while it uses the state directory.
+const LOCK: &str = "daemon.lock";
 
 /// The state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +65,12 @@ pub fn kept(losses: &[(LossKey, LossValue)]) -> Vec<(u32, u16, u16, u64, u64, u6
     losses.iter().map(|(k, v)| (k.agent, k.kind, k.reason, v.count, v.first, v.last)).collect()
 }
 
+/// The state directory is this process's until this is dropped.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: fs::File,
+}
+
 /// The state directory.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -77,6 +90,62 @@ impl State {
         let probe = dir.join("writable");
         fs::remove_file(&probe).map_err(|source| StateError { action: "remove", path: probe, source })?;
         Ok(state)
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Takes the directory for this process alone: two daemons on one state would overwrite each other's log and forget
+    /// each other's decisions, whatever their sockets.
+    ///
+    /// # Errors
+    /// When another process has it, or the lock cannot be made.
+    pub fn lock(&self) -> Result<StateLock, StateError> {
+        let path = self.dir.join(LOCK);
+        let failed =
+            |source| StateError { action: "lock the state directory by", path: path.clone(), source };
+        let options =
+            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
+        let mut file = options.open(&path).map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let holder = fs::read_to_string(&path).unwrap_or_default();
+                let holder: String = holder.trim().chars().filter(char::is_ascii_digit).take(10).collect();
+                let holder = if holder.is_empty() { String::new() } else { format!(" (pid {holder})") };
+                let problem = format!(
+                    "another daemon{holder} uses this state directory; end it first, or give this one its own --state-dir"
+                );
+                return Err(failed(io::Error::new(io::ErrorKind::AddrInUse, problem)));
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+        // For the message above; the lock itself is the kernel's.
+        let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(failed)?;
+        Ok(StateLock { _file: file })
+    }
+
+    /// The last good texts of the records that were in force.
+    #[must_use]
+    pub fn kept(&self) -> Restored {
+        kept::read(&self.dir)
+    }
+
+    /// Keeps the texts of the records that are in force.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn keep(&self, set: &Set) -> Result<(), StateError> {
+        let path = self.dir.join(kept::FILE);
+        kept::write(&self.dir, set).map_err(|source| StateError {
+            action: "keep the records in force in",
+            path,
+            source,
+        })
     }
 
     /// Numbers of agents. A damaged table is set aside, and numbers start anew.
@@ -170,6 +239,20 @@ mod tests {
         fs::write(dir.path().join("a/b/agents.index.json"), b"{").unwrap();
         assert_eq!(state.agents(), Stored::default());
         assert!(dir.path().join("a/b/agents.index.damaged").exists());
+    }
+
+    #[test]
+    fn a_state_directory_has_one_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let held = state.lock().unwrap();
+        let error = State::open(dir.path()).unwrap().lock().unwrap_err().to_string();
+        assert!(
+            error.contains("another daemon") && error.contains(&std::process::id().to_string()),
+            "{error}"
+        );
+        drop(held);
+        assert!(state.lock().is_ok(), "a lock ends with its process");
     }
 
     #[test]

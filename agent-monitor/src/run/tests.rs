@@ -58,6 +58,37 @@ impl Bench {
         write_record(self.dir.path(), id, found);
     }
 
+    fn unregister(&self, id: &str) {
+        let root = crate::people::who::Person { uid: 0, user: Some("root".to_owned()) };
+        self.core.unregister_agent(id, &root, "test").unwrap();
+    }
+
+    fn file(&self, id: &str) -> std::path::PathBuf {
+        self.dir.path().join(format!("agents.d/{id}.toml"))
+    }
+
+    /// Users that the kernel recognises agents by.
+    fn users(&self) -> Vec<u32> {
+        self.kernel
+            .inner()
+            .applied
+            .last()
+            .map(|image| image.users.keys().copied().collect())
+            .unwrap_or_default()
+    }
+
+    /// State and reason of an agent, as `agent list` shows them.
+    fn state(&self, id: &str) -> (String, String) {
+        let found = self.core.agents().into_iter().find(|agent| agent.id == id).unwrap();
+        (found.state, found.stale.map(|stale| stale.reason).unwrap_or_default())
+    }
+
+    /// As after a restart: another daemon over the same directories.
+    fn again(&self) -> Core {
+        let state = State::open(&self.dir.path().join("state")).unwrap();
+        Core::new(config(self.dir.path()), state, Box::new(self.kernel.clone()))
+    }
+
     pub(super) fn index(&self, id: &str) -> u32 {
         core::lock(&self.core.book).agents.index(id).unwrap()
     }
@@ -97,9 +128,14 @@ fn records_take_force_at_once_and_changes_are_told() {
     fs::write(bench.dir.path().join("agents.d/c.toml"), "nonsense").unwrap();
     let changes = bench.core.load().unwrap();
     assert_eq!((changes.added, changes.removed.len(), changes.refused.len()), (vec!["b".to_owned()], 0, 1));
-    fs::remove_file(bench.dir.path().join("agents.d/a.toml")).unwrap();
-    bench.core.load().unwrap();
-    let kinds = [Kind::AgentRegistered, Kind::AgentRefused, Kind::AgentRemoved, Kind::AgentRefused];
+    bench.unregister("a");
+    let kinds = [
+        Kind::AgentRegistered,
+        Kind::AgentRefused,
+        Kind::AgentRemoved,
+        Kind::AgentRefused,
+        Kind::AgentRemoved,
+    ];
     assert_eq!(bench.kinds(), kinds);
     let image = bench.kernel.inner().applied.last().cloned().unwrap();
     assert_eq!(image.users.keys().copied().collect::<Vec<_>>(), [4243]);
@@ -150,6 +186,10 @@ fn a_tree_that_runs_is_bound_and_freed_again() {
     assert_eq!(bench.events().len(), 1, "a second load changes nothing");
     fs::remove_file(bench.dir.path().join("agents.d/sleeper.toml")).unwrap();
     bench.core.load().unwrap();
+    assert_eq!(tags(&bench).len(), 2);
+    assert!(tags(&bench).iter().all(|(agent, _)| *agent == index), "a file that is gone unbinds nobody");
+    bench.unregister("sleeper");
+    assert!(bench.again().state.kept().set.is_empty(), "no restart brings it back");
     assert_eq!(tags(&bench), [(0, 0), (0, 0)]);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -269,4 +309,133 @@ fn an_enforced_record_with_rules_that_are_not_held_is_refused() {
     assert!(refused.reason.contains("scope.net[0] is not in force at level full"), "{refused:?}");
     fs::write(&path, enforced.replace("purpose", "degrade = \"allow\"\npurpose")).unwrap();
     assert_eq!(bench.core.load().unwrap().added, ["bot"]);
+}
+
+const UNENFORCEABLE: &str =
+    "user = 4242\n\n[scope]\ndefault = \"audit\"\n[[scope.net]]\nto = \"*.example.com\"\nverdict = \"deny\"";
+
+fn enforce(text: &str) -> String {
+    text.replace("purpose", "mode = \"enforce\"\npurpose")
+}
+
+#[test]
+fn a_refused_replacement_leaves_the_last_good_record_in_force() {
+    let bench = bench();
+    bench.record("a", "user = 4242");
+    bench.core.load().unwrap();
+    let before = bench.kernel.inner().applied.len();
+    let typo = |bench: &Bench| fs::write(bench.file("a"), "[agent\nid = \"a\"").unwrap();
+    let unenforceable = |bench: &Bench| {
+        bench.record("a", UNENFORCEABLE);
+        let text = enforce(&fs::read_to_string(bench.file("a")).unwrap());
+        fs::write(bench.file("a"), text).unwrap();
+    };
+    let gone = |bench: &Bench| fs::remove_file(bench.file("a")).unwrap();
+    let other = |bench: &Bench| {
+        let text = fs::read_to_string(bench.file("a")).unwrap();
+        fs::write(bench.file("a"), text.replace("id = \"a\"", "id = \"z\"")).unwrap();
+    };
+    let registry = |bench: &Bench| {
+        fs::rename(bench.dir.path().join("agents.d"), bench.dir.path().join("elsewhere")).unwrap();
+    };
+    let spoil: [(&str, &dyn Fn(&Bench)); 5] = [
+        ("typo", &typo),
+        ("a rule that cannot be enforced", &unenforceable),
+        ("a removed file", &gone),
+        ("another id with the same match", &other),
+        ("a vanished registry", &registry),
+    ];
+    for (what, spoil) in spoil {
+        spoil(&bench);
+        let changes = bench.core.load().unwrap();
+        assert!(changes.is_bad() && changes.removed.is_empty(), "{what}: {changes:?}");
+        assert_eq!(
+            changes.stale.iter().map(|stale| stale.agent.as_str()).collect::<Vec<_>>(),
+            ["a"],
+            "{what}"
+        );
+        assert!(!changes.stale[0].reason.is_empty() && changes.stale[0].cure.contains("agent"), "{what}");
+        let (state, reason) = bench.state("a");
+        assert!(state == "stale" && !reason.is_empty(), "{what}: {state} {reason}");
+        assert_eq!(bench.core.status().stale.len(), 1, "{what}");
+        assert_eq!(bench.users(), [4242], "{what}");
+        assert_eq!(bench.kernel.inner().applied.len(), before, "{what}: nothing changed in the kernel");
+        // A restart, with the file as broken as before.
+        let again = bench.again();
+        again.load().unwrap();
+        assert_eq!(again.agents().len(), 1, "{what}");
+        assert_eq!(again.agents()[0].state, "stale", "{what}");
+        assert_eq!(bench.users(), [4242], "{what} and a restart");
+        let since = again.status().stale[0].since;
+        assert_eq!(since, bench.core.status().stale[0].since, "{what}: since when is kept");
+        bench.kernel.inner().applied.truncate(before);
+        if what == "a vanished registry" {
+            fs::rename(bench.dir.path().join("elsewhere"), bench.dir.path().join("agents.d")).unwrap();
+        }
+        bench.record("a", "user = 4242");
+        assert!(!bench.core.load().unwrap().is_bad(), "{what}: mended");
+        assert_eq!(bench.state("a").0, "observing", "{what}: mended");
+    }
+}
+
+#[test]
+fn registering_another_agent_with_a_typo_about_opens_nothing() {
+    let bench = bench();
+    bench.record("a", "user = 4242");
+    bench.core.load().unwrap();
+    fs::write(bench.file("a"), "nonsense").unwrap();
+    bench.record("b", "user = 4243");
+    let changes = bench.core.load().unwrap();
+    assert_eq!((changes.added.as_slice(), changes.stale.len()), (&["b".to_owned()][..], 1));
+    assert_eq!(bench.users(), [4242, 4243]);
+    let stale = bench.events().into_iter().filter(|event| event.kind == Kind::AgentRefused);
+    let details: Vec<_> = stale.filter_map(|event| event.detail).collect();
+    assert!(
+        details.iter().any(|detail| detail.get("stale").is_some_and(|stale| stale == true)),
+        "{details:?}"
+    );
+}
+
+#[test]
+fn what_the_kernel_has_no_room_for_is_stale_and_its_reason_says_so() {
+    let bench = bench();
+    bench.record("a", "user = 4242");
+    bench.core.load().unwrap();
+    bench.record("a", "user = 4243");
+    bench.kernel.inner().refuse = true;
+    assert!(bench.core.load().is_err());
+    bench.kernel.inner().refuse = false;
+    let (state, reason) = bench.state("a");
+    assert!(state == "stale" && reason.contains("refused by the test"), "{state} {reason}");
+    assert_eq!(bench.users(), [4242]);
+    bench.core.load().unwrap();
+    assert_eq!((bench.state("a").0.as_str(), bench.users()), ("observing", vec![4243]));
+}
+
+#[test]
+fn a_dry_run_answers_as_the_reload_does_and_changes_nothing() {
+    let bench = bench();
+    bench.record("a", "user = 4242");
+    bench.core.load().unwrap();
+    bench.record("c", UNENFORCEABLE);
+    let bad = enforce(&fs::read_to_string(bench.file("c")).unwrap());
+    fs::remove_file(bench.file("c")).unwrap();
+    bench.record("b", "user = 4242");
+    let clash = fs::read_to_string(bench.file("b")).unwrap();
+    bench.record("b", "user = 4243");
+    let good = fs::read_to_string(bench.file("b")).unwrap();
+    fs::remove_file(bench.file("b")).unwrap();
+    for (text, id) in [(bad, "c"), (clash, "b"), (good, "b"), ("nonsense".to_owned(), "x")] {
+        let request = crate::control::api::CheckRequest { text: text.clone(), name: "new.toml".to_owned() };
+        let (kinds, before) = (bench.kinds(), bench.kernel.inner().applied.len());
+        let reply = bench.core.check_record(&request).unwrap();
+        assert_eq!((bench.kinds(), bench.kernel.inner().applied.len()), (kinds.clone(), before));
+        assert!(reply.ok || !reply.errors.is_empty() && reply.problems.contains("new.toml"), "{reply:?}");
+        fs::write(bench.file(id), &text).unwrap();
+        let reloaded = bench.again().load().unwrap();
+        assert_eq!(reply.ok, !reloaded.is_bad(), "{reply:?} {reloaded:?}");
+        fs::remove_file(bench.file(id)).unwrap();
+        // What the other daemon kept is not this test's.
+        bench.core.state.keep(&core::lock(&bench.core.book).kept).unwrap();
+    }
 }

@@ -1,8 +1,11 @@
 //! What of a scope Landlock can hold for a launched process, at level partial.
 //!
 //! Landlock lists what is allowed, by directory or file; all else is refused. So it holds a scope whose default stops,
-//! but no stop inside an allowed directory and no rule by name. Where a rule and Landlock differ, the plan allows rather
-//! than refuses what the scope allows, and says what is not held. Pure: what is there now is asked of the caller.
+//! but no stop inside an allowed directory and no rule by name. Where a rule and Landlock differ, the plan names the rule
+//! and whether it permits more ([`Differs::Wider`]) or less ([`Differs::Narrower`]) than is written: a record that does not
+//! accept that is refused. Mapping a file as code is no right of Landlock's, and is never turned into the right to run it;
+//! only the loaders of dynamically linked programs, which the kernel itself runs, get that right. Pure: what is there now
+//! is asked of the caller.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,11 +39,40 @@ pub enum Found {
     Nothing,
 }
 
+/// In which direction Landlock differs from a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Differs {
+    /// It permits more than the rule.
+    Wider,
+    /// It refuses what the rule permits.
+    Narrower,
+}
+
+/// Loaders of dynamically linked programs, which the kernel runs in front of them.
+const LOADERS: [&str; 14] = [
+    "/lib/ld-linux-aarch64.so.1",
+    "/lib/ld-linux-armhf.so.3",
+    "/lib/ld-linux-riscv64-lp64d.so.1",
+    "/lib/ld-linux.so.2",
+    "/lib/ld-linux.so.3",
+    "/lib/ld-musl-aarch64.so.1",
+    "/lib/ld-musl-armhf.so.1",
+    "/lib/ld-musl-i386.so.1",
+    "/lib/ld-musl-x86_64.so.1",
+    "/lib/ld64.so.1",
+    "/lib64/ld-linux-loongarch-lp64d.so.1",
+    "/lib64/ld-linux-x86-64.so.2",
+    "/lib64/ld64.so.1",
+    "/lib64/ld64.so.2",
+];
+
 /// A declared rule that is not held, or not exactly.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NotHeld {
     /// The rule's name.
     pub rule: String,
+    /// Whether more is permitted or less.
+    pub differs: Differs,
     /// What is different.
     pub why: String,
 }
@@ -61,6 +93,8 @@ struct Rule<'a> {
     name: String,
     path: &'a PathPattern,
     needs: BTreeSet<Need>,
+    /// It is about mapping as code too.
+    maps: bool,
     verdict: Verdict,
     own: bool,
 }
@@ -75,18 +109,17 @@ pub fn plan(scope: &Scope, bases: &[(String, Scope)], look: &dyn Fn(&str) -> Fou
     }
     if scope.default.permits() {
         for rule in rules.iter().filter(|rule| !rule.verdict.permits()) {
-            making.differs(
-                &rule.name,
-                "the scope's default permits, and Landlock can only list what is allowed",
-            );
+            making
+                .wider(&rule.name, "the scope's default permits, and Landlock can only list what is allowed");
         }
     } else {
         making.plan.applies = true;
         for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.verdict.permits()) {
             making.permit(rule, &overruled(&rules, at));
         }
+        making.loaders(&rules);
         rules.iter().filter(|rule| !rule.verdict.permits()).for_each(|rule| making.stop(rule));
-        making.differs(
+        making.wider(
             "scope.default",
             "owner, mode and attributes of files, and mapping of readable files as code",
         );
@@ -112,14 +145,44 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    fn differs(&mut self, rule: &str, why: impl Into<String>) {
-        self.plan.not_held.push(NotHeld { rule: rule.to_owned(), why: why.into() });
+    fn wider(&mut self, rule: &str, why: impl Into<String>) {
+        self.differs(rule, Differs::Wider, why);
+    }
+
+    fn differs(&mut self, rule: &str, differs: Differs, why: impl Into<String>) {
+        self.plan.not_held.push(NotHeld { rule: rule.to_owned(), differs, why: why.into() });
     }
 
     /// What is refused although a rule of the record allows it. Base sets name what a host may have.
     fn absent(&mut self, rule: &Rule<'_>, why: String) {
         if rule.own {
-            self.differs(&rule.name, why);
+            self.differs(&rule.name, Differs::Narrower, why);
+        }
+    }
+
+    /// The kernel runs the loader of a dynamically linked program, which for a rule is a mapping. The right to run it is
+    /// given to the loader alone, never to the directory that the rule names.
+    fn loaders(&mut self, rules: &[Rule<'_>]) {
+        let named = rules.iter().filter_map(|rule| match rule.path {
+            PathPattern::Exact(path) if rule.maps && is_loader(path) => Some(path.as_str()),
+            PathPattern::Exact(_)
+            | PathPattern::Subtree(_)
+            | PathPattern::Name(_)
+            | PathPattern::Extension(_) => None,
+        });
+        let known: BTreeSet<&str> = LOADERS.into_iter().chain(named).collect();
+        for loader in known.into_iter().filter(|path| (self.look)(path) == Found::File) {
+            // The closest rule decides, and of two equal ones the record's own, then the stricter.
+            let about = rules.iter().filter(|rule| rule.maps);
+            let fitting = about.filter_map(|rule| Some((reach(rule.path, loader)?, rule)));
+            let closest = fitting.max_by_key(|(reach, rule)| (*reach, rule.own, !rule.verdict.permits()));
+            if closest.is_some_and(|(_, rule)| rule.verdict.permits()) {
+                self.allow(loader, [Need::Run]);
+                let why = format!(
+                    "what may be read can be run through the loader {loader}: Landlock sees no mapping"
+                );
+                self.wider("scope.default", why);
+            }
         }
     }
 
@@ -130,21 +193,30 @@ impl Making<'_> {
             None => name.to_owned(),
         };
         for rule in scope.file.iter().map(|rule| &rule.value) {
-            let needs = rule.access.iter().map(|access| need(*access)).collect();
+            let needs: BTreeSet<Need> = rule.access.iter().filter_map(|access| need(*access)).collect();
+            let maps = rule.access.contains(&FileAccess::ExecuteMap);
             let (name, verdict) = (name(&rule.name), rule.effect.verdict);
             if self.counts(&name, &rule.effect) {
-                rules.push(Rule { name, path: &rule.path.value, needs, verdict, own });
+                if maps && verdict.permits() && !needs.contains(&Need::Read) {
+                    let why =
+                        "a file is opened for reading before it is mapped, which the rule does not permit";
+                    self.differs(&name, Differs::Narrower, why);
+                }
+                rules.push(Rule { name, path: &rule.path.value, needs, maps, verdict, own });
             }
         }
         for rule in scope.exec.iter().map(|rule| &rule.value) {
             let (name, verdict) = (name(&rule.name), rule.effect.verdict);
             if rule.argv.is_some() {
-                self.differs(&name, "arguments are not looked at");
+                let permits = rule.effect.verdict.permits();
+                let differs = if permits { Differs::Narrower } else { Differs::Wider };
+                self.differs(&name, differs, "arguments are not looked at, so the rule does not count");
             } else if self.counts(&name, &rule.effect) {
                 rules.push(Rule {
                     name,
                     path: &rule.path.value,
                     needs: BTreeSet::from([Need::Run]),
+                    maps: false,
                     verdict,
                     own,
                 });
@@ -156,7 +228,7 @@ impl Making<'_> {
     fn counts(&mut self, name: &str, effect: &Effect) -> bool {
         let counts = effect.unless.is_empty() || !effect.verdict.permits();
         if !counts {
-            self.differs(name, "labels are not followed, so it permits nothing");
+            self.differs(name, Differs::Narrower, "labels are not followed, so it permits nothing");
         }
         counts
     }
@@ -194,7 +266,7 @@ impl Making<'_> {
                 Found::Nothing if needs.contains(&Need::Create) => {
                     let parent = parent(path);
                     self.allow(parent, needs);
-                    self.differs(
+                    self.wider(
                         &rule.name,
                         format!("{path} is not there yet, so it holds for all of {parent}"),
                     );
@@ -206,7 +278,7 @@ impl Making<'_> {
             PathPattern::Name(_) | PathPattern::Extension(_) => {
                 let why =
                     format!("{} is no place, so it is refused where no other rule allows it", rule.path);
-                self.differs(&rule.name, why);
+                self.differs(&rule.name, Differs::Narrower, why);
             }
         }
     }
@@ -223,7 +295,7 @@ impl Making<'_> {
     fn directory(&mut self, rule: &Rule<'_>, path: &str, needs: &BTreeSet<Need>) {
         if needs.contains(&Need::Read) {
             self.allow(path, [Need::List]);
-            self.differs(&rule.name, format!("directories below {path} can be listed too"));
+            self.wider(&rule.name, format!("directories below {path} can be listed too"));
         }
         let name = needs.iter().copied().filter(|need| matches!(need, Need::Create | Need::Delete)).collect();
         self.entry(rule, path, name);
@@ -232,7 +304,7 @@ impl Making<'_> {
     fn entry(&mut self, rule: &Rule<'_>, path: &str, needs: BTreeSet<Need>) {
         if !needs.is_empty() {
             let parent = parent(path);
-            self.differs(&rule.name, format!("create and delete hold for all of {parent}"));
+            self.wider(&rule.name, format!("create and delete hold for all of {parent}"));
             self.allow(parent, needs);
         }
     }
@@ -247,25 +319,45 @@ impl Making<'_> {
             PathPattern::Name(_) | PathPattern::Extension(_) => true,
         };
         let grants = |needs: &BTreeSet<Need>| {
-            let listing = rule.needs.contains(&Need::Read) && needs.contains(&Need::List);
+            let listing = (rule.needs.contains(&Need::Read) && needs.contains(&Need::List))
+                || (rule.maps && needs.contains(&Need::Read));
             listing || !needs.is_disjoint(&rule.needs)
         };
         let open = self.plan.allow.iter().find(|(path, needs)| grants(needs) && inside(path));
         if let Some((path, _)) = open {
             let why = format!("{} is not stopped inside {path}, which is allowed", rule.path);
-            self.differs(&rule.name, why);
+            self.wider(&rule.name, why);
         }
     }
 }
 
-fn need(access: FileAccess) -> Need {
+/// The right that an access asks for; none for mapping, which Landlock does not see.
+fn need(access: FileAccess) -> Option<Need> {
     match access {
-        FileAccess::Create => Need::Create,
-        FileAccess::Delete => Need::Delete,
-        // The loader of a program is mapped, but Landlock sees it as run.
-        FileAccess::ExecuteMap => Need::Run,
-        FileAccess::Read => Need::Read,
-        FileAccess::Write => Need::Write,
+        FileAccess::Create => Some(Need::Create),
+        FileAccess::Delete => Some(Need::Delete),
+        FileAccess::ExecuteMap => None,
+        FileAccess::Read => Some(Need::Read),
+        FileAccess::Write => Some(Need::Write),
+    }
+}
+
+/// Whether a path that a rule names is that of a loader, by the name that all of them have.
+fn is_loader(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    (name.starts_with("ld-") || name.starts_with("ld64") || name.starts_with("ld.so")) && name.contains(".so")
+}
+
+/// How closely a pattern fits a path: an exact path most, then the longest directory; `None` where it does not.
+fn reach(pattern: &PathPattern, path: &str) -> Option<usize> {
+    match pattern {
+        PathPattern::Exact(exact) => (exact == path).then_some(usize::MAX),
+        PathPattern::Subtree(directory) => {
+            let below = path.strip_prefix(directory.as_str())?;
+            (below.is_empty() || below.starts_with('/') || directory.is_empty()).then_some(directory.len())
+        }
+        // Names and endings are weaker than places in Landlock's plan: they permit nothing.
+        PathPattern::Name(_) | PathPattern::Extension(_) => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Lives of agents over the control API.
 
+use crate::control::api::Reloaded;
 use crate::control::people::LivesDaemon;
 use crate::control::{ApiError, Peer};
 use crate::model::{Kind, SCHEMA_VERSION, Time};
@@ -188,6 +189,16 @@ impl LivesDaemon for Core {
         // With its life active again, the record is in force with its own scope.
         self.load().map_err(|error| ApiError::new(500, error.to_string(), "agent-monitor agent check"))?;
         Ok(reply)
+    }
+
+    fn unregister(&self, peer: &Peer, id: &str, request: &WhyRequest) -> Result<Reloaded, ApiError> {
+        let why = request.why.as_deref().unwrap_or("by hand");
+        plain("why", why)?;
+        let by = self.with_people(|side| {
+            self.known(id)?;
+            self.operator(side, peer, id, "unregister")
+        })?;
+        self.unregister_agent(id, &by, why)
     }
 
     fn confirm(&self, peer: &Peer, id: &str, request: &ConfirmRequest) -> Result<StepView, ApiError> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::control::people::RunsDaemon;
 use crate::control::{ApiError, Peer};
+use crate::health::doctor::Level;
 use crate::model::SCHEMA_VERSION;
 use crate::people::Done;
 use crate::people::api::{
@@ -12,6 +13,7 @@ use crate::people::api::{
 use crate::people::grants::{GrantError, NewGrant, TTL_MAX, USES_MAX, scope};
 use crate::people::sessions::Session;
 use crate::record::FilterSpec;
+use crate::registry::Mode;
 use crate::run::core::{Core, lock};
 use crate::run::people::Side;
 use crate::run::people::api::unusable;
@@ -68,6 +70,21 @@ impl Core {
         let session = side.people.session_by_number(number).ok().flatten()?;
         Some(self.session_view(session))
     }
+}
+
+/// Refuses a grant that could not change anything: what `grant list` shows is what counts. Below level full the hooks on
+/// connections ask no grants, and Landlock cannot be widened for a process that runs.
+fn can_take_effect(level: Level, mode: Mode, agent: &str) -> Result<(), ApiError> {
+    if level == Level::Full || mode == Mode::Observe {
+        return Ok(());
+    }
+    let error =
+        format!("a grant has no effect at level {}: nothing was granted to agent {agent}", level.as_str());
+    Err(ApiError::new(
+        409,
+        error,
+        "change the record (agent-monitor agent edit), or run a kernel with BPF LSM",
+    ))
 }
 
 impl RunsDaemon for Core {
@@ -153,9 +170,9 @@ impl RunsDaemon for Core {
                 (None, Some(session)) => session.agent.clone(),
                 (None, None) => return Err(bad("name an agent or a session".to_owned())),
             };
-            if lock(&self.book).loaded.get(&agent).is_none() {
-                return Err(ApiError::no_agent(&agent));
-            }
+            let mode = lock(&self.book).loaded.get(&agent).map(|record| record.mode.value);
+            let mode = mode.ok_or_else(|| ApiError::no_agent(&agent))?;
+            can_take_effect(self.report.level, mode, &agent)?;
             let approvers = self.approvers_of(&agent);
             let by = side.directory.person(peer.uid());
             let (now, mut done) = (self.moment(), Done::default());
@@ -182,6 +199,8 @@ impl RunsDaemon for Core {
         let view = self.with_people(|side| {
             let found = side.people.grant(id).map_err(|error| unusable(&error))?;
             let found = found.ok_or_else(|| refused(&GrantError::Unknown(id)))?;
+            let mode = lock(&self.book).loaded.get(&found.agent).map(|record| record.mode.value);
+            can_take_effect(self.report.level, mode.unwrap_or_default(), &found.agent)?;
             let approvers = self.approvers_of(&found.agent);
             let by = side.directory.person(peer.uid());
             let (now, mut done) = (self.moment(), Done::default());
@@ -209,5 +228,25 @@ impl RunsDaemon for Core {
         })?;
         self.refresh();
         Ok(view)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_refused_where_it_could_not_change_anything() {
+        for (level, mode, accepted) in [
+            (Level::Full, Mode::Enforce, true),
+            (Level::Full, Mode::Observe, true),
+            (Level::Partial, Mode::Observe, true),
+            (Level::Partial, Mode::Enforce, false),
+            (Level::None, Mode::Enforce, false),
+        ] {
+            let answer = can_take_effect(level, mode, "bot");
+            assert_eq!(answer.is_ok(), accepted, "{level:?} {mode:?}");
+            assert!(answer.is_ok() || answer.is_err_and(|error| error.status == 409));
+        }
     }
 }
