@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::Selected;
 use super::sentence;
+use crate::log::verify::Outcome;
 use crate::mapping;
 use crate::model::{Event, Mode, Verdict};
 
@@ -59,6 +60,8 @@ pub struct Shared {
     pub key: String,
     /// The log cannot vouch for the records, because they were renamed.
     pub renamed: bool,
+    /// What checking the log showed.
+    pub outcome: Option<Outcome>,
 }
 
 /// The event as an OCSF object.
@@ -118,12 +121,15 @@ fn base(record: &Selected<'_>, shared: &Shared, uid: u64, activity: &class::Acti
     let product = json!({
         "name": "agent-monitor", "version": env!("CARGO_PKG_VERSION"), "feature": {"name": event.source.as_str()}
     });
-    let metadata = json!({
+    let mut metadata = json!({
         "version": shared.version.as_str(), "product": product, "profiles": profiles,
         "uid": format!("{}#{}", shared.origin, record.number), "sequence": record.number,
         "event_code": event.kind.as_str(), "log_name": shared.origin,
         "original_time": event.time.to_string()
     });
+    if let Some(outcome) = &shared.outcome {
+        metadata["labels"] = json!([outcome.of(record.number)]);
+    }
     let (severity, severity_name) = severity(event);
     let mut out = Object::new();
     let mut put = |key: &str, value: Value| drop(out.insert(key.to_owned(), value));
