@@ -23,7 +23,6 @@ mod hold;
 mod key;
 mod learn;
 mod lifecycle;
-mod log;
 mod manual;
 mod output;
 mod place;

@@ -22,7 +22,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::log::LogError;
-use crate::log::reader::{self, Read, Window};
+use crate::log::reader::{self, Window};
+use crate::log::verify::{Options, Report};
 use crate::model::{Event, Family, Kind, Time};
 use crate::record::Filter;
 
@@ -81,9 +82,13 @@ fn frames(event: &Event) -> bool {
 }
 
 /// Times of the first and the last record that was asked for.
-fn extent(dir: &Path, selection: &Selection) -> Result<Option<(Time, Time)>, LogError> {
+fn extent(
+    dir: &Path,
+    options: &Options,
+    selection: &Selection,
+) -> Result<(Option<(Time, Time)>, Report), LogError> {
     let mut times: Option<(Time, Time)> = None;
-    reader::records(dir, &selection.window(), |_, json| {
+    let report = reader::records(dir, options, &selection.window(), |_, json| {
         if let Ok(event) = serde_json::from_slice::<Event>(json)
             && selection.asked(&event)
         {
@@ -92,7 +97,16 @@ fn extent(dir: &Path, selection: &Selection) -> Result<Option<(Time, Time)>, Log
         }
         ControlFlow::Continue(())
     })?;
-    Ok(times)
+    Ok((times, report))
+}
+
+/// What checking the records of the selection's window shows, without giving any out: for forms in which each record
+/// says it.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn check(dir: &Path, options: &Options, selection: &Selection) -> Result<Report, LogError> {
+    reader::records(dir, options, &selection.window(), |_, _| ControlFlow::Continue(()))
 }
 
 /// One selected record.
@@ -108,27 +122,35 @@ pub struct Selected<'a> {
     pub because: Because,
 }
 
-/// Gives the selected records to `each`, in the order of the log. With a context the log is read twice.
+/// Gives the selected records to `each`, in the order of the log, and returns what checking them on the way showed. With
+/// a context the log is read twice.
 ///
 /// # Errors
 /// When the log cannot be read, or as `each` says.
 pub fn select<E: From<LogError>>(
     dir: &Path,
+    options: &Options,
     selection: &Selection,
     mut each: impl FnMut(&Selected<'_>) -> Result<(), E>,
-) -> Result<Read, E> {
+) -> Result<Report, E> {
+    let mut before = None;
     let near = match selection.context {
-        Some(context) => extent(dir, selection)?.map(|(first, last)| {
-            let after = last.unix_nanos().saturating_add(context.as_nanos().try_into().unwrap_or(i128::MAX));
-            ((first.before(context), first), (last, Time::from_unix_nanos(after)))
-        }),
+        Some(context) => {
+            let (times, report) = extent(dir, options, selection)?;
+            before = Some(report);
+            times.map(|(first, last)| {
+                let after =
+                    last.unix_nanos().saturating_add(context.as_nanos().try_into().unwrap_or(i128::MAX));
+                ((first.before(context), first), (last, Time::from_unix_nanos(after)))
+            })
+        }
         None => None,
     };
     let window = selection.window();
     let mut result = Ok(());
-    let read = reader::records(dir, &window, |number, json| {
+    let read = reader::records(dir, options, &window, |number, json| {
         if selection.end.is_some_and(|end| number >= end) {
-            return ControlFlow::Break(());
+            return ControlFlow::Continue(());
         }
         let Ok(event) = serde_json::from_slice::<Event>(json) else { return ControlFlow::Continue(()) };
         let time = event.time;
@@ -146,7 +168,8 @@ pub fn select<E: From<LogError>>(
         result = each(&Selected { number, json, event: &event, because });
         if result.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    result.map(|()| read)
+    // The first pass decided what is near: where it does not hold, the answer does not.
+    result.map(|()| before.filter(|before| !before.ok && !before.open_end).unwrap_or(read))
 }
 
 /// What was known of the host when the first selected record was written: the last `log.host` and the records of agents
@@ -177,16 +200,21 @@ impl Setting {
 /// Most versions of an agent's record that are kept.
 const HISTORY_MAX: usize = 1000;
 
-/// Reads the setting: everything up to `until`.
+/// Reads the setting: everything up to `until`; and what checking it on the way showed.
 ///
 /// # Errors
 /// When the log cannot be read.
-pub fn setting(dir: &Path, first: Option<Time>, until: Option<Time>) -> Result<Setting, LogError> {
+pub fn setting(
+    dir: &Path,
+    options: &Options,
+    first: Option<Time>,
+    until: Option<Time>,
+) -> Result<(Setting, Report), LogError> {
     let mut setting = Setting::default();
     let notes = [Kind::LogHost, Kind::LogPolicy].map(|kind| kind.as_str().to_owned());
     let about = Window { until, notes: notes.into(), ..Window::default() };
     let wanted = [b"\"kind\":\"log.host\"".as_slice(), b"\"kind\":\"log.policy\""];
-    reader::records(dir, &about, |number, json| {
+    let report = reader::records(dir, options, &about, |number, json| {
         let head = json.get(..json.len().min(160)).unwrap_or_default();
         if !wanted.iter().any(|kind| head.windows(kind.len()).any(|part| part == *kind)) {
             return ControlFlow::Continue(());
@@ -212,5 +240,5 @@ pub fn setting(dir: &Path, first: Option<Time>, until: Option<Time>) -> Result<S
         }
         ControlFlow::Continue(())
     })?;
-    Ok(setting)
+    Ok((setting, report))
 }

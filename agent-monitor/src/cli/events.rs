@@ -11,10 +11,11 @@ use agent_monitor::record::{Filter, FilterSpec};
 use agent_monitor::registry::diagnostic::escape;
 use clap::Args;
 
-use super::exit::{Failure, note};
+use super::exit::{self, Failure, note};
 use super::filters::FilterArgs;
 use super::output::{Format, Out, OutputArgs};
 use super::recorded::{self, View};
+use super::source::Source;
 use super::{Shared, block_on, event_line, place};
 
 /// Values of one option are alternatives; different options must all hold.
@@ -43,6 +44,9 @@ pub(crate) struct EventsArgs {
     /// Exit with this code when anything matched
     #[arg(long, value_name = "N", default_value_t = 0)]
     exit_code: u8,
+    /// Verifier key of the log or bundle, or a file of it [default: beside the log, in the bundle]
+    #[arg(long, value_name = "KEY|FILE")]
+    key: Vec<String>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -52,22 +56,25 @@ pub(crate) fn run(args: &EventsArgs, shared: &Shared) -> anyhow::Result<ExitCode
         return Err(Failure::usage("a stream is not one JSON document", "use -o jsonl with --follow").into());
     }
     let spec = args.filter.spec();
-    // Mistakes are told without a daemon too.
+    // Mistakes are found without a daemon too.
     let filter = spec.compile(clock::now())?;
     if args.log.is_some() || args.tree || args.timeline {
         let named = args.log.as_ref().and_then(Option::as_deref);
         let from = named.map_or_else(|| place::log_or_own(None, shared), |path| Ok(path.to_owned()))?;
-        return recorded(args, &from, &filter);
+        return recorded(args, &from, &filter, shared);
     }
     let client = shared.client()?;
     let matched = match block_on(read(args, &client, &path(args, &spec)))? {
         Err(error) if !args.follow && is_unreachable(&error) => {
             let Some(from) = own_log(shared)? else { return Err(error) };
             note(&format!("note: no daemon answers; from the log {}", from.display()));
-            return recorded(args, &from, &filter);
+            return recorded(args, &from, &filter, shared);
         }
         matched => matched?,
     };
+    if matched == 0 && !args.follow {
+        block_on(args.filter.known_to_daemon(&client))??;
+    }
     Ok(if matched > 0 { ExitCode::from(args.exit_code) } else { ExitCode::SUCCESS })
 }
 
@@ -84,25 +91,36 @@ fn own_log(shared: &Shared) -> anyhow::Result<Option<PathBuf>> {
     }
 }
 
-fn recorded(args: &EventsArgs, from: &Path, filter: &Filter) -> anyhow::Result<ExitCode> {
+fn recorded(args: &EventsArgs, from: &Path, filter: &Filter, shared: &Shared) -> anyhow::Result<ExitCode> {
     let view = match (args.tree, args.timeline) {
         (true, _) => View::Tree,
         (_, true) => View::Timeline,
         _ => View::Rows,
     };
     let format = args.output.format;
-    let matched = if view == View::Rows {
+    let source = Source::open(from, &args.key)?;
+    let (matched, outcome) = if view == View::Rows {
         let mut out = Out::new();
         let mut sheet = Sheet { format, matched: 0, written: 0 };
         sheet.begin(&mut out)?;
-        recorded::rows(from, filter, args.limit, |line| sheet.row(&mut out, line))?;
+        let outcome = recorded::rows(&source, filter, args.limit, |line| sheet.row(&mut out, line))?;
         sheet.end(&mut out)?;
         out.flush()?;
-        sheet.matched
+        (sheet.matched, outcome)
     } else {
-        recorded::view(from, filter, view, format)?
+        recorded::view(&source, filter, view, format)?
     };
-    Ok(if matched > 0 { ExitCode::from(args.exit_code) } else { ExitCode::SUCCESS })
+    let code = if matched > 0 { ExitCode::from(args.exit_code) } else { ExitCode::SUCCESS };
+    if !source.claims_proof() {
+        note(&escape(&outcome.text()));
+        args.filter.known_to(&source, shared)?;
+        return Ok(code);
+    }
+    let code = exit::checked(&outcome, code);
+    if outcome.verified {
+        args.filter.known_to(&source, shared)?;
+    }
+    Ok(code)
 }
 
 fn path(args: &EventsArgs, spec: &FilterSpec) -> String {

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use agent_monitor::config::ConfigError;
 use agent_monitor::control::client::ClientError;
+use agent_monitor::export::bundle::BundleError;
 use agent_monitor::kernel::KernelError;
+use agent_monitor::log::verify::Outcome;
 use agent_monitor::record::FilterError;
 use agent_monitor::registry::diagnostic::escape;
 use agent_monitor::run::RunError;
@@ -18,6 +20,14 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const UNREACHABLE: u8 = 3;
 /// It needs more privilege.
 pub(crate) const PRIVILEGE: u8 = 4;
+/// What was read is not, or cannot be shown to be, what was written.
+pub(crate) const NOT_VERIFIED: u8 = 5;
+
+/// Reports what checking the record showed, and makes the exit code say where it does not hold.
+pub(crate) fn checked(outcome: &Outcome, code: ExitCode) -> ExitCode {
+    note(&escape(&outcome.text()));
+    if outcome.verified { code } else { ExitCode::from(NOT_VERIFIED) }
+}
 
 /// A failure whose message says it all.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +86,11 @@ pub(crate) fn note(message: &str) {
 fn classify(error: &anyhow::Error) -> (u8, Option<String>) {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return (failure.code, failure.hint.clone());
+    }
+    if let Some(BundleError::NotVerified(_)) = error.downcast_ref() {
+        let hint = "see `agent-monitor verify`; leave the damage out with --since and --until, or make an unsigned \
+                    bundle with --unsigned";
+        return (NOT_VERIFIED, Some(hint.to_owned()));
     }
     if let Some(error) = error.downcast_ref::<FilterError>() {
         return (USAGE, Some(error.hint.to_owned()));

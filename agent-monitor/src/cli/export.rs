@@ -1,30 +1,35 @@
 //! `export`: recorded events in the forms that others read, and evidence bundles.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_monitor::clock;
-use agent_monitor::export::bundle::{archive, collect, custody, manifest};
+use agent_monitor::export::bundle::{BundleError, archive, collect, custody, manifest};
 use agent_monitor::export::html::Report;
 use agent_monitor::export::ocsf::{self, Version};
 use agent_monitor::export::pseudonym::{Pseudonyms, What};
-use agent_monitor::export::{Because, Selected, Selection, Setting, bundle, select, setting, timesketch};
+use agent_monitor::export::{Because, Selected, Selection, Setting, bundle, check, select, setting, timesketch};
 use agent_monitor::log::key::Keys;
 use agent_monitor::log::note::PublicKey;
 use agent_monitor::log::segment;
-use agent_monitor::model::Event;
+use agent_monitor::log::verify::Outcome;
+use agent_monitor::model::{Event, Time};
 use agent_monitor::record::filter::when;
 use agent_monitor::redact::Redactor;
+use agent_monitor::registry::diagnostic::escape;
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::exit::{Failure, note};
+use super::exit::{self, Failure, note};
 use super::filters::FilterArgs;
 use super::hold::who;
-use super::{Shared, place};
+use super::place::{self, Trust};
+use super::source::Source;
+use super::Shared;
 
 /// Values of one option are alternatives; different options must all hold.
 #[derive(Debug, Args)]
@@ -136,15 +141,16 @@ pub(crate) fn run(args: &ExportArgs, shared: &Shared) -> anyhow::Result<ExitCode
     }
     let selection = args.selection()?;
     let log = place::log_or_own(args.log.as_deref(), shared)?;
+    let from = From { trust: Trust::of(&args.key, &log)?, log };
     if args.format == Form::Bundle {
-        return args.bundle(&log, selection);
+        return args.bundle(&from, selection, shared);
     }
     #[cfg(feature = "parquet")]
     if args.format == Form::Parquet {
-        return args.parquet(&log, &selection);
+        return args.parquet(&from, &selection);
     }
-    let write = |out: &mut dyn Write| args.stream(&log, &selection, out);
-    let asked = match &args.out {
+    let write = |out: &mut dyn Write| args.stream(&from, &selection, out);
+    let (asked, outcome) = match &args.out {
         None => {
             let mut out = BufWriter::new(std::io::stdout().lock());
             let asked = write(&mut out)?;
@@ -152,20 +158,60 @@ pub(crate) fn run(args: &ExportArgs, shared: &Shared) -> anyhow::Result<ExitCode
             asked
         }
         Some(path) => {
-            let file = File::create_new(path).with_context(|| format!("cannot make {}", path.display()))?;
+            let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            let file = made.with_context(|| format!("cannot make {}", path.display()))?;
             let mut out = BufWriter::new(file);
-            let asked = write(&mut out)?;
-            out.flush().with_context(|| format!("cannot write {}", path.display()))?;
-            asked
+            let written = write(&mut out).and_then(|asked| {
+                out.flush().with_context(|| format!("cannot write {}", path.display()))?;
+                Ok(asked)
+            });
+            if written.is_err() {
+                fs::remove_file(path).ok();
+            }
+            written?
         }
     };
     if asked == 0 {
+        if outcome.verified {
+            args.filter.known_to(&from.source(), shared)?;
+        }
+        note(&escape(&outcome.text()));
         return Err(
             Failure::new(super::exit::FAILURE, "no record matches; what was written frames nothing").into()
         );
     }
     note(&format!("{asked} records that were asked for"));
-    Ok(ExitCode::SUCCESS)
+    if outcome.verified {
+        args.filter.known_to(&from.source(), shared)?;
+    }
+    Ok(exit::checked(&outcome, ExitCode::SUCCESS))
+}
+
+/// The log, and how it is checked.
+struct From {
+    log: PathBuf,
+    trust: Trust,
+}
+
+impl From {
+    fn source(&self) -> Source {
+        let trust = Trust { options: self.trust.options.clone(), trusted: self.trust.trusted };
+        Source::Log(self.log.clone(), trust)
+    }
+
+    fn setting(&self, since: Option<Time>, until: Option<Time>) -> anyhow::Result<(Setting, Outcome)> {
+        let (known, report) = setting(&self.log, &self.trust.options, since, until)?;
+        Ok((known, self.trust.outcome(&report)))
+    }
+}
+
+/// What checking showed, for outsiders: damage can name the host.
+fn renamed(outcome: Outcome, names: Option<&Pseudonyms>) -> Outcome {
+    let reason = outcome.reason.clone();
+    match names {
+        None => outcome,
+        Some(_) => Outcome { reason: reason.map(|_| "the log does not hold".to_owned()), ..outcome },
+    }
 }
 
 impl ExportArgs {
@@ -211,14 +257,25 @@ impl ExportArgs {
         Ok(Some(Pseudonyms::new(what, Redactor::new(key, &[])?)))
     }
 
-    /// Writes everything but bundles; returns how many records were asked for.
-    fn stream(&self, log: &Path, selection: &Selection, out: &mut dyn Write) -> anyhow::Result<u64> {
-        let names = self.pseudonyms(log)?;
-        let known = setting(log, selection.filter.since(), selection.filter.until())?;
-        let host = self.shared_facts(log, &known, names.as_ref());
+    /// Writes everything but bundles; returns how many records were asked for, and what checking them showed.
+    fn stream(
+        &self,
+        from: &From,
+        selection: &Selection,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<(u64, Outcome)> {
+        let names = self.pseudonyms(&from.log)?;
+        let (known, framed) = from.setting(selection.filter.since(), selection.filter.until())?;
+        let before = match self.format {
+            // Each record says what checking showed: so that comes first.
+            Form::Ocsf | Form::Timesketch => self.before(from, selection, names.as_ref())?,
+            _ => Outcome::default(),
+        };
+        let host = self.shared_facts(from, &known, names.as_ref(), before);
+        let before = host.outcome.clone().unwrap_or_default();
         let mut report = Report::default();
         let mut asked = 0;
-        let read = select(log, selection, |record| -> anyhow::Result<()> {
+        let read = select(&from.log, &from.trust.options, selection, |record| -> anyhow::Result<()> {
             asked += u64::from(record.because == Because::Asked);
             let mut event: Event = record.event.clone();
             if let Some(names) = &names {
@@ -232,34 +289,49 @@ impl ExportArgs {
                 }
                 Form::Jsonl => writeln!(out, "{}", event.to_line()?)?,
                 Form::Ocsf => writeln!(out, "{}", ocsf::map(&record, &host))?,
-                Form::Timesketch => writeln!(out, "{}", timesketch::line(&record, &host.host))?,
+                Form::Timesketch => {
+                    writeln!(out, "{}", timesketch::line(&record, &host.host, &before))?;
+                }
                 _ => report.take(record.number, &event, record.because),
             }
             Ok(())
         })?;
-        read.damaged.iter().for_each(|problem| note(&format!("note: not read to the end: {problem}")));
+        let outcome = framed.and(from.trust.outcome(&read));
         if self.format == Form::Html {
             let frame = names.as_ref().map_or_else(|| known.clone(), |names| known.renamed(names));
-            report.frame(&frame, self.words(names.as_ref()), clock::now(), None);
+            let shown = renamed(outcome.clone(), names.as_ref());
+            report.frame(&frame, self.words(names.as_ref()), clock::now(), None, &shown);
             out.write_all(report.render().as_bytes())?;
         }
-        Ok(asked)
+        Ok((asked, outcome))
+    }
+
+    /// What checking the log shows, before anything is written.
+    fn before(
+        &self,
+        from: &From,
+        selection: &Selection,
+        names: Option<&Pseudonyms>,
+    ) -> anyhow::Result<Outcome> {
+        let report = check(&from.log, &from.trust.options, selection)?;
+        Ok(renamed(from.trust.outcome(&report), names))
     }
 
     /// Writes Parquet below a new directory.
     #[cfg(feature = "parquet")]
-    fn parquet(&self, log: &Path, selection: &Selection) -> anyhow::Result<ExitCode> {
+    fn parquet(&self, from: &From, selection: &Selection) -> anyhow::Result<ExitCode> {
         use agent_monitor::export::parquet::Table;
 
         let Some(out) = &self.out else {
             return Err(Failure::usage("Parquet needs a directory", "--out DIR").into());
         };
-        let names = self.pseudonyms(log)?;
-        let known = setting(log, selection.filter.since(), selection.filter.until())?;
-        let host = self.shared_facts(log, &known, names.as_ref());
+        let names = self.pseudonyms(&from.log)?;
+        let (known, framed) = from.setting(selection.filter.since(), selection.filter.until())?;
+        let before = self.before(from, selection, names.as_ref())?;
+        let host = self.shared_facts(from, &known, names.as_ref(), before);
         let mut table = Table::create(out)?;
         let mut rows = 0;
-        select(log, selection, |record| -> anyhow::Result<()> {
+        let read = select(&from.log, &from.trust.options, selection, |record| -> anyhow::Result<()> {
             let mut event: Event = record.event.clone();
             if let Some(names) = &names {
                 names.event(&mut event);
@@ -270,16 +342,22 @@ impl ExportArgs {
         })?;
         let files = table.finish()?;
         note(&format!("{rows} rows in {files} files"));
-        Ok(ExitCode::SUCCESS)
+        Ok(exit::checked(&framed.and(from.trust.outcome(&read)), ExitCode::SUCCESS))
     }
 
     /// What all OCSF events of this log share.
-    fn shared_facts(&self, log: &Path, known: &Setting, names: Option<&Pseudonyms>) -> ocsf::Shared {
+    fn shared_facts(
+        &self,
+        from: &From,
+        known: &Setting,
+        names: Option<&Pseudonyms>,
+        outcome: Outcome,
+    ) -> ocsf::Shared {
         let host = known.host.as_ref().map(|(_, host)| host.clone()).unwrap_or_default();
         let word = |key: &str| host[key].as_str().unwrap_or_default().to_owned();
         let mut origin = String::new();
         let mut key = String::new();
-        if let Some(first) = segment::list(log).ok().and_then(|segments| segments.into_iter().next_back()) {
+        if let Some(first) = segment::list(&from.log).ok().and_then(|segments| segments.into_iter().next_back()) {
             let each = &mut |line: &segment::Line<'_>| {
                 if let segment::Line::Header(header) = line {
                     origin.clone_from(&header.origin);
@@ -302,44 +380,43 @@ impl ExportArgs {
             origin: names.map_or_else(|| origin.clone(), |names| names.origin(&origin)),
             key,
             renamed: names.is_some(),
+            outcome: Some(outcome),
         }
     }
 
-    fn bundle(&self, log: &Path, selection: Selection) -> anyhow::Result<ExitCode> {
+    fn bundle(&self, from: &From, selection: Selection, shared: &Shared) -> anyhow::Result<ExitCode> {
         let Some(out) = &self.out else {
             return Err(Failure::usage("a bundle needs a place", "--out DIR or --out FILE.tar.zst").into());
         };
-        let packed = out.to_string_lossy().ends_with(".tar.zst");
-        let dir = if packed {
-            let name = out.file_name().unwrap_or_default().to_string_lossy();
-            out.with_file_name(format!(".{}", name.trim_end_matches(".tar.zst")))
-        } else {
-            out.clone()
-        };
-        fs::create_dir(&dir).with_context(|| format!("cannot make the bundle {}", dir.display()))?;
-        let made = self.fill(log, selection, &dir);
-        let made = made.and_then(|made| {
-            if packed {
-                archive::pack(&dir, out)?;
-                fs::remove_dir_all(&dir)?;
+        let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let root = name.strip_suffix(".tar.zst").filter(|root| !root.is_empty());
+        if let Some(root) = root {
+            if out.symlink_metadata().is_ok() {
+                return Err(Failure::new(exit::FAILURE, format!("{} exists already", out.display())).into());
             }
-            Ok(made)
-        });
-        if made.is_err() {
-            fs::remove_dir_all(&dir).ok();
+            let scratch = Scratch::beside(out)?;
+            let made = self.fill(from, selection, scratch.path(), shared)?;
+            archive::pack(scratch.path(), root, out)?;
+            return Ok(made);
         }
-        let made = made?;
-        note(&format!(
-            "{} records that were asked for, {} in all, {} gaps",
-            made.asked, made.records, made.gaps
-        ));
-        made.missing.iter().for_each(|missing| note(&format!("missing: {missing}")));
-        Ok(ExitCode::SUCCESS)
+        DirBuilder::new()
+            .mode(0o700)
+            .create(out)
+            .with_context(|| format!("cannot make the bundle {}", out.display()))?;
+        self.fill(from, selection, out, shared).inspect_err(|_error| {
+            fs::remove_dir_all(out).ok();
+        })
     }
 
-    fn fill(&self, log: &Path, selection: Selection, dir: &Path) -> anyhow::Result<bundle::Made> {
+    fn fill(
+        &self,
+        from: &From,
+        selection: Selection,
+        dir: &Path,
+        shared: &Shared,
+    ) -> anyhow::Result<ExitCode> {
+        let log = from.log.as_path();
         let keys = place::keys_beside(log);
-        let (trusted, _) = place::trusted(&self.key, log.parent().unwrap_or(Path::new("/")))?;
         let sign = if self.unsigned { None } else { Some(signing(&keys)?) };
         let program = File::open("/proc/self/exe").and_then(manifest::hash).map(|(hash, _)| hash);
         let tool = [
@@ -367,7 +444,8 @@ impl ExportArgs {
             words: self.words(names.as_ref()),
             collect: self.collect.then(collect::Limits::default),
             agents: self.filter.agent.clone(),
-            keys: &trusted,
+            options: &from.trust.options,
+            trusted: from.trust.trusted,
             rotations: &keys.rotations().unwrap_or_default(),
             sign: sign.as_ref(),
             names: names.as_ref(),
@@ -377,7 +455,42 @@ impl ExportArgs {
             now: clock::now(),
             clock: clock::synchronised().to_owned(),
         };
-        Ok(bundle::write(&asked, dir)?)
+        let made = match bundle::write(&asked, dir) {
+            Err(error @ BundleError::Cannot(_)) => {
+                self.filter.known_to(&from.source(), shared)?;
+                return Err(error.into());
+            }
+            made => made?,
+        };
+        self.filter.known_to(&from.source(), shared)?;
+        note(&format!(
+            "{} records that were asked for, {} in all, {} gaps",
+            made.asked, made.records, made.gaps
+        ));
+        made.missing.iter().for_each(|missing| note(&format!("missing: {missing}")));
+        Ok(exit::checked(&made.outcome, ExitCode::SUCCESS))
+    }
+}
+
+/// A directory that goes away with this value, beside what is made from it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn beside(out: &Path) -> anyhow::Result<Self> {
+        let path = out.with_file_name(format!(".agent-monitor-{}", uuid::Uuid::now_v7().simple()));
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
     }
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::exit::Failure;
 use super::output::{Format, Out, OutputArgs, or_dash};
-use super::{Shared, exit};
+use super::{Shared, exit, filters};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum HoldCommand {
@@ -55,6 +55,9 @@ pub(crate) fn run(command: &HoldCommand, shared: &Shared) -> anyhow::Result<Exit
     let mut out = Out::new();
     match command {
         HoldCommand::Add(args) => {
+            if let Some(agent) = &args.agent {
+                filters::known_agent(agent, shared)?;
+            }
             let now = clock::now();
             let time = |field, text: &Option<String>| {
                 text.as_deref().map(|t| when::parse(field, t, now)).transpose()

@@ -8,13 +8,15 @@ use agent_monitor::learn::generalise::SIBLINGS;
 use agent_monitor::learn::{Learner, Proposal, Request, write};
 use agent_monitor::model::Event;
 use agent_monitor::record::FilterSpec;
+use agent_monitor::registry::diagnostic::escape;
 use agent_monitor::registry::{AgentId, Loaded};
 use agent_monitor::scope::base;
 use clap::{Args, ValueEnum};
 
-use super::exit::{FAILURE, Failure, note};
+use super::exit::{self, FAILURE, Failure, note};
 use super::output::{Format, Out};
-use super::{Shared, block_on, log};
+use super::source::Source;
+use super::{Shared, block_on};
 
 /// Reads what was recorded of an agent and proposes the smallest scope that lets it go on so.
 #[derive(Debug, Args)]
@@ -27,9 +29,12 @@ pub(crate) struct LearnArgs {
     /// Not before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     since: Option<String>,
-    /// Read this file, as `events -o jsonl` wrote it, in place of asking the daemon
-    #[arg(long, value_name = "FILE")]
+    /// Read a log, a bundle, or lines as `events -o jsonl` wrote them, in place of asking the daemon
+    #[arg(long, value_name = "PATH")]
     from: Option<PathBuf>,
+    /// With --from: verifier key of the log or bundle, or a file of it [default: beside the log, in the bundle]
+    #[arg(long, value_name = "KEY|FILE", requires = "from")]
+    key: Vec<String>,
     /// Entries of one directory, used alike, that become /dir/**
     #[arg(long, value_name = "N", default_value_t = SIBLINGS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..))]
     siblings: usize,
@@ -66,18 +71,31 @@ pub(crate) fn run(args: &LearnArgs, shared: &Shared, registered: &Loaded) -> any
         bases: &bases,
         siblings: args.siblings,
     });
+    let mut checked = None;
     match &args.from {
-        Some(path) => log::read(path, |event| {
-            learner.take(event);
-            Ok(())
-        })?,
+        Some(path) => {
+            let source = Source::open(path, &args.key)?;
+            let outcome = source.events(|event| {
+                learner.take(event);
+                Ok(())
+            })?;
+            checked = Some((outcome, source.claims_proof()));
+        }
         None => block_on(ask(args, shared, &mut learner))??,
     }
     let proposal = learner.finish();
     if proposal.completeness.seen == 0 {
         return Err(nothing(args, &id).into());
     }
-    print(args, &proposal)
+    let code = print(args, &proposal)?;
+    Ok(match checked {
+        Some((outcome, true)) => exit::checked(&outcome, code),
+        Some((outcome, false)) => {
+            note(&escape(&outcome.text()));
+            code
+        }
+        None => code,
+    })
 }
 
 fn nothing(args: &LearnArgs, id: &AgentId) -> Failure {

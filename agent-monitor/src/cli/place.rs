@@ -3,10 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use agent_monitor::clock;
 use agent_monitor::log::key::{self, Keys};
 use agent_monitor::log::note::PublicKey;
-use agent_monitor::log::segment;
+use agent_monitor::log::verify::{Options, Outcome, Report};
 use agent_monitor::log::{DIRECTORY, KEYS};
+use agent_monitor::log::{reader, segment};
 use anyhow::Context as _;
 
 use super::Shared;
@@ -23,8 +25,14 @@ pub(crate) fn log_dir(path: &Path) -> anyhow::Result<PathBuf> {
             _ => {}
         }
     }
-    let hint = "name the directory that holds NNNN.zst and NNNN.open, or the state directory it lies in";
-    Err(Failure::usage(format!("{} is no log", path.display()), hint).into())
+    let hint = "name the directory that holds NNNN.zst and NNNN.open, the state directory it lies in, a bundle, or a \
+                file of `events -o jsonl`";
+    let why = match path.metadata() {
+        Err(error) => error.to_string(),
+        Ok(meta) if meta.is_dir() => "no segment is in it".to_owned(),
+        Ok(_) => "it is not a directory".to_owned(),
+    };
+    Err(Failure::usage(format!("{} is no log: {why}", path.display()), hint).into())
 }
 
 /// The log that `given` names, else the one of the settings' state directory.
@@ -38,6 +46,33 @@ pub(crate) fn log_or_own(given: Option<&Path>, shared: &Shared) -> anyhow::Resul
 /// The state directory of a log: where its keys are, unless it was copied without them.
 pub(crate) fn keys_beside(log: &Path) -> Keys {
     Keys::in_state(log.parent().unwrap_or(Path::new("/")))
+}
+
+/// How a log is checked while it is read.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    /// With which keys.
+    pub(crate) options: Options,
+    /// The keys were given, or lie beside the log; else the log named them itself, which proves nothing.
+    pub(crate) trusted: bool,
+}
+
+impl Trust {
+    /// For the log in `dir`, with the keys that `given` names.
+    pub(crate) fn of(given: &[String], dir: &Path) -> anyhow::Result<Self> {
+        let beside = dir.parent().unwrap_or(Path::new("/"));
+        let (keys, trusted) = if given.is_empty() && !beside.join(KEYS).join("log.pub").exists() {
+            (reader::named_keys(dir)?, false)
+        } else {
+            (trusted(given, beside)?.0, true)
+        };
+        Ok(Self { options: Options { keys, copies: Vec::new(), now: Some(clock::now()) }, trusted })
+    }
+
+    /// In short, what a pass over the log showed.
+    pub(crate) fn outcome(&self, report: &Report) -> Outcome {
+        report.outcome(self.trusted)
+    }
 }
 
 /// The keys that may have signed: from `given` (a verifier key, a file of one, or a file of hand-overs), else from the

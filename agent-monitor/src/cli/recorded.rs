@@ -1,12 +1,11 @@
 //! `events --log`: events from a log, a bundle or a file, as rows, as a process tree, or over time.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use agent_monitor::export::timeline::Timeline;
 use agent_monitor::export::tree::{Node, Tree};
-use agent_monitor::log::reader::{self, Window};
+use agent_monitor::log::reader::Window;
+use agent_monitor::log::verify::Outcome;
 use agent_monitor::model::{Event, Verdict};
 use agent_monitor::record::Filter;
 use agent_monitor::registry::diagnostic::escape;
@@ -27,44 +26,29 @@ pub(crate) enum View {
     Timeline,
 }
 
-/// Gives the matching lines of `from` to `row`; with `limit`, the newest so many.
+/// Gives the matching lines of `source` to `row`; with `limit`, the newest so many. Returns what checking them showed.
 pub(crate) fn rows(
-    from: &Path,
+    source: &Source,
     filter: &Filter,
     limit: Option<u32>,
     mut row: impl FnMut(&str) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let source = Source::open(from)?;
+) -> anyhow::Result<Outcome> {
     if let Some(limit) = limit {
-        let newest = newest(&source, filter, usize::try_from(limit).unwrap_or(usize::MAX))?;
-        return newest.iter().try_for_each(|json| row(&String::from_utf8_lossy(json)));
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut asked = Asked { filter, strange: 0 };
+        let (newest, outcome) =
+            source.newest(&window(filter), limit, |json| asked.event(json).is_some())?;
+        asked.report();
+        newest.iter().try_for_each(|json| row(&String::from_utf8_lossy(json)))?;
+        return Ok(outcome);
     }
     let mut result = Ok(());
-    each(&source, filter, |_, json, _| {
+    let outcome = each(source, filter, |_, json, _| {
         result = row(&String::from_utf8_lossy(json));
         if result.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    result
-}
-
-fn newest(source: &Source, filter: &Filter, limit: usize) -> anyhow::Result<VecDeque<Vec<u8>>> {
-    let mut newest = VecDeque::new();
-    if let Source::Log(dir) = source {
-        let mut asked = Asked { filter, strange: 0 };
-        let (found, read) = reader::newest(dir, &window(filter), limit, |json| asked.event(json).is_some())?;
-        asked.tell(&read.damaged);
-        return Ok(found);
-    }
-    each(source, filter, |_, json, _| {
-        if newest.len() == limit {
-            newest.pop_front();
-        }
-        if limit > 0 {
-            newest.push_back(json.to_vec());
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok(newest)
+    result?;
+    Ok(outcome)
 }
 
 fn window(filter: &Filter) -> Window {
@@ -93,8 +77,7 @@ impl Asked<'_> {
         }
     }
 
-    fn tell(&self, damaged: &[String]) {
-        damaged.iter().for_each(|problem| note(&format!("note: not read to the end: {}", escape(problem))));
+    fn report(&self) {
         if self.strange > 0 {
             note(&format!("note: {} records are of another version and were left out", self.strange));
         }
@@ -106,20 +89,25 @@ fn each(
     source: &Source,
     filter: &Filter,
     mut take: impl FnMut(u64, &[u8], &Event) -> ControlFlow<()>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Outcome> {
     let mut asked = Asked { filter, strange: 0 };
-    let damaged = source.each(&window(filter), |number, json| match asked.event(json) {
+    let outcome = source.each(&window(filter), |number, json| match asked.event(json) {
         Some(event) => take(number, json, &event),
         None => ControlFlow::Continue(()),
     })?;
-    asked.tell(&damaged);
-    Ok(())
+    asked.report();
+    Ok(outcome)
 }
 
-/// Shows the tree or the timeline; returns how many events matched.
-pub(crate) fn view(from: &Path, filter: &Filter, view: View, format: Format) -> anyhow::Result<u64> {
+/// Shows the tree or the timeline; returns how many events matched, and what checking them showed.
+pub(crate) fn view(
+    source: &Source,
+    filter: &Filter,
+    view: View,
+    format: Format,
+) -> anyhow::Result<(u64, Outcome)> {
     let (mut tree, mut timeline, mut matched) = (Tree::default(), Timeline::default(), 0);
-    each(&Source::open(from)?, filter, |number, _, event| {
+    let outcome = each(source, filter, |number, _, event| {
         matched += 1;
         match view {
             View::Tree => tree.take(number, event),
@@ -144,7 +132,7 @@ pub(crate) fn view(from: &Path, filter: &Filter, view: View, format: Format) -> 
         }
     }
     out.flush()?;
-    Ok(matched)
+    Ok((matched, outcome))
 }
 
 #[derive(Serialize)]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use agent_monitor::attribute::{Agents, MountTable};
 use agent_monitor::model::{Event, Mode};
-use agent_monitor::registry::diagnostic::Diagnostic;
+use agent_monitor::registry::diagnostic::{Diagnostic, escape};
 use agent_monitor::registry::parse::{parse_record, parse_scope};
 use agent_monitor::registry::report::diagnostics_text;
 use agent_monitor::registry::{AgentId, Record};
@@ -18,15 +18,15 @@ use agent_monitor::scope::compile::{Protected, compile};
 use anyhow::Context as _;
 use clap::Args;
 
-use super::exit::{FAILURE, Failure, note};
-use super::log;
+use super::exit::{self, FAILURE, Failure, note};
 use super::output::{Format, Out, OutputArgs, or_dash};
+use super::source::Source;
 
 /// Judges recorded acts again, by another scope. Nothing is changed.
 #[derive(Debug, Args)]
 #[command(after_help = "Paths are looked up in the mounts that this host has now.")]
 pub(crate) struct ReplayArgs {
-    /// The record, as `events -o jsonl` wrote it
+    /// A log, a bundle, or lines as `events -o jsonl` wrote them
     log: PathBuf,
     /// A whole agent record, or a file with [scope] only
     #[arg(long, value_name = "FILE")]
@@ -34,6 +34,9 @@ pub(crate) struct ReplayArgs {
     /// The agent whose acts are judged [default: that of the record]
     #[arg(long, value_name = "ID")]
     agent: Option<String>,
+    /// Verifier key of the log or bundle, or a file of it [default: beside the log, in the bundle]
+    #[arg(long, value_name = "KEY|FILE")]
+    key: Vec<String>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -46,14 +49,15 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     });
     let named = named.transpose()?;
     let own = whole.then(|| record.id.value.clone());
+    let source = Source::open(&args.log, &args.key)?;
     let (agent, found) = match named.or(own) {
         Some(agent) => (agent.as_str().to_owned(), None),
-        None => only_agent(&args.log)?,
+        None => only_agent(&source)?,
     };
     let mounts = mountinfo().context("cannot read the mounts of this host from /proc/self/mountinfo")?;
     let (mut book, notes) = compiled(&record, MountTable::parse(&mounts))?;
     let mut replay = Replay::new(&agent);
-    log::read(&args.log, |event| {
+    let outcome = source.events(|event| {
         replay.take(event, &mut book);
         Ok(())
     })?;
@@ -62,7 +66,12 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         note(&format!("note: the log has one agent, {found}; name another with --agent"));
     }
     notes.iter().for_each(|text| note(&format!("note: {text}")));
-    write(args, &report)
+    let code = write(args, &report)?;
+    if source.claims_proof() {
+        return Ok(exit::checked(&outcome, code));
+    }
+    note(&escape(&outcome.text()));
+    Ok(code)
 }
 
 /// The scope as the kernel would hold it on this host, and what of it would not be in force as written.
@@ -92,18 +101,18 @@ fn read_scope(path: &Path) -> anyhow::Result<Option<(Record, bool)>> {
 }
 
 /// The agent of a log that has only one.
-fn only_agent(path: &Path) -> anyhow::Result<(String, Option<String>)> {
+fn only_agent(source: &Source) -> anyhow::Result<(String, Option<String>)> {
     let mut agents: BTreeSet<String> = BTreeSet::new();
-    log::read(path, |event: &Event| {
+    source.events(|event: &Event| {
         agents.extend(event.agent.as_ref().map(|agent| agent.id.clone()));
         Ok(())
     })?;
     match agents.iter().collect::<Vec<_>>().as_slice() {
-        [] => Err(Failure::new(FAILURE, format!("{} has no event of any agent", path.display())).into()),
+        [] => Err(Failure::new(FAILURE, format!("{} has no event of any agent", source.path().display())).into()),
         [one] => Ok(((*one).clone(), Some((*one).clone()))),
         more => {
             let list: Vec<&str> = more.iter().map(|id| id.as_str()).collect();
-            let message = format!("{} has events of several agents", path.display());
+            let message = format!("{} has events of several agents", source.path().display());
             Err(Failure::usage(message, format!("name one with --agent: {}", list.join(", "))).into())
         }
     }

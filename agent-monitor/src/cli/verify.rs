@@ -6,7 +6,6 @@ use std::process::{Command, ExitCode};
 
 use agent_monitor::clock;
 use agent_monitor::export::bundle;
-use agent_monitor::log::key;
 use agent_monitor::log::verify::{self, Options, Report};
 use agent_monitor::log::{copies, verify::Damage};
 use anyhow::Context as _;
@@ -14,7 +13,7 @@ use clap::Args;
 
 use super::exit::FAILURE;
 use super::output::{Format, Out, OutputArgs, or_dash};
-use super::source::Source;
+use super::source::is_bundle;
 use super::{Shared, place};
 
 /// Longest file of copies that is read.
@@ -43,9 +42,9 @@ pub(crate) struct VerifyArgs {
 
 pub(crate) fn run(args: &VerifyArgs, shared: &Shared) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.path
-        && let Source::Bundle(dir, _scratch) = Source::open(path)?
+        && is_bundle(path)?
     {
-        return of_bundle(args, path, &dir);
+        return of_bundle(args, path);
     }
     let dir = place::log_or_own(args.path.as_deref(), shared)?;
     let (keys, given) = place::trusted(&args.key, dir.parent().unwrap_or(Path::new("/")))?;
@@ -59,17 +58,9 @@ pub(crate) fn run(args: &VerifyArgs, shared: &Shared) -> anyhow::Result<ExitCode
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
 }
 
-fn of_bundle(args: &VerifyArgs, path: &Path, dir: &Path) -> anyhow::Result<ExitCode> {
-    let keys = if args.key.is_empty() { Vec::new() } else { place::trusted(&args.key, dir)?.0 };
-    let keys = match keys.as_slice() {
-        // One trusted key and the hand-overs in the bundle: what they lead to is trusted too.
-        [first] => {
-            let rotations = std::fs::read_to_string(dir.join("rotations.txt")).unwrap_or_default();
-            key::chain(first.clone(), &key::read_rotations(&rotations))
-        }
-        _ => keys,
-    };
-    let report = bundle::verify::verify(dir, &keys)?;
+fn of_bundle(args: &VerifyArgs, path: &Path) -> anyhow::Result<ExitCode> {
+    let keys = if args.key.is_empty() { Vec::new() } else { place::trusted(&args.key, path)?.0 };
+    let report = bundle::verify::verify(path, &keys)?;
     let mut out = Out::new();
     if args.output.format == Format::Table {
         let verdict = if report.ok { "holds" } else { "DOES NOT HOLD" };

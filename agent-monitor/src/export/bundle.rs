@@ -15,6 +15,7 @@
 
 pub mod archive;
 pub mod collect;
+pub mod contents;
 pub mod custody;
 pub mod manifest;
 pub mod proof;
@@ -22,6 +23,8 @@ pub mod verify;
 mod write;
 
 pub use write::{Asked, Made, write};
+
+use crate::log::verify::{Damage, Outcome};
 
 /// Why a bundle cannot be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,12 @@ pub enum BundleError {
     /// It cannot be done with what there is.
     #[error("{0}")]
     Cannot(String),
+    /// The log does not hold, and nothing unchecked is signed.
+    #[error("the log does not hold, and nothing unchecked is signed: {}", .0.text())]
+    NotVerified(Box<Outcome>),
+    /// The bundle is not unpacked: its list, its signature or its sizes do not hold.
+    #[error("the bundle is not unpacked: {}", .0.message)]
+    Refused(Box<Damage>),
 }
 
 impl BundleError {

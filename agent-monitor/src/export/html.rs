@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::timeline::{self, Timeline};
 use super::tree::Tree;
 use super::{Because, Setting, sentence};
+use crate::log::verify::Outcome;
 use crate::mapping;
 use crate::model::{Event, Family, Gap, Kind, Time, Verdict};
 use page::Page;
@@ -100,6 +101,7 @@ pub struct Report {
     words: BTreeMap<String, String>,
     made: Option<Time>,
     seal: Option<(String, u64)>,
+    outcome: Option<Outcome>,
 }
 
 impl Report {
@@ -211,14 +213,17 @@ impl Report {
         });
     }
 
-    /// Adds what is not in the events: the host and the rules of that time, what was asked for, and what seals it.
+    /// Adds what is not in the events: the host and the rules of that time, what was asked for, what seals it, and what
+    /// checking the log showed.
     pub fn frame(
         &mut self,
         setting: &Setting,
         words: BTreeMap<String, String>,
         made: Time,
         seal: Option<(&str, u64)>,
+        outcome: &Outcome,
     ) {
+        self.outcome = Some(outcome.clone());
         self.setting = setting.clone();
         self.words = words;
         self.made = Some(made);

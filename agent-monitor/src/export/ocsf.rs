@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::Selected;
 use super::sentence;
+use crate::log::verify::Outcome;
 use crate::mapping;
 use crate::model::{Event, Mode, Verdict};
 
@@ -60,6 +61,8 @@ pub struct Shared {
     pub key: String,
     /// The log cannot vouch for the records, because they were renamed.
     pub renamed: bool,
+    /// What checking the log showed.
+    pub outcome: Option<Outcome>,
 }
 
 /// The event as an OCSF object.
@@ -119,12 +122,15 @@ fn base(record: &Selected<'_>, shared: &Shared, class: &Class) -> Object {
     let product = json!({
         "name": "agent-monitor", "version": env!("CARGO_PKG_VERSION"), "feature": {"name": event.source.as_str()}
     });
-    let metadata = json!({
+    let mut metadata = json!({
         "version": shared.version.as_str(), "product": product, "profiles": profiles,
         "uid": format!("{}#{}", shared.origin, record.number), "sequence": record.number,
         "event_code": event.kind.as_str(), "log_name": shared.origin,
         "original_time": event.time.to_string()
     });
+    if let Some(outcome) = &shared.outcome {
+        metadata["labels"] = json!([outcome.of(record.number)]);
+    }
     let (severity, severity_name) = severity(event);
     let mut out = Object::new();
     let mut put = |key: &str, value: Value| drop(out.insert(key.to_owned(), value));

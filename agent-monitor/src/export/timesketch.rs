@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Selected;
 use super::sentence;
+use crate::log::verify::Outcome;
 use crate::model::Family;
 
 /// Most bytes of a text field.
@@ -15,7 +16,7 @@ const FIELD_MAX: usize = 32_000;
 
 /// One line, without its end.
 #[must_use]
-pub fn line(record: &Selected<'_>, host: &str) -> String {
+pub fn line(record: &Selected<'_>, host: &str, outcome: &Outcome) -> String {
     let event = record.event;
     let time = event.time.timestamp();
     let micros = event.time.unix_nanos().div_euclid(1000);
@@ -37,6 +38,7 @@ pub fn line(record: &Selected<'_>, host: &str) -> String {
     set("errno", event.errno.map(|errno| errno.to_string()).into());
     set("rule", event.rule.clone().into());
     set("source", event.source.as_str().into());
+    set("verification", outcome.of(record.number).into());
     if let Some(agent) = &event.agent {
         set("agent", agent.id.clone().into());
         set("session", agent.session.clone().into());

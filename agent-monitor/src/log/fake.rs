@@ -96,6 +96,10 @@ impl Place {
         key::chain(oldest.unwrap_or(current), &rotations)
     }
 
+    pub(crate) fn options(&self) -> verify::Options {
+        verify::Options { keys: self.trusted(), ..verify::Options::default() }
+    }
+
     pub(crate) fn verify(&self) -> verify::Report {
         self.verify_at(&self.dir(), Vec::new())
     }

@@ -218,7 +218,7 @@ mod tests {
         let wanted = [3, report.end - 3];
         let proof = proof::make(&place.dir(), report.end, &wanted).unwrap();
         let mut leaves = Vec::new();
-        reader::records(&place.dir(), &Window::default(), |number, json| {
+        reader::records(&place.dir(), &place.options(), &Window::default(), |number, json| {
             leaves.extend(wanted.contains(&number).then(|| (number, leaf(json))));
             std::ops::ControlFlow::Continue(())
         })

@@ -1,21 +1,24 @@
 //! Whether a log is what was written: offline, with nothing but the public key.
 //!
-//! Reads every byte once, in order, and stops at the first damage, which it names by kind, record and checkpoint. What
-//! it takes on trust: the key it is given, and that SHA-256 and Ed25519 hold. What it cannot see: a log that was rolled
+//! Follows what [`super::reader`] reads, in order, up to the first damage, which it names by kind, record and
+//! checkpoint. [`log`] reads every byte; other readers may leave out closed segments by their signed indexes. What it
+//! takes on trust: the key it is given, and that SHA-256 and Ed25519 hold. What it cannot see: a log that was rolled
 //! back as a whole, unless it is given copies of checkpoints from elsewhere.
 
 mod chain;
 
-use std::io::{self, BufRead as _, BufReader, Read as _};
+mod outcome;
+
 use std::path::Path;
 
 use serde::Serialize;
 
 pub use chain::Verifier;
+pub use outcome::Outcome;
 
 use super::LogError;
 use super::note::PublicKey;
-use super::segment::{self, LINE_MAX, Segment, sealed};
+use super::reader;
 use crate::model::{SCHEMA_VERSION, Time};
 
 /// What kind of damage.
@@ -103,6 +106,13 @@ pub struct Report {
     pub sealed_until: Option<Time>,
     /// The last writer ended in good order.
     pub closed: bool,
+    /// Records that are sealed by checkpoints that hold: number after the last.
+    pub sealed: u64,
+    /// Closed segments that were left out by their signed indexes.
+    pub passed: u64,
+    /// The only damage is how the log ends: records after the last checkpoint, or none that closes it. What is sealed
+    /// holds.
+    pub open_end: bool,
     /// Records that the retention rule removed, as the log itself says: first, and first after.
     pub removed_by_rule: Vec<(u64, u64)>,
     /// Copies of checkpoints from elsewhere that agree.
@@ -124,61 +134,12 @@ pub struct Options {
     pub now: Option<Time>,
 }
 
-/// Verifies the log in `dir`.
+/// Verifies the log in `dir`: the pass that every reader makes, over all of it, up to the first damage.
 ///
 /// # Errors
-/// When the directory cannot be read at all.
+/// When the directory cannot be read at all, or holds no log.
 pub fn log(dir: &Path, options: &Options) -> Result<Report, LogError> {
-    let mut verifier = Verifier::new(options);
-    let segments = segment::list(dir)?;
-    if segments.is_empty() {
-        let source = io::Error::new(io::ErrorKind::NotFound, "there is no segment in it");
-        return Err(LogError { action: "verify the log", path: dir.to_owned(), source });
-    }
-    for segment in &segments {
-        let name = segment.path.file_name().map(|name| name.to_string_lossy().into_owned());
-        verifier.file(name.unwrap_or_default(), segment.first);
-        if let Err(error) = of_segment(segment, &mut verifier) {
-            let kind =
-                if error.kind() == io::ErrorKind::InvalidData { Kind::Changed } else { Kind::Unreadable };
-            verifier.fail(kind, &error.to_string());
-        }
-        if verifier.failed() {
-            break;
-        }
-    }
-    Ok(verifier.finish())
-}
-
-fn of_segment(segment: &Segment, verifier: &mut Verifier<'_>) -> io::Result<()> {
-    let mut file = segment::open(&segment.path)?;
-    if !segment.sealed {
-        let mut lines = BufReader::with_capacity(1 << 17, file);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let limit = LINE_MAX as u64 + 64;
-            if (&mut lines).take(limit).read_until(b'\n', &mut line)? == 0 || !verifier.line(&line) {
-                return Ok(());
-            }
-        }
-    }
-    let index = sealed::index(&mut file)?;
-    let mut indexer = sealed::Indexer::new(segment.first);
-    for block in &index.blocks {
-        let lines = sealed::block(&mut file, block)?;
-        for line in lines.split_inclusive(|byte| *byte == b'\n') {
-            indexer.line(line);
-            if !verifier.line(line) {
-                return Ok(());
-            }
-        }
-        indexer.end_block(block.bytes, block.hash.clone());
-    }
-    if indexer.finish() == index {
-        return Ok(());
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "the index does not fit the records"))
+    reader::audit(dir, options)
 }
 
 impl Report {

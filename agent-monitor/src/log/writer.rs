@@ -331,7 +331,7 @@ impl Writer {
         let (open, closed) =
             (segment::path(&self.dir, self.first, false), segment::path(&self.dir, self.first, true));
         let new = closed.with_extension("zst.new");
-        let sealed = seal(self.first, &open, &new);
+        let sealed = self.seal(&open, &new);
         if let Err(error) = sealed {
             fs::remove_file(&new).ok();
             return Err(error);
@@ -345,6 +345,17 @@ impl Writer {
         self.length = length;
         self.roll_at = self.settings.segment_bytes;
         fs::remove_file(&open).map_err(LogError::on("remove the closed segment's lines", &open))
+    }
+
+    /// Compresses the open segment `open` into `new`, with its signed index.
+    fn seal(&self, open: &Path, new: &Path) -> Result<(), LogError> {
+        let lines = BufReader::with_capacity(1 << 16, segment::open(open)?);
+        let to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(new);
+        let mut to = BufWriter::new(to.map_err(LogError::on("make", new))?);
+        sealed::seal(self.first, lines, &mut to, &self.key, &self.origin)
+            .map_err(LogError::on("compress the log to", new))?;
+        let file = to.into_inner().map_err(|error| LogError::on("write", new)(error.into_error()))?;
+        file.sync_all().map_err(LogError::on("flush", new))
     }
 }
 
@@ -362,15 +373,6 @@ fn handover(from: &PublicKey, to: &PublicKey, keys: &Keys) -> Option<Vec<String>
         }
     }
     (at == *to).then_some(notes)
-}
-
-fn seal(first: u64, open: &Path, new: &Path) -> Result<(), LogError> {
-    let lines = BufReader::with_capacity(1 << 16, segment::open(open)?);
-    let to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(new);
-    let mut to = BufWriter::new(to.map_err(LogError::on("make", new))?);
-    sealed::seal(first, lines, &mut to).map_err(LogError::on("compress the log to", new))?;
-    let file = to.into_inner().map_err(|error| LogError::on("write", new)(error.into_error()))?;
-    file.sync_all().map_err(LogError::on("flush", new))
 }
 
 fn header(origin: &str, frontier: &Frontier, checkpoint: u64, key: &PublicKey, now: &Moment) -> Header {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
 use serde::Serialize;
@@ -138,9 +138,9 @@ pub fn copies(paths: &BTreeSet<String>, to: &Path, limits: Limits) -> Vec<Found>
                 found.problem = Some(format!("{size} bytes: over the limit"));
                 return Ok(found);
             }
-            fs::create_dir_all(to)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(to)?;
             let name = format!("{number:05}");
-            let mut target = fs::OpenOptions::new().write(true).create_new(true).open(to.join(&name))?;
+            let mut target = super::write::private(&to.join(&name))?;
             left -= io::copy(&mut file.take(limits.each), &mut target)?;
             found.sha256 = Some(hash(fs::File::open(to.join(&name))?)?.0);
             found.copy = Some(format!("collected/{name}"));

@@ -6,17 +6,19 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::contents::Contents;
 use super::{BundleError, manifest};
 use crate::log::hex;
 use crate::model::Time;
 
 /// Longest custody log that is read.
-const LOG_MAX: u64 = 64 << 20;
+pub(super) const LOG_MAX: u64 = 64 << 20;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,13 +42,10 @@ pub struct Entry {
 ///
 /// # Errors
 /// With the line that does not hold.
-pub fn read(dir: &Path) -> Result<Vec<Entry>, BundleError> {
-    let path = dir.join(manifest::CUSTODY);
-    let file = crate::log::segment::open(&path)?;
-    let mut text = String::new();
-    let read = std::io::Read::read_to_string(&mut std::io::Read::take(file, LOG_MAX), &mut text);
-    read.map_err(BundleError::on("read", &path))?;
-    let bytes = fs::read(dir.join(manifest::FILE)).map_err(BundleError::on("read", &path))?;
+pub fn read(contents: &Contents) -> Result<Vec<Entry>, BundleError> {
+    let text = contents.read(manifest::CUSTODY, LOG_MAX)?;
+    let text = String::from_utf8_lossy(&text);
+    let bytes = contents.read(manifest::FILE, manifest::LENGTH_MAX)?;
     let of = hex(&Sha256::digest(bytes));
     let mut entries: Vec<Entry> = Vec::new();
     let mut before = String::new();
@@ -77,7 +76,7 @@ pub fn add(dir: &Path, time: Time, by: &str, action: &str, note: &str) -> Result
     let path = dir.join(manifest::CUSTODY);
     let before = match path.symlink_metadata() {
         Ok(_) => {
-            let last = read(dir)?.pop().and_then(|entry| serde_json::to_string(&entry).ok());
+            let last = read(&Contents::of_directory(dir))?.pop().and_then(|entry| serde_json::to_string(&entry).ok());
             last.map(|line| hex(&Sha256::digest(line))).unwrap_or_default()
         }
         Err(_none) => String::new(),
@@ -93,7 +92,7 @@ pub fn add(dir: &Path, time: Time, by: &str, action: &str, note: &str) -> Result
     };
     let line =
         serde_json::to_string(&entry).map_err(|error| BundleError::on("write", &path)(error.into()))?;
-    let file = OpenOptions::new().create(true).append(true).open(&path);
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     let written = file.and_then(|mut file| writeln!(file, "{line}").and_then(|()| file.sync_all()));
     written.map_err(BundleError::on("write", &path))?;
     Ok(entry)

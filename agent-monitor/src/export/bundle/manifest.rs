@@ -10,10 +10,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::log::hex;
 use crate::log::note::{self, NoteError, PublicKey, SecretKey};
+use crate::log::verify::Outcome;
 use crate::model::{Gap, Time};
 
 /// Version of the form.
 pub const VERSION: u32 = 1;
+/// Longest one that is read.
+pub(super) const LENGTH_MAX: u64 = 64 << 20;
 /// Its file.
 pub const FILE: &str = "manifest.json";
 /// The signature over it.
@@ -25,7 +28,7 @@ pub const SUMS: &str = "SHA256SUMS";
 /// First line of the signed note.
 const TITLE: &str = "agent-monitor bundle";
 /// Files in a bundle at most.
-const FILES_MAX: usize = 100_000;
+pub(super) const FILES_MAX: usize = 20_000;
 
 /// What a bundle says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +59,9 @@ pub struct Manifest {
     pub host: serde_json::Value,
     /// Clock of the host now: kept by a time source or not.
     pub clock: String,
+    /// What checking the log showed while the records were read; absent in bundles of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Outcome>,
     /// What could not be seen in that time.
     pub gaps: Vec<Gap>,
     /// What is missing, and why.
@@ -141,13 +147,15 @@ pub fn walk(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
+/// Files that the list does not name: itself, its signature, and what is made from it or grows.
+pub(super) const FREE: [&str; 4] = [FILE, SIGNATURE, CUSTODY, SUMS];
+
 /// The files of a bundle that the manifest lists.
 ///
 /// # Errors
 /// As [`walk`].
 pub fn entries(dir: &Path) -> io::Result<Vec<Entry>> {
-    let free = [FILE, SIGNATURE, CUSTODY, SUMS];
-    let listed = walk(dir)?.into_iter().filter(|(path, _)| !free.contains(&path.as_str()));
+    let listed = walk(dir)?.into_iter().filter(|(path, _)| !FREE.contains(&path.as_str()));
     listed
         .map(|(path, file)| {
             let (sha256, size) = hash(fs::File::open(file)?)?;

@@ -24,7 +24,7 @@ fn make_as(
     names: Option<&Pseudonyms>,
 ) -> (tempfile::TempDir, Made) {
     let out = tempfile::tempdir().unwrap();
-    let keys = place.trusted();
+    let options = place.options();
     let key = place.keys().load().unwrap();
     let key = names.map_or_else(|| key.clone(), |names| key.renamed(&names.origin(key.public().name())));
     let asked = Asked {
@@ -33,7 +33,8 @@ fn make_as(
         words: BTreeMap::new(),
         collect: names.is_none().then(collect::Limits::default),
         agents: vec!["bot".to_owned()],
-        keys: &keys,
+        options: &options,
+        trusted: true,
         rotations: &place.keys().rotations().unwrap(),
         sign: sign.then_some(&key),
         names,
@@ -107,19 +108,23 @@ fn a_bundle_survives_packing_and_custody_goes_on() {
     let (out, _) = make(&place, &of_other(), true);
     custody::add(out.path(), Time::EPOCH, "you", "received", "on a stick").unwrap();
     let packed = out.path().with_extension("tar.zst");
-    archive::pack(out.path(), &packed).unwrap();
-    let back = tempfile::tempdir().unwrap();
-    archive::unpack(&packed, back.path()).unwrap();
-    fs::remove_file(&packed).unwrap();
-    let report = verify::verify(back.path(), &place.trusted()).unwrap();
+    archive::pack(out.path(), "case-7", &packed).unwrap();
+    let mut tar = tar::Archive::new(zstd::Decoder::new(fs::File::open(&packed).unwrap()).unwrap());
+    let names: Vec<PathBuf> =
+        tar.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+    assert_eq!(names[0], Path::new("case-7/manifest.json"));
+    assert!(names.iter().all(|name| name.starts_with("case-7")), "{names:?}");
+    let report = verify::verify(&packed, &place.trusted()).unwrap();
     assert!(report.ok, "{report:?}");
     assert_eq!(report.custody, 2);
-    let path = back.path().join(manifest::CUSTODY);
+    let path = out.path().join(manifest::CUSTODY);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replacen("the bundle was made", "the bundle was Made", 1)).unwrap();
-    assert!(
-        verify::verify(back.path(), &place.trusted()).unwrap().damage[0].message.contains("custody.jsonl:2")
-    );
+    fs::remove_file(&packed).unwrap();
+    archive::pack(out.path(), "case-7", &packed).unwrap();
+    let report = verify::verify(&packed, &place.trusted()).unwrap();
+    assert!(report.damage[0].message.contains("custody.jsonl:2"), "{report:?}");
+    fs::remove_file(&packed).unwrap();
 }
 
 #[test]
@@ -197,34 +202,174 @@ fn other_keys_and_missing_signatures_fail() {
     assert!(verify::verify(out.path(), &[other]).unwrap().damage.iter().all(|d| d.kind == Kind::OtherKey));
 }
 
-#[test]
-fn an_archive_that_reaches_outside_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let archive_with = |name: &str, kind: tar::EntryType| -> PathBuf {
-        let path = directory.path().join("a.tar.zst");
-        let mut tar = tar::Builder::new(zstd::Encoder::new(fs::File::create(&path).unwrap(), 1).unwrap());
+/// Packs entries as they are named, whatever they are.
+fn archive_of(at: &Path, entries: &[(String, tar::EntryType, Vec<u8>)]) -> PathBuf {
+    let path = at.join("a.tar.zst");
+    let mut tar = tar::Builder::new(zstd::Encoder::new(fs::File::create(&path).unwrap(), 1).unwrap());
+    for (name, kind, bytes) in entries {
         let mut header = tar::Header::new_gnu();
         header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
-        header.set_size(0);
-        header.set_entry_type(kind);
+        header.set_size(bytes.len() as u64);
+        header.set_entry_type(*kind);
         header.set_cksum();
-        tar.append(&header, std::io::empty()).unwrap();
-        tar.into_inner().unwrap().finish().unwrap();
-        path
-    };
-    for (name, kind) in [
-        ("b/../../x", tar::EntryType::Regular),
-        ("/etc/x", tar::EntryType::Regular),
-        ("x", tar::EntryType::Regular),
-        ("b/x", tar::EntryType::Symlink),
-        ("b/x", tar::EntryType::Fifo),
-    ] {
-        let to = tempfile::tempdir().unwrap();
-        assert!(archive::unpack(&archive_with(name, kind), to.path()).is_err(), "{name} {kind:?}");
+        tar.append(&header, bytes.as_slice()).unwrap();
     }
-    let to = tempfile::tempdir().unwrap();
-    archive::unpack(&archive_with("b/x", tar::EntryType::Regular), to.path()).unwrap();
-    assert!(to.path().join("x").exists());
+    tar.into_inner().unwrap().finish().unwrap();
+    path
+}
+
+/// The files of a bundle as entries of an archive, the list first.
+fn entries_of(dir: &Path) -> Vec<(String, tar::EntryType, Vec<u8>)> {
+    let mut files = manifest::walk(dir).unwrap();
+    files.sort_by_key(|(name, _)| !name.starts_with("manifest"));
+    let entry = |(name, path): (String, PathBuf)| {
+        (format!("b/{name}"), tar::EntryType::Regular, fs::read(path).unwrap())
+    };
+    files.into_iter().map(entry).collect()
+}
+
+#[test]
+fn a_hostile_archive_is_refused_before_anything_is_unpacked() {
+    let place = Place::filled(300, 50, settings());
+    let (out, _) = make(&place, &of_other(), true);
+    let whole = entries_of(out.path());
+    let at = tempfile::tempdir().unwrap();
+    let keys = place.trusted();
+    let report_of = |entries: &[(String, tar::EntryType, Vec<u8>)], keys: &[_]| {
+        verify::verify(&archive_of(at.path(), entries), keys)
+    };
+    assert!(report_of(&whole, &keys).unwrap().ok);
+    let regular = tar::EntryType::Regular;
+    for (name, kind) in [
+        ("b/../../x", regular),
+        ("/etc/x", regular),
+        ("x", regular),
+        ("c/x", regular),
+        ("b/x", regular),
+        ("b/records.jsonl", regular),
+        ("b/x", tar::EntryType::Symlink),
+        ("b/x", tar::EntryType::Link),
+        ("b/x", tar::EntryType::Fifo),
+        ("b/x", tar::EntryType::XHeader),
+        ("b/x", tar::EntryType::GNUSparse),
+    ] {
+        for place in [0, 2, whole.len()] {
+            let mut entries = whole.clone();
+            entries.insert(place, (name.to_owned(), kind, Vec::new()));
+            let report = report_of(&entries, &keys);
+            let refused = report.as_ref().map_or(true, |report| {
+                !report.ok && report.notes.contains(&"nothing of it was unpacked".to_owned())
+            });
+            assert!(refused, "{name} {kind:?} at {place}: {report:?}");
+        }
+    }
+    // Of another size than the list says, with another list, by another key, without a signature where a key is given.
+    let refused = |change: &dyn Fn(&mut Vec<(String, tar::EntryType, Vec<u8>)>), keys: &[_]| {
+        let mut entries = whole.clone();
+        change(&mut entries);
+        let report = report_of(&entries, keys).unwrap();
+        !report.ok && report.records == 0 && report.notes.iter().any(|note| note.contains("unpacked"))
+    };
+    assert!(refused(&|entries| entries.last_mut().unwrap().2.push(b'x'), &keys));
+    let other = crate::log::note::SecretKey::new("agent-monitor/host", &[3; 32]).public();
+    assert!(refused(&|_| {}, &[other]));
+    assert!(refused(&|entries| entries[0].2[40] ^= 1, &keys));
+    assert!(refused(&|entries| drop(entries.remove(1)), &keys));
+    assert!(refused(&|entries| drop(entries.remove(0)), &keys));
+    let many = |entries: &mut Vec<(String, tar::EntryType, Vec<u8>)>| {
+        entries.extend((0..30_000).map(|n| (format!("b/{n}"), regular, Vec::new())));
+    };
+    assert!(refused(&many, &[]));
+}
+
+#[test]
+fn damages_are_listed_up_to_a_limit() {
+    let place = Place::filled(300, 50, settings());
+    let (out, _) = make(&place, &of_other(), true);
+    (0..500).for_each(|n| fs::write(out.path().join(format!("extra-{n}")), b"x").unwrap());
+    let report = verify::verify(out.path(), &place.trusted()).unwrap();
+    assert_eq!(report.damage.len(), 100);
+    assert!(report.notes.iter().any(|note| note == "400 more damages are not listed"), "{report:?}");
+}
+
+/// The record `number` in the open segment with other text, its number and its mark made to fit.
+fn edit(place: &Place, number: u64) {
+    let path = crate::log::segment::list(&place.dir()).unwrap().pop().unwrap().path;
+    let text = fs::read_to_string(&path).unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("R {number} "))).unwrap();
+    let json = line.splitn(4, ' ').nth(3).unwrap().replace("/bin/cat", "/bin/dog");
+    let mut new = Vec::new();
+    let leaf = crate::log::merkle::leaf(json.as_bytes());
+    crate::log::segment::push_record(&mut new, number, &leaf, json.as_bytes());
+    let new = String::from_utf8(new).unwrap();
+    fs::write(&path, text.replacen(&format!("{line}\n"), &new, 1)).unwrap();
+}
+
+#[test]
+fn a_record_that_was_edited_without_any_key_is_not_signed_under_any_name() {
+    let what = What { users: true, hosts: true, paths: true };
+    let names = Pseudonyms::new(what, Redactor::new([7; 32], &[]).unwrap());
+    for (names, number) in [(None, 31), (Some(&names), 31), (Some(&names), 32)] {
+        let place = Place::filled(300, 50, settings());
+        edit(&place, number);
+        let (options, key) = (place.options(), place.keys().load().unwrap());
+        let out = tempfile::tempdir().unwrap();
+        let mut asked = Asked {
+            log: &place.dir(),
+            selection: Selection { filter: of_other().compile(Time::EPOCH).unwrap(), ..Selection::default() },
+            words: BTreeMap::new(),
+            collect: None,
+            agents: Vec::new(),
+            options: &options,
+            trusted: true,
+            rotations: &[],
+            sign: Some(&key),
+            names,
+            by: "me".to_owned(),
+            command: Vec::new(),
+            tool: BTreeMap::new(),
+            now: Time::EPOCH,
+            clock: "unknown".to_owned(),
+        };
+        let refused = write(&asked, out.path());
+        assert!(matches!(refused, Err(BundleError::NotVerified(_))), "{refused:?}");
+        assert!(!out.path().join(manifest::SIGNATURE).exists());
+        // Without a signature it may be made, and says what it is.
+        let out = tempfile::tempdir().unwrap();
+        asked.sign = None;
+        let made = write(&asked, out.path()).unwrap();
+        assert!(!made.outcome.verified && made.missing[0].starts_with("NOT verified"), "{made:?}");
+        let list: manifest::Manifest =
+            serde_json::from_slice(&fs::read(out.path().join(manifest::FILE)).unwrap()).unwrap();
+        assert_eq!(list.verification, Some(made.outcome));
+        assert!(!verify::verify(out.path(), &place.trusted()).unwrap().ok);
+    }
+}
+
+#[test]
+fn what_is_sealed_is_signed_also_when_the_writer_was_killed() {
+    let place = Place::filled(300, 50, settings());
+    let path = crate::log::segment::list(&place.dir()).unwrap().pop().unwrap().path;
+    let text = fs::read_to_string(&path).unwrap();
+    let cut = text.rfind("\nC ").unwrap();
+    fs::write(&path, &text[..=cut]).unwrap();
+    let (out, made) = make(&place, &of_other(), true);
+    assert!(made.outcome.verified && made.outcome.text().contains("not sealed"), "{made:?}");
+    assert!(verify::verify(out.path(), &place.trusted()).unwrap().ok);
+}
+
+#[test]
+fn nobody_else_can_read_a_bundle() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::filled(300, 50, settings());
+    let (out, _) = make(&place, &of_other(), true);
+    for (name, path) in manifest::walk(out.path()).unwrap() {
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    let packed = out.path().with_extension("tar.zst");
+    archive::pack(out.path(), "b", &packed).unwrap();
+    assert_eq!(fs::metadata(&packed).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::remove_file(&packed).unwrap();
 }
 
 #[test]

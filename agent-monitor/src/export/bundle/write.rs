@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -14,10 +15,11 @@ use super::{BundleError, collect, custody, proof};
 use crate::export::html::Report;
 use crate::export::pseudonym::Pseudonyms;
 use crate::export::{Because, Selected, Selection, Setting, select, setting};
-use crate::log::LogError;
+use crate::log::merkle::{Hash, leaf, root_of};
 use crate::log::note::{self, Checkpoint, PublicKey, SecretKey};
 use crate::log::reader;
 use crate::log::segment::{self, Line};
+use crate::log::verify::{Options, Outcome, Report as Checked};
 use crate::model::{Event, Family, Gap, Kind, Time};
 
 /// Gaps that the manifest names one by one.
@@ -38,8 +40,10 @@ pub struct Asked<'a> {
     pub collect: Option<collect::Limits>,
     /// Agents whose records are to be in it even without an event.
     pub agents: Vec<String>,
-    /// Keys that seal the log, oldest first.
-    pub keys: &'a [PublicKey],
+    /// How the log is checked: with the keys that seal it, oldest first.
+    pub options: &'a Options,
+    /// Those keys do not come from the log itself.
+    pub trusted: bool,
     /// Their hand-overs.
     pub rotations: &'a [String],
     /// The key that signs the manifest; `None` leaves it unsigned.
@@ -69,6 +73,8 @@ pub struct Made {
     pub gaps: u64,
     /// What is missing, and why.
     pub missing: Vec<String>,
+    /// What checking the log showed.
+    pub outcome: Outcome,
 }
 
 /// The last checkpoint of a log, as a note.
@@ -84,7 +90,8 @@ fn last_checkpoint(dir: &Path, keys: &[PublicKey]) -> Result<(String, Checkpoint
             }
             std::ops::ControlFlow::Continue(())
         };
-        reader::of_one(&segment, each).map_err(LogError::on("read", &segment.path))?;
+        // What cannot be read is found when the records are.
+        let _problem = reader::of_one(&segment, each);
         if let Some(found) = last {
             return Ok(found);
         }
@@ -94,13 +101,19 @@ fn last_checkpoint(dir: &Path, keys: &[PublicKey]) -> Result<(String, Checkpoint
     Err(BundleError::Cannot(message.to_owned()))
 }
 
+/// A new file for its owner only, whatever the umask allows.
+pub(super) fn private(path: &Path) -> std::io::Result<File> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
 struct Gathered {
     out: PathBuf,
     records: BufWriter<File>,
     findings: BufWriter<File>,
     approvals: BufWriter<File>,
     gaps_file: BufWriter<File>,
-    numbers: Vec<u64>,
+    /// Numbers and leaves of the records as they are in the log, whatever names they get here.
+    leaves: Vec<(u64, Hash)>,
     because: BTreeMap<String, u64>,
     times: Option<(Time, Time)>,
     gaps: Vec<Gap>,
@@ -117,6 +130,7 @@ impl Gathered {
         if record.because == Because::Asked {
             self.note_paths(record.event);
         }
+        self.leaves.push((record.number, leaf(record.json)));
         let Some(names) = names else { return self.take(record) };
         let mut event = record.event.clone();
         names.event(&mut event);
@@ -128,7 +142,7 @@ impl Gathered {
     fn new(out: &Path) -> Result<Self, BundleError> {
         let make = |name: &str| {
             let path = out.join(name);
-            File::create_new(&path).map(BufWriter::new).map_err(BundleError::on("make", &path))
+            private(&path).map(BufWriter::new).map_err(BundleError::on("make", &path))
         };
         Ok(Self {
             records: make("records.jsonl")?,
@@ -136,7 +150,7 @@ impl Gathered {
             approvals: make("approvals.jsonl")?,
             gaps_file: make("gaps.jsonl")?,
             out: out.to_owned(),
-            numbers: Vec::new(),
+            leaves: Vec::new(),
             because: BTreeMap::new(),
             times: None,
             gaps: Vec::new(),
@@ -166,7 +180,6 @@ impl Gathered {
             Family::Gap => wrote(self.gaps_file.write_all(&line))?,
             _ => {}
         }
-        self.numbers.push(*number);
         *self.because.entry(word.to_owned()).or_default() += 1;
         if *because == Because::Asked {
             let (first, last) = self.times.unwrap_or((event.time, event.time));
@@ -203,9 +216,11 @@ impl Gathered {
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
         let path = self.out.join(name);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(BundleError::on("make", parent))?;
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.map_err(BundleError::on("make", parent))?;
         }
-        fs::write(&path, bytes).map_err(BundleError::on("write", &path))
+        let written = private(&path).and_then(|mut file| file.write_all(bytes));
+        written.map_err(BundleError::on("write", &path))
     }
 
     fn put_json(&self, name: &str, value: &impl Serialize) -> Result<(), BundleError> {
@@ -220,24 +235,26 @@ impl Gathered {
 /// # Errors
 /// When the log cannot be read, nothing matches, or a file cannot be written.
 pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
-    let (checkpoint_note, checkpoint) = last_checkpoint(asked.log, asked.keys)?;
+    let (checkpoint_note, checkpoint) = last_checkpoint(asked.log, &asked.options.keys)?;
     let selection = Selection { end: Some(checkpoint.size), ..asked.selection.clone() };
     let mut all = Gathered::new(out)?;
-    let read = select(asked.log, &selection, |record| all.take_as(record, asked.names))?;
+    let read = select(asked.log, asked.options, &selection, |record| all.take_as(record, asked.names))?;
+    let mut outcome = checked(&read, asked)?;
     if !all.because.contains_key("asked") {
         let message = "no sealed record matches; the newest are sealed within one checkpoint's interval";
         return Err(BundleError::Cannot(message.to_owned()));
     }
-    let mut missing = read.damaged;
+    let mut missing: Vec<String> = outcome.reason.iter().map(|reason| format!("NOT verified: {reason}")).collect();
     if all.more_gaps > 0 {
         missing.push(format!("{} more gaps are in gaps.jsonl only", all.more_gaps));
     }
     for file in [&mut all.records, &mut all.findings, &mut all.approvals, &mut all.gaps_file] {
         file.flush().map_err(BundleError::on("write to", out))?;
     }
-    prove(&all, asked, &checkpoint_note, checkpoint.size)?;
+    prove(&all, asked, &checkpoint_note, &checkpoint, &mut missing)?;
     let after = all.times.map(|(_, last)| Time::from_unix_nanos(last.unix_nanos() + 1));
-    let setting = setting(asked.log, all.times.map(|(first, _)| first), after)?;
+    let (setting, read) = setting(asked.log, asked.options, all.times.map(|(first, _)| first), after)?;
+    outcome = outcome.and(checked(&read, asked)?);
     let setting = asked.names.map_or_else(|| setting.clone(), |names| setting.renamed(names));
     if setting.host.is_none() {
         missing.push("the log does not say what the host was at that time".to_owned());
@@ -263,11 +280,11 @@ pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
     let origin =
         asked.names.map_or_else(|| checkpoint.origin.clone(), |names| names.origin(&checkpoint.origin));
     let sealed = asked.names.is_none().then_some((origin.as_str(), checkpoint.number));
-    all.report.frame(&setting, asked.words.clone(), asked.now, sealed);
+    all.report.frame(&setting, asked.words.clone(), asked.now, sealed, &outcome);
     all.put("report.html", all.report.render().as_bytes())?;
     let signer = match asked.names {
         Some(_) => asked.sign.map(|key| key.public().to_string()),
-        None => asked.keys.last().map(ToString::to_string),
+        None => asked.options.keys.last().map(ToString::to_string),
     };
     let manifest = Manifest {
         version: manifest::VERSION,
@@ -287,6 +304,7 @@ pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
         times: all.times,
         host,
         clock: asked.clock.clone(),
+        verification: Some(outcome.clone()),
         gaps: all.gaps.clone(),
         missing: missing.clone(),
         files: manifest::entries(out).map_err(BundleError::on("list", out))?,
@@ -295,21 +313,55 @@ pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
     let count = |word: &str| all.because.get(word).copied().unwrap_or(0);
     Ok(Made {
         asked: count("asked"),
-        records: all.numbers.len() as u64,
+        records: all.leaves.len() as u64,
         gaps: all.gaps.len() as u64 + all.more_gaps,
         missing,
+        outcome,
     })
 }
 
-/// What proves the records; under other names nothing does, and the keys' own names would tell the host's.
-fn prove(all: &Gathered, asked: &Asked<'_>, checkpoint: &str, size: u64) -> Result<(), BundleError> {
+/// What checking the log showed; an error where something is to be signed that does not hold.
+fn checked(read: &Checked, asked: &Asked<'_>) -> Result<Outcome, BundleError> {
+    let outcome = read.sealed_outcome(asked.trusted);
+    if outcome.verified || asked.sign.is_none() {
+        Ok(outcome)
+    } else {
+        Err(BundleError::NotVerified(Box::new(outcome)))
+    }
+}
+
+/// What proves the records, checked before it is written. Under other names nothing is written of it: it does not prove
+/// those, and the keys' own names would give the host's away.
+fn prove(
+    all: &Gathered,
+    asked: &Asked<'_>,
+    note: &str,
+    checkpoint: &Checkpoint,
+    missing: &mut Vec<String>,
+) -> Result<(), BundleError> {
+    let numbers: Vec<u64> = all.leaves.iter().map(|(number, _)| *number).collect();
+    let proof = proof::make(asked.log, checkpoint.size, &numbers);
+    let holds = proof.as_ref().ok().and_then(proof::Proof::read).is_some_and(|hashes| {
+        root_of(checkpoint.size, &all.leaves, &hashes) == Some(checkpoint.root)
+    });
+    match (holds, asked.sign, &proof) {
+        (true, ..) => {}
+        (false, None, _) => missing.push("the records cannot be proven: the log does not hold".to_owned()),
+        (false, Some(_), Err(error)) => {
+            return Err(BundleError::NotVerified(Box::new(Outcome::unproven(error.to_string()))));
+        }
+        (false, Some(_), Ok(_)) => {
+            let reason = "one or more records are not those that the last checkpoint seals";
+            return Err(BundleError::NotVerified(Box::new(Outcome::unproven(reason))));
+        }
+    }
     if asked.names.is_some() {
         let key = asked.sign.map(|key| format!("{}\n", key.public())).unwrap_or_default();
         return all.put("keys.txt", key.as_bytes());
     }
-    all.put_json("proof.json", &proof::make(asked.log, size, &all.numbers)?)?;
-    all.put("checkpoint.txt", checkpoint.as_bytes())?;
-    let keys: String = asked.keys.iter().map(|key| format!("{key}\n")).collect();
+    all.put_json("proof.json", &proof.unwrap_or_default())?;
+    all.put("checkpoint.txt", note.as_bytes())?;
+    let keys: String = asked.options.keys.iter().map(|key| format!("{key}\n")).collect();
     all.put("keys.txt", keys.as_bytes())?;
     let rotations: String = asked.rotations.iter().map(|note| BASE64.encode(note) + "\n").collect();
     all.put("rotations.txt", rotations.as_bytes())

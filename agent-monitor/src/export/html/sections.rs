@@ -337,6 +337,11 @@ impl Report {
     }
 
     fn seal(&self, page: &mut Page) {
+        if let Some(outcome) = &self.outcome {
+            let class = if outcome.verified { "dim" } else { "bad" };
+            page.raw("<p class=\"").raw(class).raw("\">The log when it was read: ").text(&outcome.text());
+            page.raw(".</p>");
+        }
         page.raw("<p class=\"dim\">");
         if let Some((origin, number)) = &self.seal {
             page.raw("The records are sealed by checkpoint ")

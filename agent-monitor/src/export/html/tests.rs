@@ -30,7 +30,7 @@ fn names_of_files_and_programs_are_text() {
     let mut report = Report::default();
     report.take(1, &hostile(), Because::Asked);
     let words = BTreeMap::from([("agent".to_owned(), "</code><script>x</script>".to_owned())]);
-    report.frame(&Setting::default(), words, Time::EPOCH, Some(("o<b>", 3)));
+    report.frame(&Setting::default(), words, Time::EPOCH, Some(("o<b>", 3)), &Outcome::unproven("<i>"));
     let page = report.render();
     for bad in ["<img", "<script>x", "<b>&lt;", "o<b>", "\u{202e}", "onerror=alert(1)>"] {
         assert!(!page.contains(bad), "{bad}");

@@ -34,6 +34,7 @@ fn shared(version: Version) -> Shared {
         origin: "agent-monitor/h/1".into(),
         key: "abcd0123".into(),
         renamed: false,
+        outcome: Some(Outcome::unproven("for a test")),
     }
 }
 

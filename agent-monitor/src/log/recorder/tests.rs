@@ -16,7 +16,7 @@ fn start(place: &Place, settings: Settings) -> Arc<Recorder> {
 
 fn events(place: &Place) -> Vec<Event> {
     let mut out = Vec::new();
-    reader::records(&place.dir(), &Window::default(), |_, json| {
+    reader::records(&place.dir(), &place.options(), &Window::default(), |_, json| {
         out.push(serde_json::from_slice(json).unwrap());
         std::ops::ControlFlow::Continue(())
     })
@@ -45,7 +45,7 @@ fn a_flood_is_cut_into_segments_of_their_size() {
     (1..=20_000).for_each(|number| log.offer(&Arc::new(event(number))));
     log.close();
     let mut lengths = Vec::new();
-    reader::records(&place.dir(), &Window::default(), |_, json| {
+    reader::records(&place.dir(), &place.options(), &Window::default(), |_, json| {
         lengths.push(json.len() as u64);
         std::ops::ControlFlow::Continue(())
     })

@@ -1,7 +1,9 @@
 //! Closed segments: zstd frames of whole lines, and behind them an index by time and record number.
 //!
 //! The index is JSON in a skippable frame, followed in the same frame by its SHA-256, its length and `AMIX`, so that it
-//! is found from the end of the file. It is a help for reading: nothing is proven by it, and `verify` compares it.
+//! is found from the end of the file. Before it stands, in a skippable frame of its own, a note over the hash that the
+//! log's key signed when the segment was closed: a reader leaves a segment out only by an index with a good note. A
+//! segment without a note, as older versions wrote them, is read in full and its index compared with what was read.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Line, Peek, VERSION, parse};
-use crate::log::merkle::{Run, leaf};
-use crate::model::Time;
+use crate::log::merkle::{Hash, Run, leaf};
+use crate::log::note::{self, NoteError, PublicKey, SecretKey};
+use crate::model::{Kind, Time};
 
 /// Bytes of lines in a frame, about.
 pub const BLOCK: usize = 256 << 10;
@@ -26,6 +29,12 @@ const AGENTS_MAX: usize = 4096;
 const LEVEL: i32 = 3;
 /// Magic of a skippable frame.
 const SKIPPABLE: u32 = 0x184D_2A5A;
+/// Magic of the skippable frame of the note over the index.
+const SEAL: u32 = 0x184D_2A5B;
+/// Most bytes of that note.
+const SEAL_MAX: u64 = 64 << 10;
+/// First line of that note.
+const TITLE: &str = "agent-monitor segment index";
 const END: &[u8; 4] = b"AMIX";
 /// Bytes after the JSON: hash, length, mark.
 const TRAILER: u64 = 32 + 4 + 4;
@@ -49,6 +58,9 @@ pub struct Index {
     pub agents: BTreeMap<String, u64>,
     /// Records of the log about itself, by kind.
     pub notes: BTreeMap<String, u64>,
+    /// Runs of records (first, first after) that were removed by rule, as its records declare.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<(u64, u64)>,
     /// Perfect subtrees over its records: level, index, hex.
     pub peaks: Vec<(u32, u64, String)>,
     /// The frames.
@@ -98,6 +110,7 @@ impl Indexer {
             checkpoint: 0,
             agents: BTreeMap::new(),
             notes: BTreeMap::new(),
+            removed: Vec::new(),
             peaks: Vec::new(),
             blocks: Vec::new(),
         };
@@ -113,6 +126,9 @@ impl Indexer {
                 self.index.end = number + 1;
                 if let Some(kind) = note_kind(json) {
                     *self.index.notes.entry(kind.to_owned()).or_default() += 1;
+                    if kind == Kind::LogRetained.as_str() {
+                        self.index.removed.extend(removed(json));
+                    }
                 }
                 if let Some(peek) = Peek::of(json) {
                     widen(&mut self.index.times, peek.time);
@@ -148,6 +164,13 @@ impl Indexer {
     }
 }
 
+/// The runs of records that a `log.retained` record declares to be removed.
+#[must_use]
+pub fn removed(json: &[u8]) -> Vec<(u64, u64)> {
+    let value = serde_json::from_slice::<serde_json::Value>(json).unwrap_or_default();
+    serde_json::from_value(value["detail"]["removed"].clone()).unwrap_or_default()
+}
+
 /// The kind of a record of the log about itself (`log.…`); the contract has it near the beginning.
 fn note_kind(json: &[u8]) -> Option<&str> {
     const MARK: &[u8] = b"\"kind\":\"log.";
@@ -163,11 +186,17 @@ fn widen(times: &mut Option<(Time, Time)>, time: Time) {
     *times = Some((first.min(time), last.max(time)));
 }
 
-/// Compresses the lines of an open segment. Returns its index.
+/// Compresses the lines of an open segment of the log `origin`, whose index `key` signs. Returns the index.
 ///
 /// # Errors
 /// When reading or writing fails.
-pub fn seal(first: u64, mut lines: impl BufRead, mut to: impl Write) -> io::Result<Index> {
+pub fn seal(
+    first: u64,
+    mut lines: impl BufRead,
+    mut to: impl Write,
+    key: &SecretKey,
+    origin: &str,
+) -> io::Result<Index> {
     let mut indexer = Indexer::new(first);
     let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
     compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true))?;
@@ -187,20 +216,30 @@ pub fn seal(first: u64, mut lines: impl BufRead, mut to: impl Write) -> io::Resu
         }
     }
     let index = indexer.finish();
-    to.write_all(&footer(&index)?)?;
+    let json = serde_json::to_vec(&index)?;
+    let note = key.sign(&statement(origin, &index, &Sha256::digest(&json).into()));
+    to.write_all(&SEAL.to_le_bytes())?;
+    to.write_all(&u32::try_from(note.len()).unwrap_or_default().to_le_bytes())?;
+    to.write_all(note.as_bytes())?;
+    to.write_all(&footer(&json)?)?;
     Ok(index)
 }
 
-fn footer(index: &Index) -> io::Result<Vec<u8>> {
-    let json = serde_json::to_vec(index)?;
+/// What is signed of an index.
+fn statement(origin: &str, index: &Index, hash: &Hash) -> String {
+    let Index { first, end, .. } = index;
+    format!("{TITLE}\n{origin}\nrecords {first} {end}\nsha256 {}\n", crate::log::hex(hash))
+}
+
+fn footer(json: &[u8]) -> io::Result<Vec<u8>> {
     let too_long = || io::Error::new(io::ErrorKind::InvalidData, "the index is too long");
     let length = u32::try_from(json.len()).ok().ok_or_else(too_long)?;
     let size = length.checked_add(40).ok_or_else(too_long)?;
     let mut out = Vec::with_capacity(json.len() + 48);
     out.extend(SKIPPABLE.to_le_bytes());
     out.extend(size.to_le_bytes());
-    out.extend(&json);
-    out.extend(Sha256::digest(&json));
+    out.extend(json);
+    out.extend(Sha256::digest(json));
     out.extend(length.to_le_bytes());
     out.extend(END);
     Ok(out)
@@ -210,11 +249,59 @@ fn bad(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
+/// An index as it was found, with the note over it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The index.
+    pub index: Index,
+    hash: Hash,
+    note: Option<String>,
+}
+
+impl Found {
+    /// The log whose key signed the index, and which key; `None` where it has no note.
+    ///
+    /// # Errors
+    /// When it has one that is not of one of `keys`, or of another index.
+    pub fn signed<'k>(&self, keys: &'k [PublicKey]) -> Result<Option<(String, &'k PublicKey)>, NoteError> {
+        let Some(note) = &self.note else { return Ok(None) };
+        let (text, key) = note::open(note, keys)?;
+        let origin = text.lines().nth(1).unwrap_or_default();
+        if text == statement(origin, &self.index, &self.hash) {
+            Ok(Some((origin.to_owned(), key)))
+        } else {
+            Err(NoteError::BadSignature)
+        }
+    }
+}
+
+/// The checkpoint note that a closed segment ends with; `None` where its last frame has none.
+///
+/// # Errors
+/// As [`block`].
+pub fn last_checkpoint(file: &mut File, index: &Index) -> io::Result<Option<String>> {
+    let Some(last) = index.blocks.last() else { return Ok(None) };
+    let lines = block(file, last)?;
+    let mut lines = lines.rsplit(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.next().and_then(parse).and_then(|line| match line {
+        Line::Checkpoint(note) => Some(note),
+        Line::Header(_) | Line::Record { .. } | Line::Rotation(_) => None,
+    }))
+}
+
 /// Reads the index of a closed segment, and checks that its frames are all there is before it.
 ///
 /// # Errors
 /// When it cannot be read or does not fit the file (kind `InvalidData`).
 pub fn index(file: &mut File) -> io::Result<Index> {
+    find(file).map(|found| found.index)
+}
+
+/// The same, with the note over it.
+///
+/// # Errors
+/// As [`index`].
+pub fn find(file: &mut File) -> io::Result<Found> {
     let length = file.seek(SeekFrom::End(0))?;
     let trailer = length.checked_sub(TRAILER).ok_or_else(|| bad("too short for an index"))?;
     let mut tail = [0; TRAILER as usize];
@@ -244,11 +331,26 @@ pub fn index(file: &mut File) -> io::Result<Index> {
         }
         at = at.checked_add(block.bytes).ok_or_else(|| bad("the index does not fit the frames"))?;
     }
-    if at == start && index.version == VERSION {
-        Ok(index)
-    } else {
-        Err(bad("the index does not fit the frames"))
+    if index.version != VERSION || at > start {
+        return Err(bad("the index does not fit the frames"));
     }
+    let hash = Sha256::digest(json).into();
+    let note = if at == start { None } else { Some(note_between(file, at, start)?) };
+    Ok(Found { index, hash, note })
+}
+
+/// The note over the index, which must be all there is between the frames and the index.
+fn note_between(file: &mut File, from: u64, to: u64) -> io::Result<String> {
+    let misfit = || bad("the index does not fit the frames");
+    let size = (to - from).checked_sub(8).filter(|size| *size <= SEAL_MAX).ok_or_else(misfit)?;
+    let mut bytes = vec![0; usize::try_from(size + 8).unwrap_or_default()];
+    file.seek(SeekFrom::Start(from))?;
+    file.read_exact(&mut bytes)?;
+    let (head, note) = bytes.split_at(8);
+    if head != [SEAL.to_le_bytes(), u32::try_from(size).unwrap_or_default().to_le_bytes()].concat() {
+        return Err(misfit());
+    }
+    String::from_utf8(note.to_vec()).ok().ok_or_else(|| bad("the note over the index is not text"))
 }
 
 /// The lines of one frame.

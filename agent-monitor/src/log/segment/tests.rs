@@ -34,7 +34,8 @@ fn lines(count: u64) -> Vec<u8> {
 
 fn sealed(lines: &[u8]) -> (File, sealed::Index) {
     let mut file = tempfile::tempfile().unwrap();
-    let index = sealed::seal(0, lines, &mut file).unwrap();
+    let key = crate::log::note::SecretKey::new("k", &[1; 32]);
+    let index = sealed::seal(0, lines, &mut file, &key, "o").unwrap();
     (file, index)
 }
 
@@ -56,13 +57,18 @@ fn a_closed_segment_gives_its_lines_back_by_block_and_whole() {
 fn every_changed_byte_is_an_error_or_changes_the_lines() {
     let text = lines(20);
     let (mut file, index) = sealed(&text);
+    let key = crate::log::note::SecretKey::new("k", &[1; 32]);
+    assert_eq!(sealed::find(&mut file).unwrap().signed(&[key.public()]), Ok(Some(("o".to_owned(), &key.public()))));
     let length = file.seek(io::SeekFrom::End(0)).unwrap();
     for at in 0..length {
         use std::os::unix::fs::FileExt as _;
         let mut byte = [0];
         file.read_exact_at(&mut byte, at).unwrap();
         file.write_all_at(&[byte[0] ^ 0x20], at).unwrap();
-        let read = sealed::index(&mut file).and_then(|index| sealed::block(&mut file, &index.blocks[0]));
+        let read = sealed::find(&mut file).and_then(|found| {
+            sealed::block(&mut file, &found.index.blocks[0])?;
+            found.signed(&[key.public()]).map(|_| ()).map_err(io::Error::other)
+        });
         assert!(read.is_err(), "byte {at} of {length}: {index:?}");
         file.write_all_at(&byte, at).unwrap();
     }

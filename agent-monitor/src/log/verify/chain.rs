@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Damage, Kind, Options, Report};
 use crate::log::merkle::{Frontier, Hash, leaf};
-use crate::log::note::{self, Checkpoint, NoteError};
-use crate::log::segment::{self, Header, Line};
+use crate::log::note::{self, Checkpoint, NoteError, PublicKey};
+use crate::log::segment::{self, Header, Line, sealed};
 use crate::log::writer::LATE;
 
 /// Leaves since the last checkpoint that are remembered, to tell what was moved from what was put in.
@@ -22,6 +22,8 @@ pub struct Verifier<'a> {
     /// No line of this file was read yet.
     at_start: bool,
     header: Option<Header>,
+    /// The segment before was not read, or where reading begins.
+    passed: Option<Passed>,
     frontier: Frontier,
     /// The tree at the last checkpoint, and the leaves since.
     sealed: Frontier,
@@ -39,6 +41,19 @@ pub struct Verifier<'a> {
     /// A checkpoint that stands too late, or records that were put in before it: the next checkpoint tells.
     late: Option<Damage>,
     torn: bool,
+    /// Nobody wanted the rest.
+    stopped: bool,
+}
+
+/// What is known of a segment that was left out.
+#[derive(Debug)]
+struct Passed {
+    /// Number of the record after its last.
+    end: u64,
+    /// Number of its last checkpoint, where that is known.
+    number: Option<u64>,
+    /// That checkpoint, where it was looked at.
+    last: Option<Checkpoint>,
 }
 
 /// What records since the last checkpoint declare.
@@ -76,6 +91,7 @@ impl<'a> Verifier<'a> {
             named: 0,
             at_start: true,
             header: None,
+            passed: None,
             frontier: Frontier::default(),
             sealed: Frontier::default(),
             recent: Vec::new(),
@@ -89,11 +105,87 @@ impl<'a> Verifier<'a> {
             suspect: None,
             late: None,
             torn: false,
+            stopped: false,
         }
+    }
+
+    /// Begins in the middle: what is before record `first` is not looked at.
+    pub fn begin(&mut self, first: u64) {
+        self.passed = Some(Passed { end: first, number: None, last: None });
+    }
+
+    /// Number of the record that comes next.
+    fn due(&self) -> u64 {
+        self.passed.as_ref().map_or(self.frontier.size(), |passed| passed.end)
+    }
+
+    /// Nobody wants the rest: what comes after is not looked at.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Passes over the closed segment of the file by its index, which `key` signed for the log `origin`. `last` is the
+    /// note that it ends with, where that was looked at.
+    pub fn pass(&mut self, index: &sealed::Index, origin: &str, key: &PublicKey, last: Option<&str>) {
+        self.settle();
+        self.report.damage.extend(self.late.take());
+        let due = self.due();
+        let (first, end) = (index.first, index.end);
+        let key = self.options.keys.iter().position(|known| known == key);
+        let open = self.passed.is_none() && self.frontier.size() != self.sealed.size();
+        let problem = if first != self.named || end < first {
+            Some((Kind::Changed, "the index does not fit the segment's name".to_owned()))
+        } else if self.report.origin.as_ref().is_some_and(|before| before != origin) {
+            Some((Kind::Inserted, "the segment is of another log".to_owned()))
+        } else if self.key > key {
+            Some((Kind::OtherKey, "the index is signed with a key that had handed over before".to_owned()))
+        } else if first < due {
+            Some((Kind::Inserted, format!("the segment begins with record {first} a second time")))
+        } else if open {
+            Some((Kind::Removed, "the segment before does not end with a checkpoint".to_owned()))
+        } else {
+            None
+        };
+        if let Some((kind, message)) = problem {
+            return self.damage(kind, Some(due.min(first)), None, message);
+        }
+        let last = match last.map(|note| self.ending(note, index, origin)) {
+            Some(Err(message)) => {
+                return self.damage(Kind::Changed, Some(end), Some(index.checkpoint), message);
+            }
+            Some(Ok(last)) => Some(last),
+            None => None,
+        };
+        if first > due {
+            self.holes.push((due, first));
+        }
+        if self.report.origin.is_none() {
+            self.report.first = first;
+            self.report.origin = Some(origin.to_owned());
+        }
+        self.key = key;
+        self.declared.extend(&index.removed);
+        self.number = index.checkpoint;
+        self.last.clone_from(&last);
+        self.said = Said::default();
+        self.passed = Some(Passed { end, number: Some(index.checkpoint), last });
+        self.report.passed += 1;
+    }
+
+    /// The checkpoint in `note`, if it is the one that ends the segment of `index`.
+    fn ending(&self, note: &str, index: &sealed::Index, origin: &str) -> Result<Checkpoint, String> {
+        let (text, _) = note::open(note, &self.options.keys).map_err(|error| error.to_string())?;
+        let last = Checkpoint::parse(text).map_err(|error| error.to_string())?;
+        let fits = (last.origin.as_str(), last.size, last.number) == (origin, index.end, index.checkpoint);
+        if fits { Ok(last) } else { Err("the segment does not end with the checkpoint of its index".to_owned()) }
     }
 
     /// Begins a file whose name says that it begins with record `first`.
     pub fn file(&mut self, name: String, first: u64) {
+        if std::mem::take(&mut self.torn) {
+            self.settle();
+            self.fail(Kind::Changed, "the segment ends with half a line, and another one follows");
+        }
         self.file = name;
         self.named = first;
         self.at_start = true;
@@ -107,7 +199,7 @@ impl<'a> Verifier<'a> {
 
     /// Notes the first damage, at the next record.
     pub fn fail(&mut self, kind: Kind, message: &str) {
-        self.damage(kind, Some(self.frontier.size()), None, message.to_owned());
+        self.damage(kind, Some(self.due()), None, message.to_owned());
     }
 
     fn damage(&mut self, kind: Kind, record: Option<u64>, checkpoint: Option<u64>, message: String) {
@@ -122,12 +214,17 @@ impl<'a> Verifier<'a> {
 
     /// Takes a line, its end included. Whether to go on.
     pub fn line(&mut self, line: &[u8]) -> bool {
-        let due = self.frontier.size();
         let Some(whole) = line.strip_suffix(b"\n") else {
             self.torn = true;
             return true;
         };
-        let Some(line) = segment::parse(whole) else {
+        self.parsed(segment::parse(whole).as_ref())
+    }
+
+    /// The same, where the line was read already; `None` is a line that is none of a log.
+    pub fn parsed(&mut self, line: Option<&Line<'_>>) -> bool {
+        let due = self.due();
+        let Some(line) = line else {
             self.settle();
             self.damage(Kind::Changed, Some(due), None, "a line that is none of a log".to_owned());
             return false;
@@ -143,20 +240,20 @@ impl<'a> Verifier<'a> {
             return false;
         }
         if self.suspect.is_some() {
-            return self.resolve(&line);
+            return self.resolve(line);
         }
         match line {
-            Line::Header(header) => self.header(*header),
-            Line::Record { number, mark, json } => self.record(number, mark, json),
-            Line::Checkpoint(note) => self.checkpoint(&note),
-            Line::Rotation(note) => self.rotation(&note),
+            Line::Header(header) => self.header(Header::clone(header)),
+            Line::Record { number, mark, json } => self.record(*number, *mark, json),
+            Line::Checkpoint(note) => self.checkpoint(note),
+            Line::Rotation(note) => self.rotation(note),
         }
         !self.failed()
     }
 
     fn header(&mut self, header: Header) {
         self.at_start = false;
-        let due = self.frontier.size();
+        let due = self.due();
         let Some(frontier) = header.frontier().filter(|_| header.first == self.named) else {
             let message = "the header does not fit the segment's name or its own tree".to_owned();
             return self.damage(Kind::Changed, Some(due), None, message);
@@ -166,11 +263,12 @@ impl<'a> Verifier<'a> {
             let message = format!("the segment names the key {}, which is not one to trust", header.key);
             return self.damage(Kind::OtherKey, Some(due), None, message);
         }
-        if self.header.as_ref().is_some_and(|before| before.origin != header.origin) {
+        if self.report.origin.as_ref().is_some_and(|before| *before != header.origin) {
             let message = "the segment is of another log".to_owned();
             return self.damage(Kind::Inserted, Some(due), None, message);
         }
-        let first = self.header.is_none();
+        let first = self.report.origin.is_none();
+        let passed = self.passed.take();
         if header.first < due {
             let message = format!("the segment begins with record {} a second time", header.first);
             return self.damage(Kind::Inserted, Some(header.first), None, message);
@@ -179,6 +277,15 @@ impl<'a> Verifier<'a> {
             self.holes.push((due, header.first));
             // What bridges the hole is proven by the next checkpoint over it.
             self.take_up(frontier, header.checkpoint);
+        } else if let Some(passed) = passed {
+            let fits = passed.number.is_none_or(|number| number == header.checkpoint)
+                && passed.last.as_ref().is_none_or(|last| last.root == frontier.root());
+            if !fits {
+                let message = "the header does not follow the segment before".to_owned();
+                return self.damage(Kind::Changed, Some(due), None, message);
+            }
+            self.take_up(frontier, header.checkpoint);
+            self.last = passed.last;
         } else if first {
             self.take_up(frontier, header.checkpoint);
         } else if frontier != self.frontier || header.checkpoint != self.number {
@@ -229,10 +336,7 @@ impl<'a> Verifier<'a> {
         } else if is("\"kind\":\"log.opened\"") || is("\"kind\":\"gap.") {
             self.said.gap = true;
         } else if is("\"kind\":\"log.retained\"") {
-            let removed = serde_json::from_slice::<serde_json::Value>(json).ok();
-            let removed: Option<Vec<(u64, u64)>> =
-                removed.and_then(|value| serde_json::from_value(value["detail"]["removed"].clone()).ok());
-            self.declared.extend(removed.unwrap_or_default());
+            self.declared.extend(sealed::removed(json));
         }
     }
 
@@ -449,21 +553,24 @@ impl<'a> Verifier<'a> {
     pub fn finish(mut self) -> Report {
         self.settle();
         self.report.damage.extend(self.late.take());
-        if !self.failed() {
+        if !self.failed() && !self.stopped {
             self.holes();
         }
-        if !self.failed() {
+        if !self.failed() && !self.stopped {
             self.end();
+            self.report.open_end = self.failed();
         }
-        if !self.failed() {
+        if !self.stopped && (!self.failed() || self.report.open_end) {
             self.rolled_back();
         }
+        let end = self.due();
         let mut report = self.report;
-        report.end = self.frontier.size();
+        report.end = end;
+        report.sealed = if self.passed.is_some() { end } else { self.sealed.size() };
         report.last_checkpoint = self.number;
         report.sealed_until = self.last.as_ref().map(|last| last.time);
         report.keys = self.options.keys.iter().map(note::PublicKey::hash_hex).collect();
-        report.ok = report.damage.is_empty();
+        report.ok = report.damage.is_empty() && !self.stopped;
         report
     }
 
@@ -489,7 +596,7 @@ impl<'a> Verifier<'a> {
     }
 
     fn end(&mut self) {
-        let tail = self.frontier.size() - self.sealed.size();
+        let tail = if self.passed.is_some() { 0 } else { self.frontier.size() - self.sealed.size() };
         let Some(last) = self.last.clone() else {
             let message = "there is no checkpoint".to_owned();
             return self.damage(Kind::UnsealedTail, Some(self.sealed.size()), None, message);
@@ -530,6 +637,9 @@ impl<'a> Verifier<'a> {
                 "a copy of checkpoint {} over {} records exists, but the log ends at checkpoint {}: it was rolled back",
                 copy.number, copy.size, self.number
             );
+            // It explains an end without a seal.
+            self.report.damage.clear();
+            self.report.open_end = false;
             self.damage(Kind::Truncated, Some(self.frontier.size()), Some(copy.number), message);
         }
     }
