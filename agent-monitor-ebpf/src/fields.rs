@@ -132,6 +132,17 @@ macro_rules! for_each_field {
             O_REGS_R10: "pt_regs" ["r10"] "";
             O_REGS_R8: "pt_regs" ["r8"] "";
             O_REGS_R9: "pt_regs" ["r9"] "";
+            O_REGS_BX: "pt_regs" ["bx"] "";
+            O_REGS_CX: "pt_regs" ["cx"] "";
+            O_TASK_NAMEIDATA: "task_struct" ["nameidata"] "acts in overlay mounts are judged in their layers too";
+            O_ND_DENTRY: "nameidata" ["path.dentry"] "acts in overlay mounts are judged in their layers too";
+            O_SB_INFO: "super_block" ["s_fs_info"] "acts in overlay mounts are judged in their layers too";
+            O_INODE_OWNER: "inode" ["i_rwsem.owner.counter"] "what is made in overlay mounts is judged in their layers too";
+            O_INODE_SB: "inode" ["i_sb"] "";
+            O_INODE_RDEV: "inode" ["i_rdev"] "";
+            O_DENTRY_FSDATA: "dentry" ["d_fsdata"] "terminals of other sessions are not distinguished";
+            O_SIGNAL_PIDS: "signal_struct" ["pids"] "terminals of other sessions are not distinguished";
+            O_TTY_SESSION: "tty_struct" ["ctrl.session", "session"] "terminals of other sessions are not distinguished";
         }
     };
 }

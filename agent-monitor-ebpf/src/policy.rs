@@ -144,10 +144,14 @@ pub mod power {
     pub const SIGNAL: usize = 8;
     /// User namespaces.
     pub const USERNS: usize = 9;
+    /// Block and character devices, wherever their nodes lie, other than those every program uses.
+    pub const DEVICE: usize = 10;
+    /// Input put into a terminal, and requests that change a console.
+    pub const TERMINAL: usize = 11;
 }
 
 /// Number of powers.
-pub const POWERS: usize = 10;
+pub const POWERS: usize = 12;
 /// Capabilities with a decision of their own (`CAP_LAST_CAP` + 1, Linux 5.9 to 7.3).
 pub const CAPS: usize = 41;
 /// Different lengths of name endings that one agent's rules can have.

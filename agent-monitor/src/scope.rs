@@ -145,11 +145,15 @@ pub enum PrivilegeKind {
     Signal,
     /// Making user namespaces.
     Userns,
+    /// Making and opening block and character devices other than those every program uses.
+    Device,
+    /// Putting input into a terminal, and requests that change a console.
+    Terminal,
 }
 
 impl PrivilegeKind {
     /// The words of a record and the kinds they stand for.
-    pub const WORDS: [(&str, Self); 10] = [
+    pub const WORDS: [(&str, Self); 12] = [
         ("bpf", Self::Bpf),
         ("capability", Self::Capability),
         ("module", Self::Module),
@@ -160,6 +164,8 @@ impl PrivilegeKind {
         ("setuid", Self::Setuid),
         ("signal", Self::Signal),
         ("userns", Self::Userns),
+        ("device", Self::Device),
+        ("terminal", Self::Terminal),
     ];
 
     /// The word in a record.

@@ -4,6 +4,7 @@
 //!
 //! All rows of a group share one daemon; the scope changes by group, not by row.
 
+mod layers;
 mod roads;
 pub(crate) mod stage;
 
@@ -20,6 +21,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::vm("programs", || group(roads::PROGRAMS, Stage::forbid)),
     Case::vm("sockets", || group(roads::SOCKETS, Stage::forbid)),
     Case::vm("other_processes", || group(roads::PROCESSES, Stage::forbid_powers)),
+    Case::vm("devices", || group(roads::DEVICES, Stage::forbid)),
+    Case::vm("layers_of_an_overlay", layers::overlay),
     Case::vm("open_roads", || group(roads::OPEN, Stage::forbid)),
     Case::vm("default_deny", default_deny),
     Case::vm("scope_flips_under_storm", flips),
@@ -77,6 +80,11 @@ fn default_deny() -> Verdict {
         "open /etc/hosts read".to_owned(),
         format!("run {} noop", stage.bot),
         "udp-sendto 127.0.0.1:5353 4".to_owned(),
+        "open /dev/null write".to_owned(),
+        "open /proc/self/maps read".to_owned(),
+        "open-own-terminal".to_owned(),
+        format!("mknod-device {dir}/null c 1 3"),
+        format!("unlink {dir}/null"),
     ];
     for act in &goes {
         assert_eq!(stage.attempt(&stage.bot, act), Ok(()), "{act}");
@@ -92,6 +100,17 @@ fn default_deny() -> Verdict {
         "unshare user noop".to_owned(),
         format!("mount-tmpfs {dir} noop"),
         "kill 1 18".to_owned(),
+        "open /proc/kcore read".to_owned(),
+        "open /proc/kallsyms read".to_owned(),
+        "open /dev/kmsg read".to_owned(),
+        "open-terminal-of-another-session".to_owned(),
+        "tiocsti".to_owned(),
+        format!("mknod-device {dir}/disk b 7 0"),
+        "uring-open-by-task-work /bin/busybox read".to_owned(),
+        "getxattr /bin/busybox security.capability".to_owned(),
+        "dump-core-in /tmp".to_owned(),
+        "unshare32 0x04000000 noop".to_owned(),
+        format!("ioctl {dir}/f read 0x50009417"),
     ];
     for act in &refused {
         let found = stage.attempt(&stage.bot, act);

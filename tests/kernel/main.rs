@@ -16,6 +16,7 @@ mod evidence;
 mod fail;
 mod file;
 mod hold;
+mod hooks;
 mod landlock;
 mod lifecycle;
 mod load;
@@ -39,6 +40,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("actor", actors::CASES),
     ("load", load::CASES),
     ("budget", budget::CASES),
+    ("hooks", hooks::CASES),
     ("process", process::CASES),
     ("file", file::CASES),
     ("network", network::CASES),

@@ -9,12 +9,14 @@
 //! act that follows them in the same list: `fork setsid open /x read`.
 
 mod attr;
+mod device;
 mod exec;
 mod file;
 mod ids;
 mod memory;
 mod message;
 mod namespace;
+mod overlay;
 mod privilege;
 mod provider;
 mod reuse;
@@ -67,6 +69,7 @@ impl Act {
 const TABLES: &[&[Act]] = &[
     file::ACTS,
     attr::ACTS,
+    device::ACTS,
     stream::ACTS,
     message::ACTS,
     provider::ACTS,
@@ -75,6 +78,7 @@ const TABLES: &[&[Act]] = &[
     tree::ACTS,
     ids::ACTS,
     namespace::ACTS,
+    overlay::ACTS,
     privilege::ACTS,
     memory::ACTS,
     reuse::ACTS,

@@ -2,9 +2,12 @@
 
 mod argv;
 mod cgroup;
+mod device;
 mod exec;
 mod file;
 mod guard;
+mod ioctl;
+pub(crate) mod layer;
 mod network;
 mod partial;
 mod privilege;

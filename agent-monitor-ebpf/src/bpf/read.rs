@@ -9,7 +9,8 @@ use aya_ebpf::{
     helpers::{
         bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_probe_read_user,
         generated::{
-            bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_probe_read_kernel,
+            bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_ktime_get_boot_ns,
+            bpf_probe_read_kernel, bpf_task_pt_regs,
         },
     },
 };
@@ -55,6 +56,25 @@ pub(crate) fn user<T: Copy>(at: u64) -> Option<T> {
 pub(crate) fn current() -> *mut task_struct {
     // SAFETY: no arguments.
     unsafe { bpf_get_current_task_btf() }
+}
+
+/// `TS_COMPAT`, arch/x86/include/asm/thread_info.h: a 32-bit system call, whose numbers mean other calls.
+pub(crate) const TS_COMPAT: u32 = 2;
+/// `__X32_SYSCALL_BIT`, arch/x86/include/uapi/asm/unistd.h: the calls of x86-64 with 32-bit pointers.
+const X32: u64 = 0x4000_0000;
+
+/// Whether the running system call came by a 32-bit entry.
+#[inline(always)]
+pub(crate) fn compat(task: *mut task_struct) -> bool {
+    field::<u32>(task.cast_const().cast(), &g::O_TASK_STATUS) & TS_COMPAT != 0
+}
+
+/// Number of the running system call as x86-64 counts them; `u64::MAX` for one of another ABI.
+#[inline(always)]
+pub(crate) fn system_call(task: *mut task_struct) -> u64 {
+    // SAFETY: the running task; the helper gives its saved registers.
+    let nr: u64 = field(unsafe { bpf_task_pt_regs(task) } as Ptr, &g::O_REGS_ORIG_AX);
+    if compat(task) || nr & X32 != 0 { u64::MAX } else { nr }
 }
 
 /// `(tgid, tid)` of the running task in the initial PID namespace.

@@ -11,7 +11,7 @@ use agent_monitor_ebpf::{
 /// Room behind the tail, so that one more component of any length fits without a check in the verifier's way.
 pub(crate) const TAIL_SLACK: usize = 256;
 /// Bytes of a script's path that are kept from the first `bprm_check_security` to the end of the exec.
-pub(crate) const SCRIPT_STASH: usize = 1008;
+pub(crate) const SCRIPT_STASH: usize = 952;
 
 /// A record as it goes to the ring.
 #[repr(C)]
@@ -74,6 +74,15 @@ pub(crate) struct Args {
     pub(crate) more: u32,
     /// 1 when the end of the arguments was reached.
     pub(crate) whole: u32,
+}
+
+/// An act on a stacked file system, whose lower layers reach the same hooks: its superblock, directory and inode. Addresses
+/// to compare, never trusted; 0 for an act elsewhere.
+#[repr(C)]
+pub(crate) struct Outer {
+    pub(crate) sb: u64,
+    pub(crate) dir: u64,
+    pub(crate) inode: u64,
 }
 
 /// The memory. `rec` first: the verifier likes constant offsets from the start of the value.
@@ -176,6 +185,10 @@ pub(crate) struct Scratch {
     pub(crate) exec_passed: u64,
     /// The address space that the last exec gave, where its binding is done; for each of two program sets.
     pub(crate) exec_mm: [u64; 2],
+    /// The last act that was not the lower layer of another one.
+    pub(crate) outer: Outer,
+    /// The last lower layer, which may be a stacked file system too.
+    pub(crate) layer: Outer,
 }
 
 /// Since 6.19 local storage comes from `kmalloc_nolock`, which has nothing larger than 8 KiB, the storage's own head

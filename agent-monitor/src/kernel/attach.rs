@@ -25,6 +25,8 @@ pub enum Hook {
     RawTp(&'static str),
     /// At the return of a system call.
     Syscall(&'static str),
+    /// The same for its 32-bit entry.
+    Syscall32(&'static str),
     /// cgroup socket-address hook of the root cgroup.
     SockAddr,
     /// cgroup socket hook.
@@ -96,6 +98,9 @@ programs! {
     inode_setattr: Hook::LsmDentry("inode_setattr", 0), "file", Full, "truncation, chmod, chown and utimes are not seen";
     inode_setattr_idmap: Hook::LsmDentry("inode_setattr", 1), "file", Full, "truncation, chmod, chown and utimes are not seen";
     inode_setxattr: Hook::Lsm("inode_setxattr"), "file", Full, "extended attributes are not seen";
+    inode_getxattr: Hook::Lsm("inode_getxattr"), "file", Full, "values of extended attributes are readable in closed files";
+    inode_listxattr: Hook::Lsm("inode_listxattr"), "file", Full, "names of extended attributes are readable in closed files";
+    inode_file_setattr: Hook::Lsm("inode_file_setattr"), "file", Full, "inode flags are seen at ioctl only";
     inode_removexattr: Hook::Lsm("inode_removexattr"), "file", Full, "removed extended attributes are not seen";
     inode_set_acl: Hook::Lsm("inode_set_acl"), "file", Full, "changes of ACLs are seen as attributes only";
     inode_remove_acl: Hook::Lsm("inode_remove_acl"), "file", Full, "changes of ACLs are seen as attributes only";
@@ -152,6 +157,8 @@ programs! {
     sigio: Hook::Lsm("file_send_sigiotask"), "privilege", Full, "the daemon is not protected from signals by descriptors";
     exit_unshare: Hook::Syscall("unshare"), "privilege", Full, "unshare is not seen";
     exit_setns: Hook::Syscall("setns"), "privilege", Full, "setns is not seen";
+    exit_unshare32: Hook::Syscall32("unshare"), "privilege", Full, "unshare by 32-bit programs is not seen";
+    exit_setns32: Hook::Syscall32("setns"), "privilege", Full, "setns by 32-bit programs is not seen";
     partial_exit: Hook::TpBtf("sys_exit"), "file", Partial, "";
 }
 
@@ -226,9 +233,10 @@ fn attach_inner(
             let id = p.attach(name)?;
             p.take_link(id)?.into()
         }
-        Hook::Syscall(name) => {
+        Hook::Syscall(name) | Hook::Syscall32(name) => {
+            let entry = if let Hook::Syscall(_) = program.hook { entry_of(name) } else { entry32_of(name) };
             let p: &mut FExit = found.try_into()?;
-            p.load(&entry_of(name), btf)?;
+            p.load(&entry, btf)?;
             let id = p.attach()?;
             p.take_link(id)?.into()
         }
@@ -269,6 +277,7 @@ pub(super) fn exists(program: &Program, btf: &btf::Btf) -> bool {
         Hook::Lsm(hook) | Hook::LsmDentry(hook, _) => btf.has_function(&format!("bpf_lsm_{hook}")),
         Hook::TpBtf(name) => btf.has_tracepoint(name),
         Hook::Syscall(name) => btf.has_function(&entry_of(name)),
+        Hook::Syscall32(name) => btf.has_function(&entry32_of(name)),
         Hook::RawTp(_) | Hook::SockAddr | Hook::Sock | Hook::Skb | Hook::TaskIter => true,
     }
 }
@@ -281,6 +290,11 @@ fn entry_of(call: &str) -> String {
         other => other,
     };
     format!("__{arch}_sys_{call}")
+}
+
+/// The kernel's function for the 32-bit entry of a system call; only kernels that run 32-bit programs have it.
+fn entry32_of(call: &str) -> String {
+    format!("__ia32_sys_{call}")
 }
 
 /// A link as a file descriptor. Kernels before 5.7 have none; nothing here runs on those.

@@ -25,6 +25,8 @@ const WATCHED: &[(&[&str], Option<Kind>)] = &[
     (&["flow_tcp"], Some(Kind::NetFlow)),
     (&["exit_unshare"], Some(Kind::PrivNamespace)),
     (&["exit_setns"], Some(Kind::PrivNamespace)),
+    (&["exit_unshare32"], Some(Kind::PrivNamespace)),
+    (&["exit_setns32"], Some(Kind::PrivNamespace)),
     (&["partial_exit"], None),
 ];
 
@@ -89,7 +91,8 @@ mod tests {
     #[test]
     fn every_program_that_can_be_left_out_is_watched() {
         let watched: Vec<&str> = WATCHED.iter().flat_map(|(programs, _)| programs.iter().copied()).collect();
-        let can = |hook| matches!(hook, Hook::TpBtf(_) | Hook::RawTp(_) | Hook::Syscall(_));
+        let can =
+            |hook| matches!(hook, Hook::TpBtf(_) | Hook::RawTp(_) | Hook::Syscall(_) | Hook::Syscall32(_));
         for program in PROGRAMS {
             assert_eq!(watched.contains(&program.name), can(program.hook), "{}", program.name);
         }

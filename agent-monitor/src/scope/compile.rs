@@ -221,6 +221,7 @@ pub const fn power_of(kind: PrivilegeKind) -> usize {
     match kind {
         PrivilegeKind::Bpf => power::BPF,
         PrivilegeKind::Capability => power::CAPABILITY,
+        PrivilegeKind::Device => power::DEVICE,
         PrivilegeKind::Module => power::MODULE,
         PrivilegeKind::Mount => power::MOUNT,
         PrivilegeKind::Namespace => power::NAMESPACE,
@@ -228,6 +229,7 @@ pub const fn power_of(kind: PrivilegeKind) -> usize {
         PrivilegeKind::RawSocket => power::RAW_SOCKET,
         PrivilegeKind::Setuid => power::SETUID,
         PrivilegeKind::Signal => power::SIGNAL,
+        PrivilegeKind::Terminal => power::TERMINAL,
         PrivilegeKind::Userns => power::USERNS,
     }
 }
@@ -469,9 +471,29 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// Devices and terminals of other people are refused unless a rule names them, whatever the default: a permitted place
+    /// would otherwise be the whole disk.
+    fn refuse_unless_named(&mut self, scope: &Scope) {
+        let mut rule = 0;
+        for power in [power::DEVICE, power::TERMINAL] {
+            if self.privilege.get(power) != Some(&0) || !scope.default.permits() {
+                continue;
+            }
+            if rule == 0 {
+                rule = self.number("scope.devices", "");
+            }
+            if let Some(slot) = self.privilege.get_mut(power) {
+                *slot = decision(agent_monitor_ebpf::Verdict::Deny, rule);
+            }
+        }
+    }
+
     fn finish(mut self, scope: &Scope, enforce: bool) -> AgentImage {
         let default = decision(raw(scope.default), self.default_rule);
         let or = |value: u32, other: u32| if value == 0 { other } else { value };
+        if scope.declared {
+            self.refuse_unless_named(scope);
+        }
         let privilege = self.privilege.map(|found| or(found, default));
         let any_capability = privilege.get(power::CAPABILITY).copied().unwrap_or(default);
         let mut policy = AgentPolicy {

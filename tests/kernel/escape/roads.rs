@@ -40,6 +40,13 @@ roads! {
         "doubled_slashes" "open /@S//f read" ["file.open"] r#""file":{"path":"@S/f""#;
         "listing" "open @S read" ["file.open"] r#""file":{"path":"@S""#;
         "io_uring" "uring-open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "io_uring_as_before" "uring-open-as @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "io_uring_by_a_worker" "uring-open-by-worker @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "io_uring_by_task_work" "uring-open-by-task-work @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
+        "io_uring_writes_by_task_work" "uring-open-by-task-work @S/f write" ["file.open"] r#""file":{"path":"@S/f""#;
+        "io_uring_truncates_by_task_work" "uring-open-by-task-work @S/f trunc" ["file.open"] r#""file":{"path":"@S/f""#;
+        "io_uring_creates_by_task_work" "uring-open-by-task-work @S/new create" ["file.create"] r#""path":"@S/new""#;
+        "io_uring_of_another_user" "fork setuid 65534 uring-open-by-task-work @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
         "in_a_thread" "thread open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
         "in_a_child" "fork open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
         "in_a_session_of_its_own" "fork setsid open @S/f read" ["file.open"] r#""file":{"path":"@S/f""#;
@@ -70,6 +77,17 @@ roads! {
         "fchownat" "fchownat @S f 1 1" ["file.setattr"] r#""file":{"path":"@S/f""#;
         "utimes" "utimes @S/f" ["file.setattr"] r#""file":{"path":"@S/f""#;
         "setxattr" "setxattr @S/f trusted.x" ["file.setattr"] r#""file":{"path":"@S/f""#;
+        "getxattr" "getxattr @S/f user.x" ["file.open"] r#""file":{"path":"@S/f""#;
+        "lgetxattr" "lgetxattr @S/f trusted.x" ["file.open"] r#""file":{"path":"@S/f""#;
+        "listxattr" "listxattr @S/f" ["file.open"] r#""file":{"path":"@S/f""#;
+        "getxattr_of_another_user" "fork setuid 65534 getxattr @S/f user.x" ["file.open"] r#""file":{"path":"@S/f""#;
+        "core_dump" "dump-core-in @S" ["file.create"] r#""path":"@S/core"#;
+        "inode_flags" "ioctl @R/f read 0x40086602" ["file.setattr"] r#""file":{"path":"@R/f""#;
+        "inode_flags_by_the_32_bit_entry" "ioctl32 @R/f read 0x40046602" ["file.setattr"] r#""file":{"path":"@R/f""#;
+        "inode_version_by_the_32_bit_entry" "ioctl32 @R/f read 0x40047602" ["file.setattr"] r#""file":{"path":"@R/f""#;
+        "snapshot_of_a_directory" "ioctl @O read 0x50009417" ["file.setattr"] r#""file":{"path":"@O""#;
+        "snapshot_by_the_32_bit_entry" "ioctl32 @O read 0x50009417" ["file.setattr"] r#""file":{"path":"@O""#;
+        "freeze_the_file_system" "ioctl @O read 0xc0045877" ["file.setattr"] r#""file":{"path":"@O""#;
         "ftruncate" "ftruncate @S/f 1" ["file.open"] r#""file":{"path":"@S/f""#;
         "fchmod" "fchmod @S/f 0o777" ["file.open"] r#""file":{"path":"@S/f""#;
         "create" "creat @S/new" ["file.create"] r#""path":"@S/new""#;
@@ -157,8 +175,26 @@ roads! {
         "raw_socket" "socket 2 3 1" ["privilege.capability"] r#"@PID"#;
         "packet_socket" "socket 17 3 0" ["privilege.capability"] r#"@PID"#;
         "one_capability_of_two" "cap-drop 22,25 cap-raise 22,25 noop" ["privilege.capability"] r#"@PID"#;
+        "unshare_by_the_32_bit_entry" "unshare32 0x04000000 noop" ["privilege.namespace"] r#"@PID"#;
         "setgid" "fork setgid 65534 noop" ["privilege.setuid"] r#""setgid""#;
         "setresuid" "fork setresuid 65534 65534 65534 noop" ["privilege.setuid"] r#""setuid""#;
+    }
+    /// Devices and terminals, which no default permits.
+    DEVICES {
+        "make_a_disk" "mknod-device @O/n b 7 0" ["file.create"] r#""path":"@O/n""#;
+        "make_the_kernel_log" "mknod-device @O/n c 1 11" ["file.create"] r#""path":"@O/n""#;
+        "make_memory" "mknod-device @O/n c 1 1" ["file.create"] r#""path":"@O/n""#;
+        "make_a_terminal" "mknod-device @O/n c 136 0" ["file.create"] r#""path":"@O/n""#;
+        "open_a_node_that_is_there" "open @O/node read" ["file.open"] r#""path":"@O/node""#;
+        "open_it_for_writing" "open @O/node write" ["file.open"] r#""path":"@O/node""#;
+        "open_it_by_io_uring" "uring-open-by-task-work @O/node write" ["file.open"] r#""path":"@O/node""#;
+        "open_it_as_another_user" "fork setuid 65534 open @O/node write" ["file.open"] r#""path":"@O/node""#;
+        "open_it_by_a_bind_mount" "unshare mount mount-bind @O @O/m open @O/m/node read" ["file.open"] r#""path":"@O/node""#;
+        "read_the_kernels_memory" "open /proc/kcore read" ["file.open"] r#""path":"/proc/kcore""#;
+        "read_the_kernels_log" "open /proc/kmsg read" ["file.open"] r#""path":"/proc/kmsg""#;
+        "make_the_kernel_act" "open /proc/sysrq-trigger write" ["file.open"] r#""path":"/proc/sysrq-trigger""#;
+        "put_input_into_a_terminal" "tiocsti" ["file.setattr"] r#"@PID"#;
+        "open_a_terminal_of_another_session" "open-terminal-of-another-session" ["file.open"] r#"@PID"#;
     }
     /// Roads that stay open, with why.
     OPEN {

@@ -11,7 +11,7 @@ use agent_monitor_tests::harness::lane::actor_program;
 use agent_monitor_tests::harness::monitor::{Daemon, Setup};
 use agent_monitor_tests::harness::registry::{Match, Record};
 use agent_monitor_tests::harness::{PATIENCE, client, leftover, world};
-use agent_monitor_tests::sys::wait;
+use agent_monitor_tests::sys::{Arg, call, cstr, num, wait};
 
 use super::Row;
 
@@ -82,7 +82,7 @@ impl Stage {
         Self { daemon, bystander, bot, neighbour, stranger }
     }
 
-    fn dir(&self, name: &str) -> String {
+    pub(super) fn dir(&self, name: &str) -> String {
         self.daemon.setup.scratch.text(name)
     }
 
@@ -92,7 +92,7 @@ impl Stage {
     }
 
     /// Puts a scope of the agent's in force.
-    fn scope(&self, text: &str) {
+    pub(super) fn scope(&self, text: &str) {
         let record = Record::new("bot").on(Match::exe(&self.bot)).enforce().scope(text);
         let file = self.daemon.setup.scratch.file("bot.toml", &record.toml());
         let registry = self.daemon.setup.registry();
@@ -114,9 +114,13 @@ impl Stage {
         self.scope(PERMIT);
     }
 
+    fn forbidding(&self) -> String {
+        let text = FORBID.replace("@SECRET", &self.dir("secret")).replace("@OPEN", &self.dir("open"));
+        text.replace("@READABLE", &self.dir("readable"))
+    }
+
     pub(crate) fn forbid(&self) {
-        let text = FORBID.replace("@SECRET", &self.dir("secret"));
-        self.scope(&text.replace("@OPEN", &self.dir("open")));
+        self.scope(&self.forbidding());
     }
 
     pub(crate) fn forbid_powers(&self) {
@@ -133,12 +137,13 @@ impl Stage {
         let (secret, open) = (self.dir(&format!("secret/{name}")), self.dir(&format!("open/{name}")));
         text.replace("@S", &secret)
             .replace("@O", &open)
+            .replace("@R", &self.dir(&format!("readable/{name}")))
             .replace("@BYSTANDER", &self.bystander.0.id().to_string())
     }
 
     fn prepare(&self, name: &str) {
         let scratch = &self.daemon.setup.scratch;
-        for side in ["secret", "open"] {
+        for side in ["secret", "open", "readable"] {
             let dir = scratch.path(&format!("{side}/{name}"));
             drop(std::fs::remove_dir_all(&dir));
             scratch.file(&format!("{side}/{name}/f"), "content");
@@ -152,6 +157,7 @@ impl Stage {
         std::os::unix::fs::symlink(open.join("link"), open.join("chain")).unwrap();
         std::os::unix::fs::symlink(&secret, open.join("dirlink")).unwrap();
         std::fs::create_dir(open.join("m")).unwrap();
+        kernel_log(&open.join("node"));
         scratch
             .script(&format!("open/{name}/script"), &format!("#!{} noop\n", secret.join("prog").display()));
         scratch.script(&format!("secret/{name}/script"), "#!/bin/sh\nexit 0\n");
@@ -239,8 +245,7 @@ impl Stage {
 
     pub(crate) fn storm_of_flips(&self) -> Verdict {
         let secret = self.daemon.setup.scratch.file("secret/storm/f", "content");
-        let forbid = FORBID.replace("@SECRET", &self.dir("secret")).replace("@OPEN", &self.dir("open"));
-        let scopes = [forbid, FORBID_EXACT.replace("@F", &secret)];
+        let scopes = [self.forbidding(), FORBID_EXACT.replace("@F", &secret)];
         self.scope(&scopes[0]);
         let acts =
             vec!["open"; 400].into_iter().flat_map(|act| [act, &secret, "read", "+"]).collect::<Vec<_>>();
@@ -269,6 +274,14 @@ impl Stage {
     }
 }
 
+/// A node of the device 1:11, the kernel's log, that everybody may open.
+fn kernel_log(path: &Path) {
+    let name = cstr(path.to_str().unwrap());
+    let device = libc::makedev(1, 11);
+    call(libc::SYS_mknod, &mut [Arg::Str(&name), num(libc::S_IFCHR | 0o666), num(device as i64)]).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+}
+
 /// What a refused process sees: an errno, or a child that did not come to run its program.
 pub(crate) fn is_refusal(error: &str) -> bool {
     error == "EACCES" || error == "EPERM" || error.starts_with("status")
@@ -285,10 +298,14 @@ fn agrees(line: &str, row: &Row, told: &str) -> bool {
         && line.contains(told)
 }
 
-/// Permits everything, programs without a place included.
+/// Permits everything, programs without a place included, and what no default permits.
 const PERMIT: &str = "[scope]
 default = \"allow\"
 unknown = \"allow\"
+[[scope.privilege]]
+kind = \"device\"
+[[scope.privilege]]
+kind = \"terminal\"
 ";
 
 /// Forbids what the rows try.
@@ -299,6 +316,10 @@ path = "@SECRET/**"
 verdict = "deny"
 [[scope.file]]
 path = "@OPEN/rename_the_directory_above/above/inner/**"
+verdict = "deny"
+[[scope.file]]
+path = "@READABLE/**"
+access = ["write", "create", "delete"]
 verdict = "deny"
 [[scope.exec]]
 path = "@SECRET/**"

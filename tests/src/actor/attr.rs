@@ -15,6 +15,9 @@ pub(crate) const ACTS: &[Act] = &[
     Act::new("fchownat", "DIR NAME UID GID", fchownat),
     Act::new("utimes", "PATH", utimes),
     Act::new("setxattr", "PATH NAME", setxattr),
+    Act::new("getxattr", "PATH NAME", |args| getxattr(libc::SYS_getxattr, args)),
+    Act::new("lgetxattr", "PATH NAME", |args| getxattr(libc::SYS_lgetxattr, args)),
+    Act::new("listxattr", "PATH", listxattr),
 ];
 
 fn truncate(args: &[String]) -> Outcome {
@@ -71,5 +74,19 @@ fn setxattr(args: &[String]) -> Outcome {
     let (path, name) = (cstr(word(args, 0)?), cstr(word(args, 1)?));
     let mut args = [Arg::Str(&path), Arg::Str(&name), Arg::In(b"value"), num(5), num(0)];
     call(libc::SYS_setxattr, &mut args)?;
+    Ok(Facts::new())
+}
+
+fn getxattr(number: libc::c_long, args: &[String]) -> Outcome {
+    let (path, name) = (cstr(word(args, 0)?), cstr(word(args, 1)?));
+    let mut value = [0_u8; 256];
+    call(number, &mut [Arg::Str(&path), Arg::Str(&name), Arg::Out(&mut value), num(256)])?;
+    Ok(Facts::new())
+}
+
+fn listxattr(args: &[String]) -> Outcome {
+    let path = cstr(word(args, 0)?);
+    let mut names = [0_u8; 256];
+    call(libc::SYS_listxattr, &mut [Arg::Str(&path), Arg::Out(&mut names), num(256)])?;
     Ok(Facts::new())
 }

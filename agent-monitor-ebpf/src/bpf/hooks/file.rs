@@ -10,15 +10,14 @@ use agent_monitor_ebpf::{
     people::{executes, opens},
     policy::ask,
 };
-use aya_ebpf::{
-    bindings::task_struct, helpers::generated::bpf_task_pt_regs, macros::lsm, programs::LsmContext,
-};
+use aya_ebpf::{macros::lsm, programs::LsmContext};
 
+use super::{device, layer::lower};
 use crate::bpf::{
     emit::{begin, body, send},
     globals as g,
     judge::{also_held, place, place_late, settle, settle_late, settle_quietly},
-    read::{Ptr, dentry_id, field, inode_of, pointer, value},
+    read::{Ptr, current, dentry_id, field, inode_of, pointer, system_call, value},
     tag::Actor,
     walk::{Walked, kernel_text, walk},
 };
@@ -46,18 +45,15 @@ const O_PATH: u32 = 0o10_000_000;
 const PROT_EXEC: u64 = 4;
 /// `VM_EXEC`, include/linux/mm.h.
 const VM_EXEC: u64 = 4;
-const S_IFMT: u32 = 0o170_000;
-const S_IFDIR: u32 = 0o040_000;
+pub(super) const S_IFMT: u32 = 0o170_000;
+pub(super) const S_IFDIR: u32 = 0o040_000;
 const S_IFSOCK: u32 = 0o140_000;
-/// `PF_IO_WORKER`, include/linux/sched.h: a thread that `io_uring` runs for the process.
-const PF_IO_WORKER: u32 = 0x10;
-/// System call `io_uring_enter` on x86-64.
-const IO_URING_ENTER: u64 = 426;
-/// `ioctl` requests that change a file's attributes through any descriptor, include/uapi/linux/fs.h.
-const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
-const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
-/// Puts a character into a terminal's input, include/uapi/asm-generic/ioctls.h.
-const TIOCSTI: u32 = 0x5412;
+
+/// System call `ioctl` on x86-64.
+const IOCTL: u64 = 16;
+/// The beginnings `trusted.overlay.` and `user.overlay.`, fs/overlayfs/overlayfs.h.
+const OVERLAY_TRUSTED: [u64; 2] = [u64::from_le_bytes(*b"trusted."), u64::from_le_bytes(*b"overlay.")];
+const OVERLAY_USER: [u64; 2] = [u64::from_le_bytes(*b"user.ove"), u64::from_le_bytes(*b"rlay.\0\0\0")];
 
 const ATTR_MODE: u32 = 1;
 const ATTR_UID: u32 = 2;
@@ -65,25 +61,6 @@ const ATTR_GID: u32 = 4;
 const ATTR_SIZE: u32 = 8;
 /// `ATTR_ATIME | ATTR_MTIME | ATTR_ATIME_SET | ATTR_MTIME_SET`.
 const ATTR_TIMES: u32 = 16 | 32 | 128 | 256;
-
-/// Whether the running code is a file system's own work below the act that was judged: overlayfs does it with the
-/// credentials of whoever mounted it. `io_uring` swaps credentials too, but on the process's word, so that is no excuse.
-#[inline(always)]
-fn nested(task: *mut task_struct) -> bool {
-    let t = task.cast_const().cast::<u8>();
-    if pointer(t, &g::O_TASK_CRED) == pointer(t, &g::O_TASK_REAL_CRED) {
-        return false;
-    }
-    let worker = field::<u32>(t, &g::O_TASK_FLAGS) & PF_IO_WORKER != 0;
-    !worker && syscall(task) != IO_URING_ENTER
-}
-
-/// Number of the running system call.
-#[inline(always)]
-fn syscall(task: *mut task_struct) -> u64 {
-    // SAFETY: the running task; the helper gives its saved registers.
-    field(unsafe { bpf_task_pt_regs(task) } as Ptr, &g::O_REGS_ORIG_AX)
-}
 
 /// Writes the first path of a file record; the walk.
 #[inline(always)]
@@ -114,7 +91,7 @@ pub(crate) fn first_path(actor: &Actor, dentry: Ptr) -> u32 {
 
 /// Writes the first path of a file record and judges it; where the tail ends.
 #[inline(always)]
-fn judged_path(actor: &Actor, dentry: Ptr, asked: u32) -> u32 {
+pub(super) fn judged_path(actor: &Actor, dentry: Ptr, asked: u32) -> u32 {
     let walked = walk_first(actor, dentry);
     place(actor, dentry, &walked, 0, asked, false);
     walked.end
@@ -140,7 +117,7 @@ fn second_path(actor: &Actor, dentry: Ptr, off: u32, asked: u32) -> u32 {
 #[inline(always)]
 fn act(kind: Kind, dentry: Ptr, op: u8, access: u16, asked: u32) -> i32 {
     let actor = acting!(kind);
-    if nested(actor.task) {
+    if lower(&actor, dentry) {
         return 0;
     }
     begin(&actor, kind, Source::Lsm);
@@ -158,7 +135,7 @@ fn act(kind: Kind, dentry: Ptr, op: u8, access: u16, asked: u32) -> i32 {
 #[inline(always)]
 fn act_named(kind: Kind, dentry: Ptr, op: u8, access: u16, asked: u32, text: Ptr) -> i32 {
     let actor = acting!(kind);
-    if nested(actor.task) {
+    if lower(&actor, dentry) {
         return 0;
     }
     begin(&actor, kind, Source::Lsm);
@@ -201,6 +178,7 @@ fn fill_open(actor: &Actor, file: Ptr, asked: u32) -> u32 {
     begin(actor, Kind::FileOpen, Source::Lsm);
     let dentry = pointer(file, &g::O_FILE_DENTRY);
     let end = judged_path(actor, dentry, asked);
+    device::opened(actor, dentry);
     describe_open(actor, file);
     end
 }
@@ -254,10 +232,10 @@ fn asked_of(mode: u32) -> u32 {
 #[lsm(hook = "file_open")]
 fn file_open(ctx: LsmContext) -> i32 {
     let actor = acting!(Kind::FileOpen);
-    if nested(actor.task) {
+    let file: Ptr = ctx.arg(0);
+    if lower(&actor, pointer(file, &g::O_FILE_DENTRY)) {
         return 0;
     }
-    let file: Ptr = ctx.arg(0);
     let flags: u32 = field(file, &g::O_FILE_FLAGS);
     if flags & FMODE_EXEC != 0 {
         tell_open(&actor, file, Source::Lsm);
@@ -296,47 +274,17 @@ fn file_receive(ctx: LsmContext) -> i32 {
     settle_quietly(&actor, end)
 }
 
-/// `file_ioctl(file, cmd, arg)`: fs/ioctl.c. Only what changes a file or another session's input.
-#[lsm(hook = "file_ioctl")]
-fn file_ioctl(ctx: LsmContext) -> i32 {
-    ioctl(ctx.arg(0), ctx.arg(1))
-}
-
-/// `file_ioctl_compat(file, cmd, arg)`: the 32-bit entry, since 6.8.
-#[lsm(hook = "file_ioctl_compat")]
-fn file_ioctl_compat(ctx: LsmContext) -> i32 {
-    ioctl(ctx.arg(0), ctx.arg(1))
-}
-
-#[inline(always)]
-fn ioctl(file: Ptr, cmd: u32) -> i32 {
-    if cmd != FS_IOC_SETFLAGS && cmd != FS_IOC_FSSETXATTR && cmd != TIOCSTI {
-        return 0;
-    }
-    let actor = acting!(Kind::FileSetattr);
-    begin(&actor, Kind::FileSetattr, Source::Lsm);
-    let end = judged_path(&actor, pointer(file, &g::O_FILE_DENTRY), ask::WRITE);
-    let b: *mut FileBody = body(actor.scratch);
-    // SAFETY: the body belongs to the record under construction.
-    unsafe {
-        (*b).op = file_op::FLAGS;
-        (*b).access = ACCESS_WRITE;
-        (*b).raw_flags = cmd;
-    }
-    settle(&actor, end)
-}
-
 /// `inode_create(dir, dentry, mode)`: fs/namei.c. Where an `open` creates, a person who must be asked about the writing is
 /// asked now: afterwards the file would be there, and the call run again would be another one.
 #[lsm(hook = "inode_create")]
 fn inode_create(ctx: LsmContext) -> i32 {
     let actor = acting!(Kind::FileCreate);
-    if nested(actor.task) {
+    if lower(&actor, ctx.arg(1)) {
         return 0;
     }
     begin(&actor, Kind::FileCreate, Source::Lsm);
     let end = judged_path(&actor, ctx.arg(1), ask::CREATE);
-    if opens(syscall(actor.task)) {
+    if opens(system_call(actor.task)) {
         also_held(&actor, ask::WRITE);
     }
     let b: *mut FileBody = body(actor.scratch);
@@ -360,9 +308,23 @@ fn inode_mkdir(ctx: LsmContext) -> i32 {
 /// `inode_mknod(dir, dentry, mode, dev)`: fs/namei.c.
 #[lsm(hook = "inode_mknod")]
 fn inode_mknod(ctx: LsmContext) -> i32 {
-    let socket = ctx.arg::<u32>(2) & S_IFMT == S_IFSOCK;
-    let asked = ask::CREATE | if socket { ask::UNIX_BIND } else { 0 };
-    act(Kind::FileCreate, ctx.arg(1), file_op::NODE, ACCESS_CREATE, asked)
+    let (dentry, mode): (Ptr, u32) = (ctx.arg(1), ctx.arg(2));
+    let asked = ask::CREATE | if mode & S_IFMT == S_IFSOCK { ask::UNIX_BIND } else { 0 };
+    let actor = acting!(Kind::FileCreate);
+    if lower(&actor, dentry) {
+        return 0;
+    }
+    begin(&actor, Kind::FileCreate, Source::Lsm);
+    let end = judged_path(&actor, dentry, asked);
+    device::made(&actor, mode, ctx.arg(3));
+    let b: *mut FileBody = body(actor.scratch);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe {
+        (*b).op = file_op::NODE;
+        (*b).access = ACCESS_CREATE;
+        (*b).mode = mode;
+    }
+    settle(&actor, end)
 }
 
 /// `inode_symlink(dir, dentry, old_name)`: fs/namei.c.
@@ -388,7 +350,7 @@ fn inode_rmdir(ctx: LsmContext) -> i32 {
 fn inode_rename(ctx: LsmContext) -> i32 {
     let (from, to): (Ptr, Ptr) = (ctx.arg(1), ctx.arg(3));
     let actor = acting!(Kind::FileRename);
-    if nested(actor.task) {
+    if lower(&actor, from) {
         return 0;
     }
     begin(&actor, Kind::FileRename, Source::Lsm);
@@ -408,7 +370,7 @@ fn inode_rename(ctx: LsmContext) -> i32 {
 #[lsm(hook = "inode_link")]
 fn inode_link(ctx: LsmContext) -> i32 {
     let actor = acting!(Kind::FileLink);
-    if nested(actor.task) {
+    if lower(&actor, ctx.arg(2)) {
         return 0;
     }
     begin(&actor, Kind::FileLink, Source::Lsm);
@@ -448,10 +410,10 @@ fn setattr(dentry: Ptr, attr: Ptr) -> i32 {
         return 0;
     };
     let actor = acting!(kind);
-    if nested(actor.task) {
+    if lower(&actor, dentry) {
         return 0;
     }
-    if valid & ATTR_SIZE != 0 && opens(syscall(actor.task)) {
+    if valid & ATTR_SIZE != 0 && opens(system_call(actor.task)) {
         // Part of an open that people let pass.
         // SAFETY: scratch was checked for null when the actor was made.
         unsafe {
@@ -490,6 +452,48 @@ fn inode_setxattr(ctx: LsmContext) -> i32 {
     act_named(Kind::FileSetattr, ctx.arg(1), file_op::XATTR, ACCESS_WRITE, ask::WRITE, ctx.arg(2))
 }
 
+/// `inode_getxattr(dentry, name)`: fs/xattr.c, before the value of an attribute is read. What overlayfs keeps in its layers
+/// it reads on its own account during look-ups, which no act precedes.
+#[lsm(hook = "inode_getxattr")]
+fn inode_getxattr(ctx: LsmContext) -> i32 {
+    let name: [u64; 2] = value(ctx.arg(1));
+    if name == OVERLAY_TRUSTED || name[0] == OVERLAY_USER[0] && name[1] & 0xff_ffff_ffff == OVERLAY_USER[1] {
+        return 0;
+    }
+    attributes(ctx.arg(0))
+}
+
+/// `inode_listxattr(dentry)`: fs/xattr.c, before the names of the attributes are read.
+#[lsm(hook = "inode_listxattr")]
+fn inode_listxattr(ctx: LsmContext) -> i32 {
+    attributes(ctx.arg(0))
+}
+
+/// Extended attributes are contents: who may not read a file may not read those. Reported when refused.
+#[inline(always)]
+fn attributes(dentry: Ptr) -> i32 {
+    let actor = acting!(Kind::FileOpen);
+    if lower(&actor, dentry) {
+        return 0;
+    }
+    begin(&actor, Kind::FileOpen, Source::Lsm);
+    let end = judged_path(&actor, dentry, ask::READ);
+    let b: *mut FileBody = body(actor.scratch);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe { (*b).access = ACCESS_READ };
+    settle_quietly(&actor, end)
+}
+
+/// `inode_file_setattr(dentry, fa)`: fs/file_attr.c, since 6.17; flags of an inode by `file_setattr` or by `ioctl`.
+#[lsm(hook = "inode_file_setattr")]
+fn inode_file_setattr(ctx: LsmContext) -> i32 {
+    if system_call(current()) == IOCTL {
+        // Judged and recorded by `file_ioctl`.
+        return 0;
+    }
+    act(Kind::FileSetattr, ctx.arg(0), file_op::FLAGS, ACCESS_WRITE, ask::WRITE)
+}
+
 /// `inode_removexattr(idmap, dentry, name)`: fs/xattr.c.
 #[lsm(hook = "inode_removexattr")]
 fn inode_removexattr(ctx: LsmContext) -> i32 {
@@ -517,10 +521,7 @@ fn mmap_file(ctx: LsmContext) -> i32 {
         return 0;
     }
     let actor = acting!(Kind::FileMmapExec);
-    if nested(actor.task) {
-        return 0;
-    }
-    if executes(syscall(actor.task)) {
+    if executes(system_call(actor.task)) {
         // The kernel maps the program that people let run.
         // SAFETY: scratch was checked for null when the actor was made.
         unsafe {

@@ -21,7 +21,7 @@ use crate::bpf::{
     emit::lose,
     globals as g,
     judge::{self, settle_quietly},
-    read::{Ptr, current, field, ids, pointer},
+    read::{Ptr, compat, current, field, ids, pointer},
     tag::{policy_of, runtime, set_tag, tag_of},
 };
 
@@ -93,16 +93,31 @@ fn capable(ctx: LsmContext) -> i32 {
     }
     // SAFETY: the running task; the helper gives its saved registers.
     let regs = unsafe { bpf_task_pt_regs(task) } as Ptr;
-    let nr: u64 = field(regs, &g::O_REGS_ORIG_AX);
+    // By the 32-bit entry the same calls have other numbers and registers (arch/x86/entry/syscalls/syscall_32.tbl); from 424
+    // on the numbers are those of every ABI. The bit of x32 calls says nothing about which call it is.
+    let nr = field::<u64>(regs, &g::O_REGS_ORIG_AX) & !0x4000_0000;
+    let narrow = compat(task);
+    let nr = match nr {
+        310 if narrow => 272,
+        346 if narrow => 308,
+        other if narrow && other < 424 => 0,
+        other => other,
+    };
     match nr {
         // unshare, setns
         272 | 308 => {
             let op = if nr == 272 { priv_op::UNSHARE } else { priv_op::SETNS };
-            let args = [field(regs, &g::O_REGS_DI), field(regs, &g::O_REGS_SI), 0, 0];
+            let args = if narrow {
+                [field(regs, &g::O_REGS_BX), field(regs, &g::O_REGS_CX), 0, 0]
+            } else {
+                [field(regs, &g::O_REGS_DI), field(regs, &g::O_REGS_SI), 0, 0]
+            };
             refuse_numbers(Kind::PrivNamespace, op, args, power::NAMESPACE)
         }
-        // open_tree, move_mount, fsopen, fsconfig, fsmount, fspick, mount_setattr
-        428..=433 | 442 => refuse_numbers(Kind::PrivMount, priv_op::MOUNT_CALL, [nr, 0, 0, 0], power::MOUNT),
+        // open_tree, move_mount, fsopen, fsconfig, fsmount, fspick, mount_setattr, open_tree_attr
+        428..=433 | 442 | 467 => {
+            refuse_numbers(Kind::PrivMount, priv_op::MOUNT_CALL, [nr, 0, 0, 0], power::MOUNT)
+        }
         _ => 0,
     }
 }

@@ -407,3 +407,23 @@ fn exit_setns(ctx: FExitContext) -> i32 {
     }
     0
 }
+
+/// The same by the 32-bit entry (arch/x86/include/asm/syscall_wrapper.h), whose arguments lie in other registers.
+#[fexit]
+fn exit_unshare32(ctx: FExitContext) -> i32 {
+    if returned(&ctx) == 0 {
+        let args = [field(ctx.arg(0), &g::O_REGS_BX), 0, 0, 0];
+        tell_numbers(Kind::PrivNamespace, priv_op::UNSHARE, args, Source::Fexit);
+    }
+    0
+}
+
+/// The same for `setns`.
+#[fexit]
+fn exit_setns32(ctx: FExitContext) -> i32 {
+    if returned(&ctx) == 0 {
+        let args = [field(ctx.arg(0), &g::O_REGS_BX), field(ctx.arg(0), &g::O_REGS_CX), 0, 0];
+        tell_numbers(Kind::PrivNamespace, priv_op::SETNS, args, Source::Fexit);
+    }
+    0
+}

@@ -19,8 +19,9 @@ use aya_ebpf::{
 use super::EACCES;
 use crate::bpf::{
     globals as g,
+    hooks::layer::overridden,
     maps::{GRANT_LIVES, GRANT_USES, GRANTED, HEARTBEAT, TICKETS},
-    read::{Ptr, current, field, now},
+    read::{Ptr, TS_COMPAT, current, field, now},
     scratch::{Scratch, opaque},
     tag::hash_key,
 };
@@ -29,8 +30,6 @@ use crate::bpf::{
 const SIGSTOP: u32 = 19;
 /// `PF_IO_WORKER`, include/linux/sched.h: a thread that `io_uring` runs for the process.
 const PF_IO_WORKER: u32 = 0x10;
-/// `TS_COMPAT`, arch/x86/include/asm/thread_info.h: a 32-bit system call, whose numbers mean other calls.
-const TS_COMPAT: u32 = 2;
 /// A held act that is woken without a decision more often than [`AGAIN_FREE`] is told again at the most so often,
 /// nanoseconds. The daemon looks for held threads that it does not know of all the same.
 const AGAIN: u64 = 1_000_000_000;
@@ -48,6 +47,8 @@ fn can_wait(task: *mut task_struct, kind: u16) -> bool {
     if g::O_TASK_STATUS.load() == ABSENT
         || field::<u32>(t, &g::O_TASK_FLAGS) & PF_IO_WORKER != 0
         || field::<u32>(t, &g::O_TASK_STATUS) & TS_COMPAT != 0
+        // Not the act of the system call: io_uring's task work, a core dump.
+        || overridden(task)
     {
         return false;
     }

@@ -259,5 +259,86 @@ fn the_same_record_gives_the_same_image() {
     assert_eq!(once(), once());
 }
 
+/// What a program reads in any case, and what stays closed to a root agent that has nothing but the base set.
+#[test]
+fn linux_runtime_names_what_it_opens() {
+    let mut book = book("[scope]\ndefault = \"deny\"\nbase = [\"linux-runtime\"]\n");
+    let mut permits = |path, asked| book.place(path, None, asked, false).unwrap().verdict.permits();
+    let open = [
+        "/proc/1/maps",
+        "/proc/1/cgroup",
+        "/proc/meminfo",
+        "/proc/sys/net/core/somaxconn",
+        "/dev/urandom",
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    ];
+    for path in open {
+        assert!(permits(path, ask::READ), "{path} is needed");
+    }
+    let closed = [
+        "/proc/kcore",
+        "/proc/kmsg",
+        "/proc/kallsyms",
+        "/proc/kpageflags",
+        "/proc/keys",
+        "/proc/vmcore",
+        "/proc/iomem",
+        "/proc/config.gz",
+        "/proc/bus/pci/00/00.0",
+        "/proc/driver/rtc",
+        "/proc/fs/ext4/vda1/options",
+        "/etc/pki/tls/private/localhost.key",
+        "/etc/pki/consumer/key.pem",
+        "/etc/pki/ca-trust/source/anchors/ca.key",
+        "/etc/pki/nssdb/key4.db",
+        "/etc/ssl/private/x.key",
+        "/etc/shadow",
+        "/dev/console",
+        "/dev/kmsg",
+        "/dev/mem",
+        "/dev/vda",
+        "/sys/kernel/debug/x",
+        "/sys/firmware/efi/efivars/x",
+    ];
+    for path in closed {
+        assert!(!permits(path, ask::READ), "{path} is open to read");
+        assert!(!permits(path, ask::WRITE), "{path} is open to write");
+    }
+    for path in ["/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/sys/fs/cgroup/cgroup.kill"] {
+        assert!(!permits(path, ask::WRITE), "{path} is open to write");
+    }
+}
+
+/// No default opens devices and terminals; a rule does.
+#[test]
+fn devices_need_a_rule_of_their_own() {
+    use agent_monitor_ebpf::policy::power;
+    // `learn` finds the kind of a power by its place in the list of words.
+    for (at, (word, kind)) in PrivilegeKind::WORDS.iter().enumerate() {
+        assert_eq!(power_of(*kind), at, "{word}");
+    }
+    for text in
+        ["[scope]\ndefault = \"allow\"\n", "[scope]\ndefault = \"audit\"\n", "[scope]\ndefault = \"deny\"\n"]
+    {
+        let mut book = book(text);
+        for power in [power::DEVICE, power::TERMINAL] {
+            assert!(!book.power(power).unwrap().verdict.permits(), "{text}");
+        }
+    }
+    let mut named = book(
+        "[scope]\ndefault = \"allow\"\n[[scope.privilege]]\nkind = \"device\"\n\
+         [[scope.privilege]]\nkind = \"terminal\"\nverdict = \"audit\"\n",
+    );
+    assert!(named.power(power::DEVICE).unwrap().verdict.permits());
+    assert!(named.power(power::TERMINAL).unwrap().verdict.permits());
+    let mut one = book("[scope]\ndefault = \"allow\"\n[[scope.privilege]]\nkind = \"device\"\n");
+    assert!(one.power(power::DEVICE).unwrap().verdict.permits());
+    let refused = one.power(power::TERMINAL).unwrap();
+    assert!(!refused.verdict.permits());
+    assert_eq!(refused.rule, "scope.devices");
+}
+
 #[path = "extra_tests.rs"]
 mod extras;
