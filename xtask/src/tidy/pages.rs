@@ -66,7 +66,8 @@ mod tests {
         let paths = ["docs/limits.md", "README.md", "tests/kernel/escape.rs"];
         let read = |path: &str| path.ends_with("escape.rs").then(|| "fn default_deny() {}".to_owned());
         let check = |page: &str, text: &str| dangling(page, text, &paths, &read);
-        let fine = "`kernel/escape.rs` `default_deny`, [limits](docs/limits.md#a), `cargo x`, [x](https://a.b)";
+        let fine =
+            "`kernel/escape.rs` `default_deny`, [limits](docs/limits.md#a), `cargo x`, [x](https://a.b)";
         assert_eq!(check("README.md", fine), Vec::<String>::new());
         assert_eq!(check("docs/a.md", "[r](../README.md) [l](limits.md)"), Vec::<String>::new());
         for (text, part) in [
