@@ -194,12 +194,22 @@ fn change_index(index: &mut sealed::Index, what: u8, at: usize) {
     }
 }
 
+/// A closed segment that an earlier change has not broken already.
+fn is_whole(bytes: &[u8]) -> bool {
+    let mut file = tempfile::tempfile().unwrap();
+    io::Write::write_all(&mut file, bytes).unwrap();
+    sealed::find(&mut file).is_ok() && zstd::decode_all(bytes).is_ok_and(|lines| !lines.is_empty())
+}
+
 /// One change of the files of a log.
 fn change(dir: &Path, (what, file, at, to): (u8, usize, usize, usize)) {
     let segments = segment::list(dir).unwrap();
     let segment = &segments[file % segments.len()];
     let bytes = fs::read(&segment.path).unwrap();
     let write = |bytes: &[u8]| fs::write(&segment.path, bytes).unwrap();
+    if bytes.is_empty() || (segment.sealed && !is_whole(&bytes)) {
+        return;
+    }
     match what % 8 {
         0 | 1 => {
             let mut bytes = bytes;
