@@ -52,7 +52,8 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "agent-monitor", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not reachable, 4 not enough privilege."
+    after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not reachable, 4 not enough privilege, \
+                  5 the record that was read does not hold."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

@@ -2,6 +2,9 @@
 //! that the library wrote.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+#[path = "evidence/checked.rs"]
+mod checked;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -361,6 +364,9 @@ fn exports_have_what_their_readers_require() {
     ] {
         assert!(html.contains(part), "{part}");
     }
+    assert!(html.contains("The log when it was read: verified up to checkpoint"), "{html}");
+    let label = ocsf[0]["metadata"]["labels"][0].as_str().unwrap();
+    assert!(label.starts_with("verified up to checkpoint"), "{label}");
     let none = place.run(&["export", "--agent", "nobody"]);
     assert!(none.code == 1 && none.err.contains("no record matches"), "{} {}", none.code, none.err);
 }

@@ -12,7 +12,9 @@ use agent_monitor::export::bundle::{BundleError, archive, collect, custody, mani
 use agent_monitor::export::html::Report;
 use agent_monitor::export::ocsf::{self, Version};
 use agent_monitor::export::pseudonym::{Pseudonyms, What};
-use agent_monitor::export::{Because, Selected, Selection, Setting, bundle, check, select, setting, timesketch};
+use agent_monitor::export::{
+    Because, Selected, Selection, Setting, bundle, check, select, setting, timesketch,
+};
 use agent_monitor::log::key::Keys;
 use agent_monitor::log::note::PublicKey;
 use agent_monitor::log::segment;
@@ -24,12 +26,12 @@ use agent_monitor::registry::diagnostic::escape;
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Shared;
 use super::exit::{self, Failure, note};
 use super::filters::FilterArgs;
 use super::hold::who;
 use super::place::{self, Trust};
 use super::source::Source;
-use super::Shared;
 
 /// Values of one option are alternatives; different options must all hold.
 #[derive(Debug, Args)]
@@ -176,9 +178,7 @@ pub(crate) fn run(args: &ExportArgs, shared: &Shared) -> anyhow::Result<ExitCode
             args.filter.known_to(&from.source(), shared)?;
         }
         note(&escape(&outcome.text()));
-        return Err(
-            Failure::new(super::exit::FAILURE, "no record matches; what was written frames nothing").into()
-        );
+        return Err(Failure::new(exit::FAILURE, "no record matches; what was written frames nothing").into());
     }
     note(&format!("{asked} records that were asked for"));
     if outcome.verified {
@@ -357,7 +357,9 @@ impl ExportArgs {
         let word = |key: &str| host[key].as_str().unwrap_or_default().to_owned();
         let mut origin = String::new();
         let mut key = String::new();
-        if let Some(first) = segment::list(&from.log).ok().and_then(|segments| segments.into_iter().next_back()) {
+        if let Some(first) =
+            segment::list(&from.log).ok().and_then(|segments| segments.into_iter().next_back())
+        {
             let each = &mut |line: &segment::Line<'_>| {
                 if let segment::Line::Header(header) = line {
                     origin.clone_from(&header.origin);
@@ -497,9 +499,9 @@ impl Drop for Scratch {
 fn signing(keys: &Keys) -> anyhow::Result<agent_monitor::log::note::SecretKey> {
     keys.load().map_err(|error| {
         let code = if error.source.kind() == std::io::ErrorKind::PermissionDenied {
-            super::exit::PRIVILEGE
+            exit::PRIVILEGE
         } else {
-            super::exit::FAILURE
+            exit::FAILURE
         };
         let hint = "run as root on the host of the log, or make an unsigned bundle with --unsigned";
         Failure { code, message: error.to_string(), hint: Some(hint.to_owned()) }.into()

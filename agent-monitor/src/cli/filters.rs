@@ -228,7 +228,8 @@ pub(crate) fn known_agent(agent: &str, shared: &Shared) -> anyhow::Result<()> {
 /// The ids in a list that the daemon gives.
 fn ids(list: &serde_json::Value) -> Vec<String> {
     let id = |entry: &serde_json::Value| entry["id"].as_str().map(str::to_owned);
-    let entries = list.as_array().or_else(|| list.as_object()?.values().find_map(serde_json::Value::as_array));
+    let entries =
+        list.as_array().or_else(|| list.as_object()?.values().find_map(serde_json::Value::as_array));
     entries.into_iter().flatten().filter_map(id).collect()
 }
 

@@ -36,8 +36,7 @@ pub(crate) fn rows(
     if let Some(limit) = limit {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut asked = Asked { filter, strange: 0 };
-        let (newest, outcome) =
-            source.newest(&window(filter), limit, |json| asked.event(json).is_some())?;
+        let (newest, outcome) = source.newest(&window(filter), limit, |json| asked.event(json).is_some())?;
         asked.report();
         newest.iter().try_for_each(|json| row(&String::from_utf8_lossy(json)))?;
         return Ok(outcome);

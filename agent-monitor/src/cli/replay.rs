@@ -108,7 +108,10 @@ fn only_agent(source: &Source) -> anyhow::Result<(String, Option<String>)> {
         Ok(())
     })?;
     match agents.iter().collect::<Vec<_>>().as_slice() {
-        [] => Err(Failure::new(FAILURE, format!("{} has no event of any agent", source.path().display())).into()),
+        [] => {
+            Err(Failure::new(FAILURE, format!("{} has no event of any agent", source.path().display()))
+                .into())
+        }
         [one] => Ok(((*one).clone(), Some((*one).clone()))),
         more => {
             let list: Vec<&str> = more.iter().map(|id| id.as_str()).collect();

@@ -15,7 +15,7 @@ use agent_monitor::model::Event;
 use agent_monitor::replay::log::parse;
 use anyhow::Context as _;
 
-use super::exit::Failure;
+use super::exit::{FAILURE, Failure};
 use super::place::{self, Trust};
 
 /// Longest line that is read.
@@ -43,6 +43,9 @@ impl Source {
             first_line(path)?;
             return Ok(Self::Lines(path.to_owned()));
         }
+        if let Err(error) = path.symlink_metadata() {
+            return Err(Failure::new(FAILURE, format!("cannot read {}: {error}", path.display())).into());
+        }
         let dir = place::log_dir(path)?;
         let trust = Trust::of(given, &dir)?;
         Ok(Self::Log(dir, trust))
@@ -55,9 +58,7 @@ impl Source {
         each: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
     ) -> anyhow::Result<Outcome> {
         match self {
-            Self::Log(dir, trust) => {
-                Ok(trust.outcome(&reader::records(dir, &trust.options, window, each)?))
-            }
+            Self::Log(dir, trust) => Ok(trust.outcome(&reader::records(dir, &trust.options, window, each)?)),
             Self::Bundle(path, keys) => Ok(verify::records_of(path, keys, each)?.outcome()),
             Self::Lines(path) => lines(path, each),
         }
@@ -88,7 +89,10 @@ impl Source {
     }
 
     /// Gives each event to `take`; a record that is no event of this version ends it.
-    pub(crate) fn events(&self, mut take: impl FnMut(&Event) -> anyhow::Result<()>) -> anyhow::Result<Outcome> {
+    pub(crate) fn events(
+        &self,
+        mut take: impl FnMut(&Event) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Outcome> {
         let mut result = Ok(());
         let outcome = self.each(&Window::default(), |number, json| {
             result = match parse(usize::try_from(number).unwrap_or(usize::MAX), json) {
@@ -97,7 +101,7 @@ impl Source {
                 Err(error) => {
                     let message = format!("{}: {error}", self.path().display());
                     let hint = Some(error.hint.to_owned());
-                    Err(Failure { code: super::exit::FAILURE, message, hint }.into())
+                    Err(Failure { code: FAILURE, message, hint }.into())
                 }
             };
             if result.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -131,7 +135,8 @@ pub(crate) fn is_bundle(path: &Path) -> anyhow::Result<bool> {
     let read =
         segment::open(path)?.read(&mut magic).with_context(|| format!("cannot read {}", path.display()))?;
     // A zstd frame. A closed segment begins with one too.
-    let segment = path.file_stem().is_some_and(|stem| stem.len() == 20) && path.extension().is_some_and(|end| end == "zst");
+    let segment = path.file_stem().is_some_and(|stem| stem.len() == 20)
+        && path.extension().is_some_and(|end| end == "zst");
     Ok(read == 4 && magic == [0x28, 0xb5, 0x2f, 0xfd] && !segment)
 }
 
@@ -149,8 +154,10 @@ fn first_line(path: &Path) -> anyhow::Result<()> {
             Ok(None) => {}
             Ok(Some(_)) => return Ok(()),
             Err(error) => {
-                let message = format!("{} is no log, no bundle and no file of events: {error}", path.display());
-                return Err(Failure::usage(message, error.hint).into());
+                let message =
+                    format!("{} is no log, no bundle and no file of events: {error}", path.display());
+                let hint = Some(error.hint.to_owned());
+                return Err(Failure { code: FAILURE, message, hint }.into());
             }
         }
     }

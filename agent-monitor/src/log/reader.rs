@@ -104,7 +104,8 @@ pub fn newest(
         }
         from = Some(segment.first);
         let index = segment::open(&segment.path).ok().filter(|_| segment.sealed);
-        if index.and_then(|mut file| sealed::index(&mut file).ok()).is_some_and(|index| !window.wants(&index)) {
+        if index.and_then(|mut file| sealed::index(&mut file).ok()).is_some_and(|index| !window.wants(&index))
+        {
             continue;
         }
         // What cannot be read is named by the pass that checks.
@@ -366,3 +367,6 @@ pub fn named_keys(dir: &Path) -> Result<Vec<super::note::PublicKey>, LogError> {
     }
     Ok(keys)
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,10 +61,7 @@ pub fn pack(dir: &Path, root: &str, to: &Path) -> Result<(), BundleError> {
 
 /// Checks the packed bundle `from` with `keys`, or with its own where there are none, and unpacks it into a file without
 /// a name. Returns where each file is in it.
-pub(super) fn unpack(
-    from: &Path,
-    keys: &[PublicKey],
-) -> Result<(File, BTreeMap<String, Part>), BundleError> {
+pub(super) fn unpack(from: &Path, keys: &[PublicKey]) -> Result<(File, BTreeMap<String, Part>), BundleError> {
     let on = |error| BundleError::on("unpack the bundle", from)(error);
     let mut file = crate::log::segment::open(from)?;
     let mut scan = Scan { keys, ..Scan::default() };
@@ -184,7 +181,8 @@ impl Scan<'_> {
     fn name(&mut self, shown: &str) -> Result<String, Problem> {
         let path = Path::new(shown);
         let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-        let inside = shown.split_once('/').filter(|(root, rest)| plain && !root.is_empty() && !rest.is_empty());
+        let inside =
+            shown.split_once('/').filter(|(root, rest)| plain && !root.is_empty() && !rest.is_empty());
         let Some((root, inside)) = inside else {
             return Err(bad(Kind::Changed, None, format!("{shown:?} is not a path in a bundle")));
         };

@@ -76,7 +76,9 @@ pub fn add(dir: &Path, time: Time, by: &str, action: &str, note: &str) -> Result
     let path = dir.join(manifest::CUSTODY);
     let before = match path.symlink_metadata() {
         Ok(_) => {
-            let last = read(&Contents::of_directory(dir))?.pop().and_then(|entry| serde_json::to_string(&entry).ok());
+            let last = read(&Contents::of_directory(dir))?
+                .pop()
+                .and_then(|entry| serde_json::to_string(&entry).ok());
             last.map(|line| hex(&Sha256::digest(line))).unwrap_or_default()
         }
         Err(_none) => String::new(),

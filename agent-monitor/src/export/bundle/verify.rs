@@ -165,7 +165,13 @@ impl Report {
             format!("{}{file}: {}", damage.kind.as_str(), damage.message)
         });
         let remark = (!self.notes.is_empty()).then(|| self.notes.join("; "));
-        Outcome { verified: reason.is_none(), reason, remark, checkpoint: self.checkpoint, ..Outcome::default() }
+        Outcome {
+            verified: reason.is_none(),
+            reason,
+            remark,
+            checkpoint: self.checkpoint,
+            ..Outcome::default()
+        }
     }
 }
 
@@ -175,7 +181,9 @@ fn damage(kind: Kind, file: Option<&str>, message: String) -> Damage {
 
 fn signature(contents: &Contents, bytes: &[u8], keys: &[PublicKey], report: &mut Report) {
     let file = Some(manifest::SIGNATURE);
-    let Ok(note) = contents.read(manifest::SIGNATURE, SMALL_MAX).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    let Ok(note) = contents
+        .read(manifest::SIGNATURE, SMALL_MAX)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     else {
         report.damage.push(damage(Kind::Removed, file, "the manifest is not signed".to_owned()));
         return;

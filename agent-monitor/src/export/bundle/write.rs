@@ -244,7 +244,8 @@ pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
         let message = "no sealed record matches; the newest are sealed within one checkpoint's interval";
         return Err(BundleError::Cannot(message.to_owned()));
     }
-    let mut missing: Vec<String> = outcome.reason.iter().map(|reason| format!("NOT verified: {reason}")).collect();
+    let mut missing: Vec<String> =
+        outcome.reason.iter().map(|reason| format!("NOT verified: {reason}")).collect();
     if all.more_gaps > 0 {
         missing.push(format!("{} more gaps are in gaps.jsonl only", all.more_gaps));
     }
@@ -341,9 +342,11 @@ fn prove(
 ) -> Result<(), BundleError> {
     let numbers: Vec<u64> = all.leaves.iter().map(|(number, _)| *number).collect();
     let proof = proof::make(asked.log, checkpoint.size, &numbers);
-    let holds = proof.as_ref().ok().and_then(proof::Proof::read).is_some_and(|hashes| {
-        root_of(checkpoint.size, &all.leaves, &hashes) == Some(checkpoint.root)
-    });
+    let holds = proof
+        .as_ref()
+        .ok()
+        .and_then(proof::Proof::read)
+        .is_some_and(|hashes| root_of(checkpoint.size, &all.leaves, &hashes) == Some(checkpoint.root));
     match (holds, asked.sign, &proof) {
         (true, ..) => {}
         (false, None, _) => missing.push("the records cannot be proven: the log does not hold".to_owned()),

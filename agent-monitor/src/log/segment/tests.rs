@@ -58,7 +58,10 @@ fn every_changed_byte_is_an_error_or_changes_the_lines() {
     let text = lines(20);
     let (mut file, index) = sealed(&text);
     let key = crate::log::note::SecretKey::new("k", &[1; 32]);
-    assert_eq!(sealed::find(&mut file).unwrap().signed(&[key.public()]), Ok(Some(("o".to_owned(), &key.public()))));
+    assert_eq!(
+        sealed::find(&mut file).unwrap().signed(&[key.public()]),
+        Ok(Some(("o".to_owned(), &key.public())))
+    );
     let length = file.seek(io::SeekFrom::End(0)).unwrap();
     for at in 0..length {
         use std::os::unix::fs::FileExt as _;

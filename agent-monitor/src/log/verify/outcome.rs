@@ -36,7 +36,9 @@ impl Outcome {
         let remark = self.remark.as_ref().map_or_else(String::new, |remark| format!("; {remark}"));
         match &self.reason {
             None => format!("{}{remark}", self.up_to()),
-            Some(reason) if self.checkpoint > 0 => format!("NOT verified: {reason}; {}{remark}", self.up_to()),
+            Some(reason) if self.checkpoint > 0 => {
+                format!("NOT verified: {reason}; {}{remark}", self.up_to())
+            }
             Some(reason) => format!("NOT verified: {reason}{remark}"),
         }
     }

@@ -9,6 +9,7 @@ use proptest::test_runner::TestCaseError;
 use super::*;
 use crate::log::fake::{Place, event, moment, settings};
 use crate::log::note::SecretKey;
+use crate::log::segment;
 
 fn copy_of(place: &Place) -> (tempfile::TempDir, PathBuf) {
     let to = tempfile::tempdir().unwrap();
