@@ -72,7 +72,7 @@ impl Core {
         result
     }
 
-    /// As [`Core::load_records`], with the registry in hand.
+    /// As [`Core::load_records`], with the registry locked already.
     pub(super) fn load_into(&self, book: &mut Book) -> Result<Reloaded, ReloadError> {
         let mut without: BTreeMap<AgentId, String> = BTreeMap::new();
         let mut failed: Option<PortError> = None;

@@ -311,6 +311,9 @@ fn an_enforced_record_with_rules_that_are_not_held_is_refused() {
     assert_eq!(bench.core.load().unwrap().added, ["bot"]);
 }
 
+/// A way to break a registry, by name.
+type Spoil<'a> = (&'a str, &'a dyn Fn(&Bench));
+
 const UNENFORCEABLE: &str =
     "user = 4242\n\n[scope]\ndefault = \"audit\"\n[[scope.net]]\nto = \"*.example.com\"\nverdict = \"deny\"";
 
@@ -338,7 +341,7 @@ fn a_refused_replacement_leaves_the_last_good_record_in_force() {
     let registry = |bench: &Bench| {
         fs::rename(bench.dir.path().join("agents.d"), bench.dir.path().join("elsewhere")).unwrap();
     };
-    let spoil: [(&str, &dyn Fn(&Bench)); 5] = [
+    let spoil: [Spoil<'_>; 5] = [
         ("typo", &typo),
         ("a rule that cannot be enforced", &unenforceable),
         ("a removed file", &gone),

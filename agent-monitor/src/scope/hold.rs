@@ -140,12 +140,23 @@ pub fn diagnostics(record: &Record, level: Level, facts: &dyn HostFacts) -> Vec<
         problem.hint("write degrade = \"allow\" to accept what is possible, or mode = \"observe\"")
     };
     let level_name = level.as_str();
+    let scripts = record.matches.iter().filter_map(|found| Some((&found.name, found.script.as_ref()?)));
+    let late = scripts.filter(|_| level == Level::Partial).map(|(name, script)| {
+        let message = format!(
+            "{name}.script: at level partial {} is bound before its first instruction only by this path and by links to it \
+             in the usual directories of programs; through another link it is bound after it has started",
+            script.value
+        );
+        let problem = Diagnostic::new(&record.source, Severity::Warning, Code::NotHeld, script.at, message);
+        problem.hint("start it by its path, or by agent-monitor exec")
+    });
     let mut problems: Vec<Diagnostic> = unheld(record, level)
         .into_iter()
         .map(|lost| {
             let message = format!("{} is not in force at level {level_name}: {}", lost.rule, lost.why);
             problem(lost.at, message)
         })
+        .chain(late)
         .collect();
     if let Some(plan) = confinement(record, level, facts) {
         let places: BTreeMap<&str, Position> = positions(&record.scope);

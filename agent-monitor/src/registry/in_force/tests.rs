@@ -146,7 +146,7 @@ impl World {
     fn good(&self, id: &str) -> Vec<Record> {
         let Disk::Files(files) = self.disk() else { return Vec::new() };
         let records = files.into_iter().filter_map(|file| file.record);
-        records.filter(|record| record.id.as_str() == id && level_of(record) % 2 == 0).collect()
+        records.filter(|record| record.id.as_str() == id && level_of(record).is_multiple_of(2)).collect()
     }
 }
 
@@ -196,7 +196,7 @@ fn holds(world: &World, before: &Set, after: &Decision) -> Result<(), TestCaseEr
                     Path::new(PATHS[*at]) == old && candidate(PATHS[*at], text).record.is_none()
                 })
         });
-        if alone && free && !claimed && level_of(&record) % 2 == 0 {
+        if alone && free && !claimed && level_of(&record).is_multiple_of(2) {
             let kept = after.set.get(&record.id.value);
             prop_assert!(
                 kept.is_some_and(|kept| kept.stale.is_none() && kept.record == record),

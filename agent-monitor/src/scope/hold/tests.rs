@@ -110,3 +110,17 @@ fn each_widening_is_an_error_without_degrade_and_a_warning_with_it() {
     assert!(said("allow", Level::Partial).iter().all(|(severity, _)| *severity == Severity::Warning));
     assert_eq!(said("refuse", Level::Full), []);
 }
+
+#[test]
+fn a_script_that_a_link_could_start_unbound_is_named_at_level_partial() {
+    let record = record(
+        "degrade = \"allow\"\n[[match]]\nscript = \"/opt/codex/cli.js\"\n[scope]\ndefault = \"audit\"\n",
+    );
+    let said = |level| {
+        let all = diagnostics(&record, level, &FakeHost::new());
+        all.into_iter().filter(|problem| problem.message.contains("match[0].script")).collect::<Vec<_>>()
+    };
+    assert_eq!(said(Level::Partial).len(), 1);
+    assert!(said(Level::Partial).iter().all(|problem| problem.severity == Severity::Warning));
+    assert_eq!(said(Level::Full), []);
+}
