@@ -217,8 +217,9 @@ fn the_words_of_a_command_line_add_only_what_they_say() {
     assert_eq!(scope("/srv/a:write"), ("/srv/a".into(), vec!["Write".into()]));
     assert_eq!(scope("/srv/a:b"), ("/srv/a:b".into(), vec!["Read".into()]));
     assert_eq!(scope("/srv/a:read,b"), ("/srv/a:read,b".into(), vec!["Read".into()]));
-    assert!(scope::text(&vec!["/a".to_owned(); 64], &[], &[]).is_ok());
-    assert!(scope::text(&vec!["/a".to_owned(); 63], &words("a.example:1"), &words("/bin/true")).is_err());
+    let many = |count: usize| (0..count).map(|at| format!("/a{at}")).collect::<Vec<_>>();
+    assert!(scope::text(&many(64), &[], &[]).is_ok());
+    assert!(scope::text(&many(63), &words("a.example:1"), &words("/bin/true")).is_err());
     let text = scope::text(&words("/srv/a"), &words("a.example:1"), &words("/bin/true")).unwrap();
     assert!(text.contains("default = \"deny\""), "{text}");
 }
