@@ -188,7 +188,7 @@ fn a_reboot_moves_no_end_away() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.sqlite");
     let (db, _) = Db::open(&path, "boot-1", at(0)).unwrap();
-    let mut people = crate::people::People::new(db, Settings::default());
+    let mut people = People::new(db, Settings::default());
     let by = FakeDirectory.person(100);
     let ttl = Duration::from_secs(60);
     let new = NewGrant { agent: "bot", session: None, scope: SCOPE, ttl, uses: None, reason: "r", by: &by };
@@ -198,7 +198,7 @@ fn a_reboot_moves_no_end_away() {
     // 70 s later by the wall clock, 2 s after the boot.
     let now = Now { boot: 2 * SECOND, ..at(71) };
     let (db, opened) = Db::open(&path, "boot-2", now).unwrap();
-    let mut people = crate::people::People::new(db, Settings::default());
+    let mut people = People::new(db, Settings::default());
     let mut done = Done::default();
     people.restart_grants(Opened { clean: true, ..opened }, &[], now, &mut done).unwrap();
     assert!(people.active_grants().unwrap().is_empty(), "{done:?}");
