@@ -83,7 +83,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     let mut copy = copy::Copy::new(&all)?;
     if args.list {
         let wanted = copy.mutants().into_iter().filter(|mutant| files.contains(&mutant.file));
-        wanted.for_each(|mutant| println!("{}:{}: {}", mutant.file, mutant.line, mutant.key));
+        wanted.for_each(|mutant| println!("{} {}:{}: {}", mutant.id, mutant.file, mutant.line, mutant.key));
         return Ok(ExitCode::SUCCESS);
     }
     let binaries = copy.build()?;

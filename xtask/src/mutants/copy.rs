@@ -54,11 +54,7 @@ impl Copy {
         fs::create_dir_all(&root)?;
         links(&from, &root)?;
         let manifest = fs::read_to_string(from.join("Cargo.toml"))?;
-        let members = |line: &str| line.starts_with("members = ");
-        let manifest: String = manifest
-            .lines()
-            .map(|line| if members(line) { format!("members = {PACKAGES:?}\n") } else { format!("{line}\n") })
-            .collect();
+        let manifest: String = manifest.lines().map(|line| format!("{}\n", manifest_line(line))).collect();
         write(&root.join("Cargo.toml"), &manifest)?;
         if !root.join("Cargo.lock").exists() {
             fs::copy(from.join("Cargo.lock"), root.join("Cargo.lock"))?;
@@ -170,6 +166,18 @@ impl Copy {
             keys.extend(around.take(attempt));
         }
         self.rejected.extend(keys);
+    }
+}
+
+/// A line of the workspace's manifest in the copy. Another version makes other packages of them: what is built of the
+/// copy lies beside what is built of the work tree in the same target directory, where both share their dependencies.
+fn manifest_line(line: &str) -> String {
+    if line.starts_with("members = ") {
+        format!("members = {PACKAGES:?}")
+    } else if let Some(version) = line.strip_prefix("version = \"").and_then(|rest| rest.strip_suffix('"')) {
+        format!("version = \"{version}+mutants\"")
+    } else {
+        line.to_string()
     }
 }
 

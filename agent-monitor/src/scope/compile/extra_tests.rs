@@ -139,15 +139,17 @@ fn what_cannot_be_judged_is_decided_as_the_record_says() {
 
 #[test]
 fn of_several_rules_about_a_privilege_the_strictest_decides_whatever_their_order() {
-    let of = |verdicts: [&str; 2], kind: &str| {
+    let of = |verdicts: [&str; 2]| {
         let rule =
-            |verdict: &str| format!("[[scope.privilege]]\nkind = \"{kind}\"\nverdict = \"{verdict}\"\n");
-        let text = format!("[scope]\ndefault = \"audit\"\n{}{}", rule(verdicts[0]), rule(verdicts[1]));
-        let (compiled, bot, _) = compiled(&[record("bot", "", &text)], &[]);
+            |verdict: &str| format!("[[scope.privilege]]\nkind = \"mount\"\nverdict = \"{verdict}\"\n");
+        let text = |verdict: &str| format!("[scope]\ndefault = \"audit\"\n{}", rule(verdict));
+        let mut both = record("bot", "", &text(verdicts[0]));
+        both.scope.privilege.extend(scope(&text(verdicts[1])).privilege);
+        let (compiled, bot, _) = compiled(&[both], &[]);
         compiled.image.agents[&bot].policy.privilege
     };
     for (verdicts, rule) in [(["deny", "allow"], 1), (["allow", "deny"], 2)] {
-        let privilege = of(verdicts, "mount");
+        let privilege = of(verdicts);
         let found = privilege[power::MOUNT];
         assert_eq!((permits(found), agent_monitor_ebpf::policy::rule_of(found)), (false, rule));
         assert!(permits(privilege[power::SETUID]), "another one keeps the default");
@@ -176,6 +178,7 @@ fn known_programs_are_held_denied_or_ended_as_the_policy_asks() {
         assert!(flags(SHADOW) && flags(REFUSED) && !flags(ALLOWED));
         let retired = |index: u32| agents[&index].policy.life == LIFE_RETIRED;
         assert_eq!((retired(SHADOW), retired(REFUSED)), (act == ShadowAct::Kill, false));
-        assert_eq!(agents[&SHADOW].places.is_empty(), act != ShadowAct::Hold, "what it needs to start");
+        let more = agents[&SHADOW].places.len() > agents[&REFUSED].places.len();
+        assert_eq!(more, act == ShadowAct::Hold, "what it needs to start");
     }
 }

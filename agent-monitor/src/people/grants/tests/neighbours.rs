@@ -188,7 +188,7 @@ fn a_reboot_moves_no_end_away() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.sqlite");
     let (db, _) = Db::open(&path, "boot-1", at(0)).unwrap();
-    let mut people = crate::people::People::new(db, Settings::default());
+    let mut people = People::new(db, Settings::default());
     let by = FakeDirectory.person(100);
     let ttl = Duration::from_secs(60);
     let new = NewGrant { agent: "bot", session: None, scope: SCOPE, ttl, uses: None, reason: "r", by: &by };
@@ -198,7 +198,7 @@ fn a_reboot_moves_no_end_away() {
     // 70 s later by the wall clock, 2 s after the boot.
     let now = Now { boot: 2 * SECOND, ..at(71) };
     let (db, opened) = Db::open(&path, "boot-2", now).unwrap();
-    let mut people = crate::people::People::new(db, Settings::default());
+    let mut people = People::new(db, Settings::default());
     let mut done = Done::default();
     people.restart_grants(Opened { clean: true, ..opened }, &[], now, &mut done).unwrap();
     assert!(people.active_grants().unwrap().is_empty(), "{done:?}");
@@ -217,8 +217,9 @@ fn the_words_of_a_command_line_add_only_what_they_say() {
     assert_eq!(scope("/srv/a:write"), ("/srv/a".into(), vec!["Write".into()]));
     assert_eq!(scope("/srv/a:b"), ("/srv/a:b".into(), vec!["Read".into()]));
     assert_eq!(scope("/srv/a:read,b"), ("/srv/a:read,b".into(), vec!["Read".into()]));
-    assert!(scope::text(&vec!["/a".to_owned(); 64], &[], &[]).is_ok());
-    assert!(scope::text(&vec!["/a".to_owned(); 63], &words("a.example:1"), &words("/bin/true")).is_err());
+    let many = |count: usize| (0..count).map(|at| format!("/a{at}")).collect::<Vec<_>>();
+    assert!(scope::text(&many(64), &[], &[]).is_ok());
+    assert!(scope::text(&many(63), &words("a.example:1"), &words("/bin/true")).is_err());
     let text = scope::text(&words("/srv/a"), &words("a.example:1"), &words("/bin/true")).unwrap();
     assert!(text.contains("default = \"deny\""), "{text}");
 }
