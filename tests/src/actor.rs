@@ -18,6 +18,7 @@ mod namespace;
 mod privilege;
 mod provider;
 mod reuse;
+mod route;
 mod runtime;
 mod socket;
 mod storm;
@@ -80,6 +81,7 @@ const TABLES: &[&[Act]] = &[
     reuse::ACTS,
     runtime::ACTS,
     storm::ACTS,
+    route::ACTS,
 ];
 
 /// Runs the command line; the exit code.

@@ -153,6 +153,8 @@ programs! {
     exit_unshare: Hook::Syscall("unshare"), "privilege", Full, "unshare is not seen";
     exit_setns: Hook::Syscall("setns"), "privilege", Full, "setns is not seen";
     partial_exit: Hook::TpBtf("sys_exit"), "file", Partial, "";
+    socket_setsockopt: Hook::Lsm("socket_setsockopt"), "network", Full, "routes of the sender's choice are refused when the packet leaves only";
+    destination_egress: Hook::Skb, "network", Always, "packets that leave for another address than the one judged are not seen";
 }
 
 /// What became of a program.
