@@ -22,6 +22,7 @@ mod load;
 mod loss;
 mod network;
 mod people;
+mod pins;
 mod privilege;
 mod process;
 mod scope_examples;
@@ -48,6 +49,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("people", people::CASES),
     ("escape", escape::CASES),
     ("survive", survive::CASES),
+    ("pins", pins::CASES),
     ("fail", fail::CASES),
     ("tamper", tamper::CASES),
     ("hold", hold::CASES),

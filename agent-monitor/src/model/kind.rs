@@ -156,6 +156,7 @@ kinds! {
     TamperFile Tamper "tamper.file" "The monitor's files, socket or pins were touched.";
     TamperBpf Tamper "tamper.bpf" "The monitor's programs or maps were touched.";
     TamperControl Tamper "tamper.control" "An agent's process called the control API.";
+    TamperDetached Tamper "tamper.detached" "Pins of the monitor's programs or maps were gone or replaced; `detail` names them and says whether they were put back.";
     AgentRegistered Agent "agent.registered" "A record was added.";
     AgentChanged Agent "agent.changed" "A record was changed.";
     AgentRemoved Agent "agent.removed" "A record is gone.";
