@@ -1,4 +1,5 @@
 //! Addresses and what they stand for.
+#![expect(clippy::unwrap_used, reason = "test code")]
 
 use agent_monitor_ebpf::destination::{ALTERNATIVES, stands_for};
 use agent_monitor_ebpf::policy::NET_CONNECT;
