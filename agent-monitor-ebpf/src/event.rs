@@ -281,6 +281,10 @@ pub const NET_UNNAMED: u16 = 4;
 pub const NET_FASTOPEN: u16 = 8;
 /// The send or flow may leave out bytes that this host's hooks cannot count.
 pub const NET_BYTES_PARTIAL: u16 = 16;
+/// The message or packet carries a route of its sender's choice: IPv4 source routing or an IPv6 routing header.
+pub const NET_ROUTED: u16 = 32;
+/// The packet was about to leave for an address other than the one that was judged before.
+pub const NET_REDIRECTED: u16 = 64;
 
 pod! {
     /// Privilege family. Tail: `a`, `b` (mount: target, source text).
@@ -361,6 +365,8 @@ pub mod priv_op {
     pub const PTRACE_READ: u16 = 24;
     /// An image or its file capabilities would give more than the caller has. `args`: gained permitted capabilities.
     pub const EXEC_GAIN: u16 = 25;
+    /// A socket option by which packets take a route of their sender's choice. `args`: level, option.
+    pub const ROUTE_OPTION: u16 = 26;
 }
 
 /// Mount namespace.

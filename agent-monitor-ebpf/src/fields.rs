@@ -112,6 +112,8 @@ macro_rules! for_each_field {
             O_MSG_NAME: "msghdr" ["msg_name"] "";
             O_MSG_NAMELEN: "msghdr" ["msg_namelen"] "";
             O_MSG_FLAGS: "msghdr" ["msg_flags"] "";
+            O_MSG_CONTROL: "msghdr" ["msg_control"] "";
+            O_MSG_CONTROLLEN: "msghdr" ["msg_controllen"] "";
             O_NS_UTS: "nsproxy" ["uts_ns"] "new namespaces at fork are not told";
             O_NS_IPC: "nsproxy" ["ipc_ns"] "new namespaces at fork are not told";
             O_NS_MNT: "nsproxy" ["mnt_ns"] "new namespaces at fork are not told";

@@ -19,6 +19,7 @@ mod pod;
 pub mod bind;
 pub mod config;
 pub mod decide;
+pub mod destination;
 pub mod event;
 pub mod fields;
 pub mod header;
@@ -32,7 +33,7 @@ pub use header::{BODY_LEN, HEADER_LEN, Header, Kind, Source, Verdict};
 
 /// Version of everything in this crate that lives in pinned maps. A daemon that finds maps of another version pinned
 /// does not reuse them.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 #[cfg(test)]
 mod decide_tests;

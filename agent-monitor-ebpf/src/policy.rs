@@ -199,6 +199,8 @@ pub const POLICY_MAY_BPF: u32 = 32;
 pub const POLICY_NET: u32 = 64;
 /// Held actions wait while no daemon runs; without it they are refused.
 pub const POLICY_HOLD_WAITS: u32 = 128;
+/// Some internet peer is not permitted: by the default or by a rule.
+pub const POLICY_NET_LIMITED: u32 = 256;
 
 pod! {
     /// Key of the trie of networks, behind its prefix length ([`NET_PREFIX`] + bits of the address).
@@ -265,6 +267,8 @@ pub const RULE_ENDED: u16 = 0xfffc;
 pub const RULE_DECIDED: u16 = 0xfffb;
 /// Rule number for "the agent's session has ended".
 pub const RULE_SESSION: u16 = 0xfffa;
+/// Rule number for "the packet would take a route of its sender's choice, past the address that was judged".
+pub const RULE_ROUTE: u16 = 0xfff9;
 
 /// Rank of a verdict: of two, the one with the higher rank is the stricter.
 pub const fn rank(verdict: Verdict) -> u32 {

@@ -24,6 +24,7 @@ pub mod api;
 pub mod client;
 mod events;
 pub mod fake;
+mod limits;
 mod lives;
 pub mod peer;
 pub mod people;

@@ -8,6 +8,7 @@ pub mod outcome;
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
+use agent_monitor_ebpf::policy::{NET_BIND, NET_CONNECT, NET_LISTEN};
 use serde::Serialize;
 
 use crate::registry::Record;
@@ -218,18 +219,30 @@ fn exec<'a>(scope: &'a Scope, path: &str, fits: Fits<'_>, push: Push<'a, '_>) {
     }
 }
 
+/// The addresses that a written one stands for besides itself.
+fn others(action: NetAction, addr: IpAddr) -> Vec<IpAddr> {
+    let action = match action {
+        NetAction::Connect => NET_CONNECT,
+        NetAction::Bind => NET_BIND,
+        NetAction::Listen => NET_LISTEN,
+    };
+    crate::replay::book::destinations(addr.to_canonical(), action)
+}
+
 fn net_fits<'a>(
     pattern: &'a NetPattern,
     question: &Question,
     fits: Fits<'_>,
 ) -> Option<(Pattern<'a>, Option<String>)> {
     match (pattern, question) {
-        (NetPattern::Ip { host, ports, protocol }, Question::Peer(_, addr, port, asked)) => {
+        (NetPattern::Ip { host, ports, protocol }, Question::Peer(action, addr, port, asked)) => {
             let there = ports.is_none_or(|ports| (ports.low..=ports.high).contains(port))
                 && protocol.is_none_or(|protocol| protocol == *asked);
             let out = match host {
                 Host::Any => None,
                 Host::Net(net) if net.contains(addr) => None,
+                // The scope is asked about what the address stands for too.
+                Host::Net(net) if others(*action, *addr).iter().any(|other| net.contains(other)) => None,
                 Host::Net(_) => return None,
                 Host::Name(_) | Host::Suffix(_) => {
                     Some("not in force: host names are not known to the kernel yet".to_owned())

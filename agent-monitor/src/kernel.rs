@@ -8,6 +8,7 @@ pub mod attach;
 pub mod bpffs;
 pub mod btf;
 pub mod canary;
+pub mod handles;
 pub mod not_run;
 pub mod object;
 pub mod people;

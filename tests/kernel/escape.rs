@@ -4,6 +4,7 @@
 //!
 //! All rows of a group share one daemon; the scope changes by group, not by row.
 
+mod addresses;
 mod layers;
 mod roads;
 pub(crate) mod stage;
@@ -25,6 +26,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::vm("layers_of_an_overlay", layers::overlay),
     Case::vm("open_roads", || group(roads::OPEN, Stage::forbid)),
     Case::vm("default_deny", default_deny),
+    Case::vm("other_spellings_of_this_host", || group(addresses::SPELLINGS, addresses::forbid_loopback)),
+    Case::vm("where_the_packet_goes", || group(addresses::DESTINATIONS, addresses::forbid_one)),
     Case::vm("scope_flips_under_storm", flips),
 ];
 

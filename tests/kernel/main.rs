@@ -23,6 +23,7 @@ mod load;
 mod loss;
 mod network;
 mod people;
+mod pins;
 mod privilege;
 mod process;
 mod scope_examples;
@@ -50,6 +51,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("people", people::CASES),
     ("escape", escape::CASES),
     ("survive", survive::CASES),
+    ("pins", pins::CASES),
     ("fail", fail::CASES),
     ("tamper", tamper::CASES),
     ("hold", hold::CASES),

@@ -20,6 +20,7 @@ mod overlay;
 mod privilege;
 mod provider;
 mod reuse;
+mod route;
 mod runtime;
 mod socket;
 mod storm;
@@ -84,6 +85,7 @@ const TABLES: &[&[Act]] = &[
     reuse::ACTS,
     runtime::ACTS,
     storm::ACTS,
+    route::ACTS,
 ];
 
 /// Runs the command line; the exit code.

@@ -3,7 +3,7 @@
 //! A hook begins a record, asks about each thing the act concerns (the strictest answer counts), and ends with
 //! [`settle`], which tells the record and gives the return value. Telling never changes the verdict.
 
-mod ask;
+pub(crate) mod ask;
 mod end;
 pub(crate) mod hold;
 mod place;
@@ -17,8 +17,8 @@ use agent_monitor_ebpf::{
     loss::LossReason,
     path::mix,
     policy::{
-        AgentPolicy, POLICY_ENFORCE, RULE_ENDED, RULE_MISSING, RULE_SELF, RULE_SESSION, decision, holds,
-        kills, permits, rule_of, stricter, verdict_of,
+        POLICY_ENFORCE, RULE_ENDED, RULE_MISSING, RULE_SELF, RULE_SESSION, decision, holds, kills, permits,
+        rule_of, stricter, verdict_of,
     },
 };
 use aya_ebpf::helpers::generated::bpf_send_signal;
@@ -194,7 +194,7 @@ pub(crate) fn vsock(actor: &Actor, cid: u32, port: u32) {
 
 /// An address as the tables hold it: IPv4, in the first four bytes of records, as `::ffff:a.b.c.d`.
 #[inline(always)]
-fn mapped(v6: bool, addr: &[u8; 16]) -> [u8; 16] {
+pub(crate) fn mapped(v6: bool, addr: &[u8; 16]) -> [u8; 16] {
     let mut to = *addr;
     if !v6 {
         let mut i = 0;
@@ -212,34 +212,59 @@ fn mapped(v6: bool, addr: &[u8; 16]) -> [u8; 16] {
     to
 }
 
-/// Judges an internet peer or own address: `addr` as records hold it (IPv4 in the first four bytes).
+/// The halves of an address in host order.
 #[inline(always)]
-pub(crate) fn inet(actor: &Actor, v6: bool, addr: &[u8; 16], port: u16, protocol: u16, action: u8) {
+pub(crate) fn halves(addr: &[u8; 16]) -> [u64; 2] {
+    let a = addr;
+    [
+        u64::from_be_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]),
+        u64::from_be_bytes([a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]]),
+    ]
+}
+
+/// Judges an internet peer or own address: `addr` as records hold it (IPv4 in the first four bytes). `own` is the socket's
+/// own address in the same form, zero for none: it is where the unspecified address leads.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "inlined; a struct would be one more copy on a 512-byte stack")]
+pub(crate) fn inet(
+    actor: &Actor,
+    v6: bool,
+    addr: &[u8; 16],
+    own: &[u8; 16],
+    port: u16,
+    protocol: u16,
+    action: u8,
+) {
     // SAFETY: scratch was checked for null when the actor was made.
     unsafe {
         let q = &raw mut (*actor.scratch).question;
+        let own = halves(&mapped(v6, own));
         (*q).addr = mapped(v6, addr);
+        let written = halves(&(*q).addr);
+        let kept = &raw mut (*actor.scratch).ending;
+        (*kept)[0] = written[0];
+        (*kept)[1] = written[1];
+        (*kept)[2] = own[0];
+        (*kept)[3] = own[1];
         (*q).port = port;
         (*q).protocol = protocol;
         (*q).action = u32::from(action);
     }
     ask::ask::<{ ask::INET }>(actor);
+    let mut n = 1;
+    while n <= ask::ALTERNATIVES_OF_SOCKET {
+        // SAFETY: as above.
+        if unsafe { ask::alternative(actor.scratch, n) } != 0 {
+            ask::ask_alternative(actor, action);
+        }
+        n += 1;
+    }
 }
 
-/// The decision of one scope about an internet address.
+/// The act would send packets along a route of its sender's choice, past the address that is judged.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "inlined; a struct would be one more copy on a 512-byte stack")]
-pub(crate) fn inet_decision(
-    policy: &AgentPolicy,
-    agent: u32,
-    generation: u32,
-    v6: bool,
-    addr: &[u8; 16],
-    port: u16,
-    protocol: u16,
-    action: u8,
-) -> u32 {
-    ask::address(policy, agent, generation, mapped(v6, addr), port, protocol, action)
+pub(crate) fn route(actor: &Actor) {
+    ask::ask::<{ ask::ROUTE }>(actor);
 }
 
 /// Whether a decision about an agent whose scope has these `POLICY_*` bits is carried out, and not only told.

@@ -127,6 +127,11 @@ pub(crate) struct Flow {
     /// Local port, seen while the connection was alive.
     pub(crate) local_port: u32,
     pub(crate) reserved: u32,
+    /// The peer before the one in `peer`: a packet to it may still be on its way.
+    pub(crate) before: [u64; 3],
+    /// The destination of a packet that was judged last because it was neither: halves of its address and, in the last
+    /// word, port and a `STRAY_*` value in the high half.
+    pub(crate) stray: [u64; 3],
 }
 
 /// Flows; freed with the socket.

@@ -121,7 +121,8 @@ pub(crate) struct Scratch {
     pub(crate) evidence: Evidence,
     /// The dentry at which the last walk ended.
     pub(crate) last: u64,
-    /// The end of a name, for look-ups by extension.
+    /// The end of a name, for look-ups by extension. While an address is judged: the address as the caller wrote it, then
+    /// the socket's own one, halves of each in host order.
     pub(crate) ending: [u64; 8],
     /// The decision about the act in progress, 0 when nothing was judged.
     pub(crate) decision: u32,

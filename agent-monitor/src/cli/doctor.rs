@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use agent_monitor::control::client::ClientError;
-use agent_monitor::health::doctor::{Ability, AbilityState, Report};
+use agent_monitor::health::doctor::{Ability, AbilityState, PINS, Report};
 use agent_monitor::kernel::bpffs;
 use agent_monitor::run::live::Live;
 use clap::Args;
 
-use super::exit::note;
+use super::exit::{FAILURE, note};
 use super::output::{Format, Out, OutputArgs};
 use super::{Shared, block_on};
 
@@ -28,7 +28,8 @@ pub(crate) fn run(args: &DoctorArgs, shared: &Shared) -> anyhow::Result<ExitCode
     };
     let mut out = Out::new();
     write(&mut out, &report, args.output.format)?;
-    Ok(ExitCode::SUCCESS)
+    let detached = report.checks.iter().any(|check| check.name == PINS && !check.ok);
+    Ok(if detached { ExitCode::from(FAILURE) } else { ExitCode::SUCCESS })
 }
 
 /// Loads the programs beside whatever runs, lets the canaries go, and takes everything out again.

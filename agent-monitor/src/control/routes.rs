@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, Request, State};
-use axum::http::{HeaderName, Method, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -75,7 +75,7 @@ async fn admit(
 ) -> Response {
     let route = pattern(request.uri().path());
     let daemon = Arc::clone(&shared.daemon);
-    let response = match blocking(move || check(&shared, &caller)).await.flatten() {
+    let mut response = match blocking(move || check(&shared, &caller)).await.flatten() {
         Ok(peer) => {
             request.extensions_mut().insert(peer);
             next.run(request).await
@@ -83,6 +83,8 @@ async fn admit(
         Err(error) => error.into_response(),
     };
     daemon.health().request(route, response.status().as_u16());
+    // One call per connection: one that waits for the next call would only take a place.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

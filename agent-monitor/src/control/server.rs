@@ -2,21 +2,20 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::net::UnixListener;
+use tokio::sync::{Semaphore, oneshot};
 
+use super::limits::{Connection, Users};
 use super::routes::{Caller, Shared, router};
 use super::socket::{BindError, Bound, SocketConfig};
 use super::{Daemon, Peer};
+use crate::health::Health;
 
 /// Connections at most; further callers wait in the kernel's queue.
 const CONNECTIONS: usize = 256;
@@ -86,10 +85,16 @@ impl Server {
     ) -> Result<(), ControlError> {
         let Self { bound } = self;
         let owner = rustix::process::geteuid().as_raw();
+        let health = Arc::clone(daemon.health());
         let app = router(Shared { daemon: Arc::clone(&daemon), owner, gid: bound.gid });
         let listener =
             bound.listener.try_clone().and_then(UnixListener::from_std).map_err(ControlError::Serve)?;
-        let listener = Limited { listener, permits: Arc::new(Semaphore::new(CONNECTIONS)) };
+        let listener = Limited {
+            listener,
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            users: Users::default(),
+            health,
+        };
         let (ending, mut ended) = oneshot::channel::<()>();
         let signal = async move {
             shutdown.await;
@@ -144,6 +149,8 @@ impl Handle {
 struct Limited {
     listener: UnixListener,
     permits: Arc<Semaphore>,
+    users: Users,
+    health: Arc<Health>,
 }
 
 impl Listener for Limited {
@@ -159,7 +166,11 @@ impl Listener for Limited {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let caller = Caller(Peer::of(&stream).map_err(Arc::new));
-                    return (Connection { stream, _permit: permit }, caller);
+                    let uid = caller.0.as_ref().map_or(u32::MAX, Peer::uid);
+                    match self.users.admit(uid) {
+                        Some(place) => return (Connection::new(stream, place, permit), caller),
+                        None => self.health.refused_peer("too_many_connections"),
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot take in a control connection");
@@ -177,31 +188,5 @@ impl Listener for Limited {
 impl Connected<IncomingStream<'_, Limited>> for Caller {
     fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
         stream.remote_addr().clone()
-    }
-}
-
-/// A stream that counts as one of [`CONNECTIONS`] while it lives.
-struct Connection {
-    stream: UnixStream,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

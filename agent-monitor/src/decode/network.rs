@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use agent_monitor_ebpf::event::{
-    NET_ABSTRACT, NET_BYTES_PARTIAL, NET_FASTOPEN, NET_TEXT, NET_UNNAMED, NetBody,
+    NET_ABSTRACT, NET_BYTES_PARTIAL, NET_FASTOPEN, NET_REDIRECTED, NET_ROUTED, NET_TEXT, NET_UNNAMED, NetBody,
 };
 
 use agent_monitor_ebpf::Kind;
@@ -49,6 +49,10 @@ pub struct NetFacts {
     pub cookie: u64,
     /// Sent with `MSG_FASTOPEN`.
     pub fastopen: bool,
+    /// With a route of the sender's choice.
+    pub routed: bool,
+    /// For an address other than the one that was judged before.
+    pub redirected: bool,
 }
 
 /// Name of a UNIX socket.
@@ -115,6 +119,8 @@ pub(super) fn decode(rest: &[u8], mut tail: Tail<'_>) -> Result<Body, DecodeErro
         first: body.first,
         cookie: body.cookie,
         fastopen: body.how & NET_FASTOPEN != 0,
+        routed: body.how & NET_ROUTED != 0,
+        redirected: body.how & NET_REDIRECTED != 0,
     })))
 }
 

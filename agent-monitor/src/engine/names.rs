@@ -176,6 +176,18 @@ pub fn priority(what: u64) -> String {
     known.map_or_else(|| format!("priority {what}"), str::to_owned)
 }
 
+/// A socket option by which packets take a route of their sender's choice.
+#[must_use]
+pub fn route_option(level: u64, option: u64) -> String {
+    match (level, option) {
+        (0, 4) => "IP_OPTIONS".to_owned(),
+        (41, 6) => "IPV6_2292PKTOPTIONS".to_owned(),
+        (41, 32) => "IPV6_FLOWLABEL_MGR".to_owned(),
+        (41, 57) => "IPV6_RTHDR".to_owned(),
+        _ => format!("option {option} of level {level}"),
+    }
+}
+
 /// A socket by its numbers.
 #[must_use]
 pub fn socket(family: u64, kind: u64, protocol: u64) -> String {

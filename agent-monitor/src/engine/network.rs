@@ -47,6 +47,12 @@ impl Engine {
         if facts.bytes_partial {
             detail.insert("bytes_partial".to_owned(), true.into());
         }
+        if facts.routed {
+            detail.insert("source_route".to_owned(), true.into());
+        }
+        if facts.redirected {
+            detail.insert("redirected".to_owned(), true.into());
+        }
         if facts.fastopen {
             detail.insert("fastopen".to_owned(), true.into());
         }

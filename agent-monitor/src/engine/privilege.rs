@@ -84,6 +84,11 @@ impl Engine {
                 object: Some(names::socket(first, second, third)),
                 ..base
             },
+            priv_op::ROUTE_OPTION => Privilege {
+                operation: operation("source_route"),
+                object: Some(names::route_option(first, second)),
+                ..base
+            },
             priv_op::PTRACE_READ => Privilege { operation: operation("read"), ..base },
             op => Privilege { operation: Some(format!("op {op}")), object: a, ..base },
         };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use agent_monitor_ebpf::header::{FLAG_AGAIN, FLAG_ENFORCED, FLAG_HELD, FLAG_JUDGED, FLAG_TAMPER};
 use agent_monitor_ebpf::policy::{
-    RULE_DECIDED, RULE_ENDED, RULE_MISSING, RULE_SELF, RULE_SESSION, RULE_UNKNOWN,
+    RULE_DECIDED, RULE_ENDED, RULE_MISSING, RULE_ROUTE, RULE_SELF, RULE_SESSION, RULE_UNKNOWN,
 };
 
 use crate::decode::{Head, RuleRef};
@@ -47,6 +47,7 @@ impl RuleBook {
             RULE_MISSING => return "no scope in force".to_owned(),
             RULE_ENDED => return "agent ended".to_owned(),
             RULE_SESSION => return "session ended".to_owned(),
+            RULE_ROUTE => return "scope.net.source-route".to_owned(),
             RULE_DECIDED => return "approval".to_owned(),
             _ => {}
         }

@@ -101,6 +101,9 @@ pub enum AbilityState {
     No,
 }
 
+/// Name of the [`Check`] that stands in the report while pins of the monitor are gone and cannot be put back.
+pub const PINS: &str = "pins";
+
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {

@@ -160,6 +160,8 @@ programs! {
     exit_unshare32: Hook::Syscall32("unshare"), "privilege", Full, "unshare by 32-bit programs is not seen";
     exit_setns32: Hook::Syscall32("setns"), "privilege", Full, "setns by 32-bit programs is not seen";
     partial_exit: Hook::TpBtf("sys_exit"), "file", Partial, "";
+    socket_setsockopt: Hook::Lsm("socket_setsockopt"), "network", Full, "routes of the sender's choice are refused when the packet leaves only";
+    destination_egress: Hook::Skb, "network", Always, "packets that leave for another address than the one judged are not seen";
 }
 
 /// What became of a program.

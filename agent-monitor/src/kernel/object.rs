@@ -24,6 +24,7 @@ use super::{
     attach::{self, At, Cost, Hook, Outcome, PROGRAMS},
     bpffs,
     btf::{self, VMLINUX},
+    handles::{Detached, Handles},
     pins,
     pod::Plain,
     rings::Rings,
@@ -90,6 +91,8 @@ pub struct Kernel {
     /// Why BPF LSM is not used; `None` at level full.
     without_lsm: Option<String>,
     taken_over: bool,
+    /// Handles of what is pinned; none before everything is attached.
+    handles: Option<Handles>,
     /// How agents stand, for generations to come: `LIFE_*` and the end on the boot clock.
     pub(super) lives: BTreeMap<u32, (u32, u64)>,
 }
@@ -127,6 +130,7 @@ impl Kernel {
             lost_fields,
             without_lsm,
             taken_over,
+            handles: None,
             lives: BTreeMap::new(),
         };
         kernel.recall_lives()?;
@@ -134,6 +138,7 @@ impl Kernel {
         kernel.runtime.program_set = set;
         kernel.runtime.daemon_tgid = std::process::id();
         kernel.write_runtime()?;
+        kernel.handles = Some(Handles::open(&kernel.options.bpffs)?);
         Ok(kernel)
     }
 
@@ -193,6 +198,22 @@ impl Kernel {
         // The pin holds it now; dropping a pinned link does not detach.
         drop(pinned);
         Ok(())
+    }
+
+    /// Compares what is pinned with what was attached and puts back what is missing; what is new about it.
+    /// Where `detach --force` has said that they are to go, what is held is let go of.
+    pub fn check_pins(&mut self) -> Option<Detached> {
+        self.handles.as_ref()?;
+        let found = runtime_array(&mut self.ebpf).ok()?.get(&0, 0).ok()?.0;
+        if found.daemon_tgid == 0 {
+            self.handles = None;
+        }
+        self.handles.as_mut()?.check()
+    }
+
+    /// How many pins are missing and could not be put back.
+    pub fn missing_pins(&self) -> usize {
+        self.handles.as_ref().map_or(0, Handles::missing)
     }
 
     /// Whether BPF LSM programs are in force.

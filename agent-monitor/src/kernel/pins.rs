@@ -74,11 +74,24 @@ pub fn detach(dir: &Path, force: bool) -> Result<usize, DetachError> {
     if let Some(pid) = daemon.filter(|_| !force) {
         return Err(DetachError::Running { path: dir.display().to_string(), pid });
     }
+    if daemon.is_some() {
+        give_up(dir)?;
+    }
     // A daemon keeps its own descriptors to the programs until it ends: there is nothing to wait for.
     match take_away(dir, daemon.is_none(), || ())? {
         0 => Ok(pins),
         programs => Err(DetachError::Lingering { programs }),
     }
+}
+
+/// Says to the daemon that works with the pins that they are to go: it lets go of what it holds and puts nothing back.
+fn give_up(dir: &Path) -> Result<(), KernelError> {
+    let Some(map) = pinned(dir, "map_RUNTIME")? else { return Ok(()) };
+    let what = "write the runtime settings";
+    let mut array: Array<MapData, Plain<Runtime>> = map.try_into().map_err(|e| KernelError::bpf(what, &e))?;
+    let mut runtime = array.get(&0, 0).map_err(|e| KernelError::bpf(what, &e))?.0;
+    runtime.daemon_tgid = 0;
+    array.set(0, Plain(runtime), 0).map_err(|e| KernelError::bpf(what, &e))
 }
 
 /// The same for the daemon that put the pins there and has its own descriptors to the programs, which `let_go` closes.

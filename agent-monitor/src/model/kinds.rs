@@ -370,6 +370,8 @@ kinds! {
         [Shape::Finding, 1, "Create"] "{note}";
     TamperControl Tamper "tamper.control" "An agent's process called the control API."
         [Shape::Finding, 1, "Create"] "{note}";
+    TamperDetached Tamper "tamper.detached" "Pins of the monitor's programs or maps were gone or replaced; `detail` names them and says whether they were put back."
+        [Shape::Finding, 1, "Create"] "{note}";
     AgentRegistered Agent "agent.registered" "A record was added."
         [Shape::Entity, 1, "Create"] "{note}";
     AgentChanged Agent "agent.changed" "A record was changed."

@@ -2,13 +2,15 @@
 //! [`judge_place`] and [`decide_net`].
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use agent_monitor_ebpf::Verdict as Raw;
 use agent_monitor_ebpf::decide::{Place, decide_net, judge_place};
+use agent_monitor_ebpf::destination::{ALTERNATIVES, stands_for, with_alternative};
 use agent_monitor_ebpf::path::HashKey;
 use agent_monitor_ebpf::policy::{
-    NET_RULES, NetRule, NetSet, PathRule, PlaceKey, RULE_SELF, RULE_UNKNOWN, SLOTS, rule_of, verdict_of,
+    NET_RULES, NetRule, NetSet, PathRule, PlaceKey, RULE_ROUTE, RULE_SELF, RULE_UNKNOWN, SLOTS, rule_of,
+    verdict_of,
 };
 
 use super::{Opinion, Rulebook};
@@ -39,6 +41,18 @@ impl ImageBook {
         Self { mounts, image, places }
     }
 
+    /// What the rules say of one address, as the tables hold it.
+    fn peer(&self, bits: u128, port: u16, protocol: u8, action: u8) -> u32 {
+        let fits = |prefix: &NetPrefix| {
+            let free = 128 - u32::from(prefix.bits.min(128));
+            (bits ^ u128::from_be_bytes(prefix.addr)).checked_shr(free).unwrap_or(0) == 0
+        };
+        let longest =
+            self.image.nets.iter().filter(|(prefix, _)| fits(prefix)).max_by_key(|(prefix, _)| prefix.bits);
+        let found = longest.map_or(0, |(_, rules)| decide_net(&net_set(rules), action, protocol, port));
+        if found == 0 { self.image.policy.net } else { found }
+    }
+
     fn opinion(&self, decision: u32) -> Opinion {
         let verdict = match Raw::from_u8(verdict_of(decision)) {
             Some(Raw::Allow) => Verdict::Allow,
@@ -51,12 +65,32 @@ impl ImageBook {
         let rule = match number {
             RULE_SELF => "self-protection".to_owned(),
             RULE_UNKNOWN => "scope.unknown".to_owned(),
+            RULE_ROUTE => "scope.net.source-route".to_owned(),
             _ => {
                 self.image.rules.get(usize::from(number)).cloned().unwrap_or_else(|| format!("rule {number}"))
             }
         };
         Opinion { verdict, rule }
     }
+}
+
+/// An address as the tables hold it.
+fn bits(addr: IpAddr) -> u128 {
+    match addr {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(addr) => addr.to_bits(),
+    }
+}
+
+/// The addresses that an address stands for besides itself ([`agent_monitor_ebpf::destination`]): a scope is asked about
+/// them too.
+#[must_use]
+pub fn destinations(addr: IpAddr, action: u8) -> Vec<IpAddr> {
+    let bits = bits(addr);
+    let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
+    let (hi, lo) = (half(bits >> 64), half(bits));
+    let others = (1..=ALTERNATIVES).map(|n| stands_for(hi, lo, n, action)).filter(|found| *found != (0, 0));
+    others.map(|(hi, lo)| Ipv6Addr::from_bits(u128::from(hi) << 64 | u128::from(lo)).to_canonical()).collect()
 }
 
 fn net_set(rules: &[NetRule]) -> NetSet {
@@ -95,18 +129,11 @@ impl Rulebook for ImageBook {
     }
 
     fn net(&mut self, addr: IpAddr, port: u16, protocol: u8, action: u8) -> Result<Opinion, String> {
-        let bits = match addr {
-            IpAddr::V4(addr) => addr.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(addr) => addr.to_bits(),
-        };
-        let fits = |prefix: &NetPrefix| {
-            let free = 128 - u32::from(prefix.bits.min(128));
-            (bits ^ u128::from_be_bytes(prefix.addr)).checked_shr(free).unwrap_or(0) == 0
-        };
-        let longest =
-            self.image.nets.iter().filter(|(prefix, _)| fits(prefix)).max_by_key(|(prefix, _)| prefix.bits);
-        let found = longest.map_or(0, |(_, rules)| decide_net(&net_set(rules), action, protocol, port));
-        Ok(self.opinion(if found == 0 { self.image.policy.net } else { found }))
+        let mut found = self.peer(bits(addr), port, protocol, action);
+        for other in destinations(addr, action) {
+            found = with_alternative(found, self.peer(bits(other), port, protocol, action), action);
+        }
+        Ok(self.opinion(found))
     }
 
     fn unix_abstract(&mut self, name: &[u8], asked: u32) -> Result<Opinion, String> {

@@ -21,7 +21,7 @@ use crate::control::api::{
 use crate::control::{ApiError, Daemon, Peer};
 use crate::engine::{Host as _, Output};
 use crate::health::Health;
-use crate::health::doctor::{AbilityState, Check, Level, Report};
+use crate::health::doctor::{AbilityState, Check, Level, PINS, Report};
 use crate::model::{Event, Mode, SCHEMA_VERSION, Source, Time};
 use crate::record::Store;
 use crate::registry::LinuxFacts;
@@ -49,7 +49,7 @@ impl Daemon for Core {
             started: self.started,
             kernel: self.report.kernel.clone(),
             level: self.report.level,
-            degraded: degraded(&self.report),
+            degraded: degraded(&self.report, self.pins_check()),
             unattributed: self.config.unattributed.as_str().to_owned(),
             registry: self.config.registry.display().to_string(),
             agents,
@@ -66,6 +66,7 @@ impl Daemon for Core {
     fn doctor(&self) -> Report {
         let ShadowStatus { policy, programs, limits } = self.shadow_status();
         let mut report = self.report.clone();
+        report.checks.extend(self.pins_check());
         if self.config.shadow.act.stops() {
             let met = format!("{policy}: {programs} known programs are met before their first instruction");
             let found = std::iter::once(met).chain(limits).collect::<Vec<_>>().join("; ");
@@ -220,6 +221,21 @@ struct Activity {
 }
 
 impl Core {
+    /// What `status` and `doctor` say while pins are gone and cannot be put back.
+    fn pins_check(&self) -> Option<Check> {
+        let missing = self.missing_pins.load(std::sync::atomic::Ordering::Relaxed);
+        (missing > 0).then(|| Check {
+            name: PINS.to_owned(),
+            ok: false,
+            found: format!(
+                "{missing} pins of programs and maps below {} are gone and cannot be put back: what is in force ends with \
+                 this daemon",
+                self.config.bpffs.display()
+            ),
+            fix: Some("mount a BPF file system there; the daemon then pins again within a second".to_owned()),
+        })
+    }
+
     /// The bound processes as the kernel has them.
     fn bound(&self) -> Vec<(u32, ProcEntry)> {
         let bound = lock(&self.port).procs();
@@ -381,9 +397,9 @@ fn in_tree_order(mut rows: BTreeMap<u32, ProcessRow>) -> Vec<ProcessRow> {
     order
 }
 
-fn degraded(report: &Report) -> Vec<String> {
+fn degraded(report: &Report, pins: Option<Check>) -> Vec<String> {
     let families = report.families.iter().filter(|family| family.see.state != AbilityState::Yes);
     let families = families.map(|family| format!("{}: {}", family.family, family.see.reason));
-    let checks = report.checks.iter().filter(|check| !check.ok);
+    let checks = report.checks.iter().chain(&pins).filter(|check| !check.ok);
     families.chain(checks.map(|check| format!("{}: {}", check.name, check.found))).collect()
 }

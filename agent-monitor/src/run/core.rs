@@ -3,7 +3,7 @@
 //! The order of the locks is that of `locks::Rank`; debug builds check it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +26,9 @@ use crate::config::Config;
 use crate::engine::{BindOutcome, BindRequest, Engine, Output, gaps};
 use crate::health::Health;
 use crate::health::doctor::Report;
+use crate::kernel::handles::Detached;
 use crate::log::recorder::LogStatus;
-use crate::model::{Event, Kind, Time};
+use crate::model::{Event, Kind, Source, Time};
 use crate::record::Store;
 use crate::registry::Loaded;
 use crate::registry::in_force::Set;
@@ -97,6 +98,8 @@ pub struct Core {
     pub(super) in_force: Ranked<InForce>,
     /// Execs of which the kernel said that it could not bind the process.
     unbound: AtomicU64,
+    /// Pins that are gone and could not be put back.
+    pub(super) missing_pins: AtomicUsize,
     stop: Arc<Stop>,
 }
 
@@ -153,6 +156,7 @@ impl Core {
             asking: Asking::default(),
             in_force: Ranked::new(Rank::InForce, InForce::default()),
             unbound: AtomicU64::new(0),
+            missing_pins: AtomicUsize::new(0),
             stop: Arc::default(),
             log_failed: Ranked::new(Rank::LogFailed, None),
             kept_damaged,
@@ -281,10 +285,12 @@ impl Core {
 
     /// Writes what was lost since the last time as gap records, and notes that the daemon is alive.
     pub fn poll(&self, clean: bool) {
-        let (losses, overflow, procs) = {
+        let (losses, overflow, procs, (detached, missing)) = {
             let mut port = lock(&self.port);
-            (port.losses(), port.overflow(), port.procs())
+            (port.losses(), port.overflow(), port.procs(), port.check_pins())
         };
+        self.missing_pins.store(missing, Ordering::Relaxed);
+        detached.iter().for_each(|detached| self.pins_detached(detached));
         self.health.log(self.log_status());
         let now = self.clock.boot_nanos();
         let (losses, overflow) = match (losses, overflow) {
@@ -326,6 +332,21 @@ impl Core {
         if let Err(error) = self.state.keep_last_seen(&last) {
             tracing::warn!(%error, "cannot note that the daemon is alive");
         }
+    }
+
+    /// Records that pins were not where they should be. What they pinned is in force all the same while this daemon lives.
+    fn pins_detached(&self, detached: &Detached) {
+        let pins = detached.pins.len();
+        match &detached.problem {
+            None => tracing::error!(pins, "pins of the monitor were gone; they are there again"),
+            Some(problem) => tracing::error!(pins, %problem, "pins of the monitor are gone"),
+        }
+        let mut detail = crate::model::Detail::new();
+        detail.insert("pins".to_owned(), detached.pins.clone().into());
+        detail.insert("repaired".to_owned(), detached.problem.is_none().into());
+        detached.problem.iter().for_each(|why| drop(detail.insert("reason".to_owned(), why.clone().into())));
+        let event = Event::new(self.clock.now(), Kind::TamperDetached, Source::Daemon);
+        self.store.append(Event { detail: Some(detail), ..event });
     }
 
     /// Binds what the kernel had no memory, or no turn, to recognise or to bind: it runs without a name until then, and is counted.
@@ -393,7 +414,7 @@ impl Core {
     /// An event about an agent, of the daemon itself.
     pub(super) fn about(&self, kind: Kind, fields: &[(&str, &str)]) -> Event {
         let detail = fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
-        let event = Event::new(self.clock.now(), kind, crate::model::Source::Daemon);
+        let event = Event::new(self.clock.now(), kind, Source::Daemon);
         Event { detail: Some(detail), ..event }
     }
 

@@ -13,6 +13,7 @@ use super::port::{
 use crate::attribute::MatchImage;
 use crate::attribute::backfill::{Plan, TaskInfo};
 use crate::health::doctor::{Level, Report};
+use crate::kernel::handles::Detached;
 use crate::scope::image::PolicyImage;
 
 /// What the fake holds; shared with the test.
@@ -152,6 +153,10 @@ impl Port for FakeKernel {
 
     fn grant_uses(&mut self) -> Result<Vec<(u64, u32)>, PortError> {
         Ok(self.ready()?.grants.values().map(|grant| (grant.id, grant.uses)).collect())
+    }
+
+    fn check_pins(&mut self) -> (Option<Detached>, usize) {
+        (None, 0)
     }
 
     fn take_pulse(&mut self) -> Result<Box<dyn Pulse>, PortError> {

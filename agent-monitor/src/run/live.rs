@@ -18,6 +18,7 @@ use crate::attribute::{MatchImage, TaskKey};
 use crate::clock::Clock;
 use crate::config::{Config, Unattributed};
 use crate::health::doctor::Report;
+use crate::kernel::handles::Detached;
 use crate::kernel::not_run::NotRun;
 use crate::kernel::object::Kernel;
 use crate::kernel::people::Pulse as PulseMap;
@@ -186,6 +187,10 @@ impl Port for Live {
 
     fn sweep_tickets(&mut self, boot_nanos: u64) -> Result<(), PortError> {
         Ok(self.kernel()?.sweep_tickets(boot_nanos)?)
+    }
+
+    fn check_pins(&mut self) -> (Option<Detached>, usize) {
+        self.kernel.as_mut().map_or((None, 0), |kernel| (kernel.check_pins(), kernel.missing_pins()))
     }
 
     fn take_pulse(&mut self) -> Result<Box<dyn Pulse>, PortError> {

@@ -8,6 +8,7 @@ use agent_monitor_ebpf::task::ProcEntry;
 use crate::attribute::backfill::{Plan, TaskInfo};
 use crate::attribute::{MatchImage, TaskKey};
 use crate::health::doctor::Report;
+use crate::kernel::handles::Detached;
 use crate::scope::image::PolicyImage;
 
 /// The kernel side failed. The text says what was tried and why it did not work.
@@ -209,6 +210,10 @@ pub trait Port: Send {
     /// # Errors
     /// When it was taken before.
     fn take_pulse(&mut self) -> Result<Box<dyn Pulse>, PortError>;
+
+    /// Compares what is pinned with what was attached, and puts back what is missing: what is new about that, and how many
+    /// pins could not be put back.
+    fn check_pins(&mut self) -> (Option<Detached>, usize);
 
     /// The reader of the rings; once.
     ///

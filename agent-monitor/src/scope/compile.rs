@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use agent_monitor_ebpf::people::{GRANTS, GrantEntry, LIFE_ACTIVE};
 use agent_monitor_ebpf::policy::{
     AgentPolicy, CAPS, EXTENSIONS, POLICY_ABSTRACT, POLICY_ENFORCE, POLICY_EXACT, POLICY_HOLD_WAITS,
-    POLICY_MAY_BPF, POLICY_NAME, POLICY_NET, POLICY_VSOCK, POWERS, PathRule, RULE_DEFAULT, RULE_UNKNOWN,
-    SLOTS, decision, power, slot, stricter,
+    POLICY_MAY_BPF, POLICY_NAME, POLICY_NET, POLICY_NET_LIMITED, POLICY_VSOCK, POWERS, PathRule,
+    RULE_DEFAULT, RULE_UNKNOWN, SLOTS, decision, power, slot, stricter,
 };
 
 use self::net::Nets;
@@ -261,6 +261,8 @@ struct Compiler<'a> {
     notes: &'a mut Vec<String>,
     tree: Tree<'a>,
     nets: Nets,
+    /// A rule refuses some internet peer.
+    net_limited: bool,
     /// Names, endings, abstract and vsock sockets.
     names: BTreeMap<Target, Slots>,
     rules: Vec<String>,
@@ -286,6 +288,7 @@ impl<'a> Compiler<'a> {
             notes,
             tree,
             nets: Nets::default(),
+            net_limited: false,
             names: BTreeMap::new(),
             rules,
             privilege: [0; POWERS],
@@ -436,6 +439,7 @@ impl<'a> Compiler<'a> {
         });
         match pattern {
             NetPattern::Ip { host, ports, protocol } => {
+                self.net_limited |= !agent_monitor_ebpf::policy::permits(found);
                 if !self.nets.add(host, *ports, *protocol, actions, found) {
                     self.note(rule, "host names are not known to the kernel yet, the rule is not in force");
                 }
@@ -535,6 +539,9 @@ impl<'a> Compiler<'a> {
         let (nets, full) = self.nets.finish();
         if !nets.is_empty() {
             policy.flags |= POLICY_NET;
+        }
+        if self.net_limited || !agent_monitor_ebpf::policy::permits(default) {
+            policy.flags |= POLICY_NET_LIMITED;
         }
         for prefix in full {
             self.notes.push(format!(

@@ -92,7 +92,7 @@ impl Stage {
     }
 
     /// Puts a scope of the agent's in force.
-    pub(super) fn scope(&self, text: &str) {
+    pub(crate) fn scope(&self, text: &str) {
         let record = Record::new("bot").on(Match::exe(&self.bot)).enforce().scope(text);
         let file = self.daemon.setup.scratch.file("bot.toml", &record.toml());
         let registry = self.daemon.setup.registry();

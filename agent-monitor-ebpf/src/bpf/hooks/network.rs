@@ -1,14 +1,16 @@
 //! The network family: LSM hooks at level full here, cgroup hooks at level partial in `partial_inet`, and the end of
 //! flows at both levels in `flow`; `names` brings what names peers.
 
+mod destination;
 mod flow;
 mod names;
 mod partial_inet;
+mod route;
 mod unix;
 
 use agent_monitor_ebpf::{
     Header, Kind, Source,
-    event::{NET_FASTOPEN, NetBody, Piece, priv_op},
+    event::{NET_FASTOPEN, NET_ROUTED, NetBody, Piece, priv_op},
     fields::ABSENT,
     loss::LossReason,
     policy::{NET_BIND, NET_CONNECT, NET_LISTEN, ask, power},
@@ -16,6 +18,7 @@ use agent_monitor_ebpf::{
 };
 use aya_ebpf::{helpers::generated::bpf_sk_storage_get, macros::lsm, programs::LsmContext};
 
+use self::route::message_route;
 use self::unix::{unix_name, unix_text};
 use super::file::acting;
 use super::privilege::start;
@@ -166,6 +169,18 @@ fn own(flow: *mut Flow, tag: &TaskTag, head: &Header) {
     }
 }
 
+/// A socket's own address, for a peer of this family; zero while it has none.
+#[inline(always)]
+fn own_address(sk: Ptr, family: u16) -> [u8; 16] {
+    let mut own = [0; 16];
+    if family == AF_INET {
+        put4(&mut own, field(sk, &g::O_SK_LADDR4));
+    } else if g::O_SK_LADDR6.load() != ABSENT {
+        own = field(sk, &g::O_SK_LADDR6);
+    }
+    own
+}
+
 /// Judges an act on an inet peer or own address of a socket, and fills its record.
 #[inline(always)]
 fn fill_inet(actor: &Actor, kind: Kind, sk: *mut u8, family: u16, peer: Peer, action: u8, how: u16) {
@@ -174,7 +189,8 @@ fn fill_inet(actor: &Actor, kind: Kind, sk: *mut u8, family: u16, peer: Peer, ac
     describe(b, sk.cast());
     let remote = action == NET_CONNECT;
     let protocol: u16 = field(sk.cast_const(), &g::O_SK_PROTOCOL);
-    judge::inet(actor, family == AF_INET6, &peer.addr, peer.port, protocol, action);
+    let own = if remote { own_address(sk.cast_const(), family) } else { [0; 16] };
+    judge::inet(actor, family == AF_INET6, &peer.addr, &own, peer.port, protocol, action);
     // SAFETY: the body belongs to the record under construction.
     unsafe {
         if remote {
@@ -273,6 +289,9 @@ fn note_peer(flow: *mut Flow, family: u16, peer: &Peer) -> bool {
     // SAFETY: checked for null by the caller.
     unsafe {
         let other = (*flow).peer[0] != a || (*flow).peer[1] != b || (*flow).peer[2] != c;
+        if other {
+            (*flow).before = (*flow).peer;
+        }
         (*flow).peer = [a, b, c];
         (*flow).told |= 1;
         other
@@ -285,13 +304,17 @@ fn note_peer(flow: *mut Flow, family: u16, peer: &Peer) -> bool {
 fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let actor = acting!(Kind::NetSend);
     let msg: Ptr = ctx.arg(1);
-    let name = pointer(msg, &g::O_MSG_NAME);
-    if name.is_null() {
-        return 0;
-    }
     let socket: Ptr = ctx.arg(0);
     let sk = sock_of(socket);
     if sk.is_null() {
+        return 0;
+    }
+    let refused = routed_message(&actor, msg, sk.cast_const());
+    if refused != 0 {
+        return refused;
+    }
+    let name = pointer(msg, &g::O_MSG_NAME);
+    if name.is_null() {
         return 0;
     }
     let mut family: u16 = value(name);
@@ -316,6 +339,37 @@ fn socket_sendmsg(ctx: LsmContext) -> i32 {
     }
     send(&actor, 0);
     0
+}
+
+/// What the hook returns for a message that carries a route of its own and may not; 0 for every other.
+#[inline(always)]
+fn routed_message(actor: &Actor, msg: Ptr, sk: Ptr) -> i32 {
+    let family: u16 = field(sk, &g::O_SK_FAMILY);
+    if family != AF_INET && family != AF_INET6 {
+        return 0;
+    }
+    let length: u64 = field(msg, &g::O_MSG_CONTROLLEN);
+    // SAFETY: numbers only.
+    if length == 0 || unsafe { message_route(pointer(msg, &g::O_MSG_CONTROL) as u64, length) } == 0 {
+        return 0;
+    }
+    begin(actor, Kind::NetSend, Source::Lsm);
+    let b: *mut NetBody = body(actor.scratch);
+    describe(b, sk);
+    let name = pointer(msg, &g::O_MSG_NAME);
+    let family: u16 = value(name);
+    // SAFETY: the body belongs to the record under construction.
+    unsafe {
+        (*b).how = NET_ROUTED;
+        if !name.is_null() && (family == AF_INET || family == AF_INET6) {
+            let peer = inet_peer(name, family);
+            (*b).family = family;
+            (*b).remote = peer.addr;
+            (*b).remote_port = peer.port;
+        }
+    }
+    judge::route(actor);
+    judge::refusal(actor, 0)
 }
 
 /// `socket_bind(sock, address, addrlen)`: net/socket.c.
@@ -357,14 +411,9 @@ fn socket_listen(ctx: LsmContext) -> i32 {
     }
     begin(&actor, Kind::NetListen, Source::Lsm);
     describe(body(actor.scratch), sk);
-    let mut addr = [0u8; 16];
-    if family == AF_INET {
-        put4(&mut addr, field(sk, &g::O_SK_LADDR4));
-    } else if g::O_SK_LADDR6.load() != ABSENT {
-        addr = field(sk, &g::O_SK_LADDR6);
-    }
-    let port: u16 = field(sk, &g::O_SK_LPORT);
-    judge::inet(&actor, family == AF_INET6, &addr, port, field(sk, &g::O_SK_PROTOCOL), NET_LISTEN);
+    let addr = own_address(sk, family);
+    let (port, protocol): (u16, u16) = (field(sk, &g::O_SK_LPORT), field(sk, &g::O_SK_PROTOCOL));
+    judge::inet(&actor, family == AF_INET6, &addr, &[0; 16], port, protocol, NET_LISTEN);
     settle(&actor, 0)
 }
 

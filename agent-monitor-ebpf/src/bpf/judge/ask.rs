@@ -4,10 +4,12 @@
 use agent_monitor_ebpf::{
     Verdict,
     decide::decide_net,
+    destination::{ALTERNATIVES, stands_for, unspecified, with_alternative},
     people::{GRANTS, GrantEntry},
     policy::{
-        AgentKey, AgentPolicy, CAPS, NET_PREFIX, NetKey, POLICY_VSOCK, POWERS, PlaceKey, RULE_MISSING,
-        RULE_SELF, SLOTS, SPACE_ABSTRACT, SPACE_VSOCK, decision, permits, rule_of, slot, stricter,
+        AgentKey, AgentPolicy, CAPS, NET_PREFIX, NetKey, POLICY_NET_LIMITED, POLICY_VSOCK, POWERS, PlaceKey,
+        RULE_DEFAULT, RULE_MISSING, RULE_ROUTE, RULE_SELF, SLOTS, SPACE_ABSTRACT, SPACE_VSOCK, decision,
+        permits, rule_of, slot, stricter,
     },
 };
 use aya_ebpf::{helpers::generated::bpf_loop, maps::lpm_trie::Key};
@@ -34,6 +36,8 @@ pub(super) const POWER: u32 = 5;
 pub(super) const GAINED: u32 = 6;
 /// Something that cannot be judged. No grant permits it.
 pub(super) const UNKNOWN: u32 = 7;
+/// A route of the sender's choice: refused where the scope limits the network at all. No grant permits it.
+pub(super) const ROUTE: u32 = 8;
 
 /// The word of the scope of one index.
 #[inline(always)]
@@ -54,6 +58,7 @@ fn answer<const KIND: u32>(scratch: *mut Scratch, policy: *const AgentPolicy, ag
         VSOCK => vsock(scratch, policy, agent),
         POWER => power(scratch, policy),
         GAINED => gained(scratch, agent),
+        ROUTE => route(policy.flags),
         _ => policy.unknown,
     }
 }
@@ -94,25 +99,13 @@ fn generation(scratch: *mut Scratch) -> u32 {
     unsafe { (&raw const (*scratch).generation).read_volatile() }
 }
 
-/// The decision about an internet address, IPv4 as `::ffff:a.b.c.d`.
+/// The decision of the rules about an internet address, IPv4 as `::ffff:a.b.c.d`; 0 where none fits.
 #[inline(always)]
-pub(super) fn address(
-    policy: &AgentPolicy,
-    agent: u32,
-    generation: u32,
-    addr: [u8; 16],
-    port: u16,
-    protocol: u16,
-    action: u8,
-) -> u32 {
+fn address(agent: u32, generation: u32, addr: [u8; 16], port: u16, protocol: u16, action: u8) -> u32 {
     let key = Key::new(NET_PREFIX + 128, NetKey { agent, generation, addr });
     // Multipath TCP (262) is TCP to every rule.
     let protocol = if protocol == 262 { 6 } else { protocol as u8 };
-    let mut found = 0;
-    if let Some(set) = NETS.get(&key) {
-        found = decide_net(set, action, protocol, port);
-    }
-    if found == 0 { policy.net } else { found }
+    NETS.get(&key).map_or(0, |set| decide_net(set, action, protocol, port))
 }
 
 #[inline(always)]
@@ -122,7 +115,8 @@ fn inet(scratch: *mut Scratch, policy: &AgentPolicy, agent: u32) -> u32 {
         let q = &(*scratch).question;
         (q.addr, q.port, q.protocol, q.action as u8)
     };
-    address(policy, agent, generation(scratch), addr, port, protocol, action)
+    let found = address(agent, generation(scratch), addr, port, protocol, action);
+    if found == 0 { policy.net } else { found }
 }
 
 #[inline(always)]
@@ -238,7 +232,9 @@ unsafe extern "C" fn scope_step<const KIND: u32>(i: u64, asking: *mut Asking) ->
         1 if a.narrower == 0 => return 0,
         1 => a.narrower,
         // A grant opens what the scopes close, never the monitor's own places nor what cannot be judged.
-        _ if KIND == UNKNOWN || permits(a.found) || rule_of(a.found) == RULE_SELF => return 1,
+        _ if KIND == UNKNOWN || KIND == ROUTE || permits(a.found) || rule_of(a.found) == RULE_SELF => {
+            return 1;
+        }
         _ => match granted(a, at - 2) {
             Some(0) => return 0,
             Some(index) => index,
@@ -291,6 +287,7 @@ pub(super) fn find<const KIND: u32>(scratch: *mut Scratch, generation: u32) -> u
             VSOCK => find_vsock(scratch, generation),
             POWER => find_power(scratch, generation),
             GAINED => find_gained(scratch, generation),
+            ROUTE => find_route(scratch, generation),
             _ => find_unknown(scratch, generation),
         }
     }
@@ -319,6 +316,7 @@ global!(
     find_vsock: VSOCK,
     find_power: POWER,
     find_gained: GAINED,
+    find_route: ROUTE,
     find_unknown: UNKNOWN
 );
 
@@ -355,6 +353,128 @@ fn own<const KIND: u32>(scratch: *mut Scratch, policy: *const AgentPolicy, agent
 pub(super) fn ask_own<const KIND: u32>(actor: &Actor) {
     if let Some(policy) = actor.policy {
         note(actor, own::<KIND>(actor.scratch, policy, actor.agent()));
+    }
+}
+
+/// What a scope with these `POLICY_*` bits says of a route of the sender's choice.
+#[inline(always)]
+pub(crate) fn route(flags: u32) -> u32 {
+    if flags & POLICY_NET_LIMITED != 0 {
+        decision(Verdict::Deny, RULE_ROUTE)
+    } else {
+        decision(Verdict::Allow, RULE_DEFAULT)
+    }
+}
+
+/// What is asked about an internet address where there is no scratch memory. Without padding: a global function gets it.
+#[repr(C)]
+pub(crate) struct Peer {
+    /// As the caller wrote it, halves in host order, IPv4 as `::ffff:a.b.c.d`.
+    pub(crate) written: [u64; 2],
+    pub(crate) agent: u32,
+    pub(crate) generation: u32,
+    /// What holds where no rule fits.
+    pub(crate) default: u32,
+    pub(crate) port: u16,
+    pub(crate) protocol: u16,
+    pub(crate) action: u32,
+    /// Which of the addresses that the written one stands for: 0 is itself.
+    pub(crate) alternative: u32,
+}
+
+/// The answer of one scope about one of the addresses that a written one stands for; 0 where there is none. A global
+/// function: its frame is short, and the verifier walks the rules once.
+///
+/// # Safety
+/// `peer` is null or on the caller's stack.
+#[inline(never)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn peer_answer(peer: *mut Peer) -> u32 {
+    if peer.is_null() {
+        return decision(Verdict::Deny, RULE_MISSING);
+    }
+    // SAFETY: checked for null.
+    let p = unsafe { &*peer };
+    let (mut hi, mut lo) = (p.written[0], p.written[1]);
+    if p.alternative != 0 {
+        (hi, lo) = stands_for(hi, lo, p.alternative, p.action as u8);
+        if hi | lo == 0 {
+            return 0;
+        }
+    }
+    let addr = whole(hi, lo);
+    let found = address(p.agent, p.generation, addr, p.port, p.protocol, p.action as u8);
+    if found == 0 { p.default } else { found }
+}
+
+/// What one scope says about a peer and all that its address stands for.
+#[inline(always)]
+pub(crate) fn peer(peer: &mut Peer) -> u32 {
+    // SAFETY: on the caller's stack.
+    let mut found = unsafe { peer_answer(peer) };
+    let mut n = 1;
+    while n <= ALTERNATIVES {
+        peer.alternative = n;
+        // SAFETY: as above.
+        let other = unsafe { peer_answer(peer) };
+        if other != 0 {
+            found = with_alternative(found, other, peer.action as u8);
+        }
+        n += 1;
+    }
+    peer.alternative = 0;
+    found
+}
+
+/// An address from its halves.
+#[inline(always)]
+fn whole(hi: u64, lo: u64) -> [u8; 16] {
+    // SAFETY: two arrays of eight bytes are one of sixteen.
+    unsafe { core::mem::transmute::<[[u8; 8]; 2], [u8; 16]>([hi.to_be_bytes(), lo.to_be_bytes()]) }
+}
+
+/// Alternatives to the address of a socket: those that the address itself has, then the socket's own address.
+pub(super) const ALTERNATIVES_OF_SOCKET: u32 = ALTERNATIVES + 1;
+
+/// Puts the `n`-th address that the written one stands for into the question; 0 where there is none. A global function, so
+/// that the verifier does not follow each kind of address through the rest of the hook.
+///
+/// # Safety
+/// `scratch` is null or the running task's.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn alternative(scratch: *mut Scratch, n: u32) -> u32 {
+    if scratch.is_null() {
+        return 0;
+    }
+    // SAFETY: checked for null.
+    unsafe {
+        let q = &raw mut (*scratch).question;
+        let kept = (&raw const (*scratch).ending).cast::<u64>();
+        let (hi, lo) = (kept.read_volatile(), kept.add(1).read_volatile());
+        let (hi, lo) = if n <= ALTERNATIVES {
+            stands_for(hi, lo, n, (*q).action as u8)
+        } else {
+            let (own_hi, own_lo) = (kept.add(2).read_volatile(), kept.add(3).read_volatile());
+            let leads = unspecified(hi, lo) && !unspecified(own_hi, own_lo);
+            if leads { (own_hi, own_lo) } else { (0, 0) }
+        };
+        if hi | lo == 0 {
+            return 0;
+        }
+        (*q).addr = whole(hi, lo);
+    }
+    1
+}
+
+/// Asks about an address that the written one stands for, which is in the question.
+#[inline(always)]
+pub(super) fn ask_alternative(actor: &Actor, action: u8) {
+    if actor.policy.is_some() {
+        let other = find::<INET>(actor.scratch, actor.generation);
+        // SAFETY: scratch was checked for null when the actor was made.
+        let found = unsafe { (&raw const (*actor.scratch).decision).read_volatile() };
+        note(actor, with_alternative(found, other, action));
     }
 }
 

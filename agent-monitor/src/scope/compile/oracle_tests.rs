@@ -72,6 +72,10 @@ fn host() -> impl Strategy<Value = Peers> {
                 "10.0.0.0/8",
                 "10.1.0.0/16",
                 "10.1.0.7/32",
+                "127.0.0.0/8",
+                "127.0.0.1/32",
+                "::1/128",
+                "64:ff9b::/96",
                 "::/0",
                 "::/8",
                 "::/95",
@@ -223,7 +227,49 @@ fn read_place(scope: &Scope, mounts: &MountTable, path: &str, asked: u32, moved:
     strictest(answers).unwrap()
 }
 
+/// What a reader of the documentation says a written address stands for: the unspecified addresses are this host, and an
+/// IPv6 address of a kind that carries an IPv4 address is that address too. By text and octets, not by the words of the
+/// code under test.
+fn also_means(addr: IpAddr, action: NetAction) -> Vec<IpAddr> {
+    let v4 = |a: u8, b: u8, c: u8, d: u8| IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+    let this_host = v4(127, 0, 0, 1);
+    let addr = match addr.to_string().as_str() {
+        "0.0.0.0" => return vec![this_host],
+        "::" => return vec![this_host, "::1".parse().unwrap()],
+        "::1" => return Vec::new(),
+        _ => addr,
+    };
+    let IpAddr::V6(addr) = addr else { return Vec::new() };
+    if action != NetAction::Connect {
+        return Vec::new();
+    }
+    let o = addr.octets();
+    let last = v4(o[12], o[13], o[14], o[15]);
+    let net = |text: &str| text.parse::<ipnet::Ipv6Net>().unwrap().contains(&addr);
+    let inside = if net("2002::/16") {
+        v4(o[2], o[3], o[4], o[5])
+    } else if net("2001::/32") {
+        v4(!o[12], !o[13], !o[14], !o[15])
+    } else if ["::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48"].into_iter().any(net)
+        || (matches!(o[8], 0..=3) && o[9..12] == [0, 0x5e, 0xfe])
+    {
+        last
+    } else {
+        return Vec::new();
+    };
+    if inside == v4(0, 0, 0, 0) { vec![inside, this_host] } else { vec![inside] }
+}
+
 fn read_net(scope: &Scope, addr: IpAddr, port: u16, protocol: u8, action: NetAction) -> Answer {
+    let own = read_one_net(scope, addr, port, protocol, action);
+    let others = also_means(addr, action).into_iter();
+    let others = others.map(|addr| read_one_net(scope, addr, port, protocol, action));
+    // For own addresses the default says nothing more about the loopback address.
+    let count = |answer: &Answer| action == NetAction::Connect || !answer.1.contains("scope.default");
+    strictest([own].into_iter().chain(others.filter(count))).unwrap()
+}
+
+fn read_one_net(scope: &Scope, addr: IpAddr, port: u16, protocol: u8, action: NetAction) -> Answer {
     let fits = |rule: &&Located<NetRule>| {
         let NetPattern::Ip { host, ports, protocol: named } = &rule.to.value else { return false };
         let number = named.map(|named| match named {
@@ -273,7 +319,21 @@ fn address() -> impl Strategy<Value = IpAddr> {
                 "::1",
                 "2001:db8::7",
                 "2001:db8::8",
-                "2001:db9::1"
+                "2001:db9::1",
+                "0.0.0.0",
+                "::",
+                "127.0.0.1",
+                "::127.0.0.1",
+                "::ffff:0:127.0.0.1",
+                "64:ff9b::10.1.0.7",
+                "64:ff9b::127.0.0.1",
+                "64:ff9b::0.0.0.0",
+                "64:ff9b:1::10.1.0.7",
+                "2002:7f00:1::1",
+                "2002:a01:7::1",
+                "2001:0:5ef5:79fb::80ff:fffe",
+                "fe80::5efe:10.1.0.7",
+                "2001:db8::200:5efe:127.0.0.1"
             ][..]
         )
         .prop_map(|text| text.parse().unwrap()),

@@ -20,7 +20,7 @@ use crate::bpf::{
 
 /// Head of a record about a flow, whoever runs now.
 #[inline(always)]
-fn flow_head(flow: &Flow, source: Source) -> Header {
+pub(super) fn flow_head(flow: &Flow, source: Source) -> Header {
     Header {
         kind: Kind::NetFlow as u16,
         flags: 0,

@@ -17,11 +17,11 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 
-use super::{NO_BODY, Peer, note_peer, own, put4};
+use super::{AF_INET, AF_INET6, NO_BODY, Peer, note_peer, own, put4};
 use crate::bpf::{
     emit::{lose, send_small},
     globals as g,
-    judge::{hold::asked, inet_decision, missing, stamp},
+    judge::{ask, halves, hold::asked, mapped, missing, stamp},
     maps::{FLOWS, Flow, PROCS, SESSIONS},
     read::{cgroup_id, current, field, ids, leader_start, now, pointer, uid_gid},
     tag::{policy_of, runtime, telling},
@@ -111,9 +111,6 @@ fn tell_cgroup(ctx: &SockAddrContext, kind: Kind, v6: bool) -> i32 {
         }
         return 0;
     }
-    if !telling(runtime) {
-        return 1;
-    }
     if kind as u16 != Kind::NetBind as u16 {
         // SAFETY: the socket of the context, typed by the verifier; the helper checks.
         let flow: *mut Flow = unsafe {
@@ -129,13 +126,16 @@ fn tell_cgroup(ctx: &SockAddrContext, kind: Kind, v6: bool) -> i32 {
             lose(tag.agent, Kind::NetFlow as u16, LossReason::FlowFull);
         } else {
             own(flow, &tag, &head);
-            let other = note_peer(flow, b.family, &Peer { addr: b.remote, port: b.remote_port });
+            let family = if v6 { AF_INET6 } else { AF_INET };
+            let other = note_peer(flow, family, &Peer { addr: b.remote, port: b.remote_port });
             if kind as u16 == Kind::NetSend as u16 && !other {
                 return 1;
             }
         }
     }
-    send_small(&head, &b, false);
+    if telling(runtime) {
+        send_small(&head, &b, false);
+    }
     1
 }
 
@@ -152,30 +152,51 @@ fn refused(runtime: &Runtime, head: &mut Header, b: &NetBody, v6: bool) -> bool 
     };
     let (addr, port, action) =
         if bind { (&b.local, b.local_port, NET_BIND) } else { (&b.remote, b.remote_port, NET_CONNECT) };
-    let generation = runtime.generation;
-    let mut found = inet_decision(policy, head.agent, generation, v6, addr, port, b.protocol, action);
+    let mut asked_of = ask::Peer {
+        written: halves(&mapped(v6, addr)),
+        agent: head.agent,
+        generation: runtime.generation,
+        default: policy.net,
+        port,
+        protocol: b.protocol,
+        action: u32::from(action),
+        alternative: 0,
+    };
+    let mut found = ask::peer(&mut asked_of);
     let expired = head.ktime >= policy.expires && policy.flags & POLICY_ENFORCE != 0;
     let mut over = if policy.life != LIFE_ACTIVE || expired { RULE_ENDED } else { 0 };
     if head.session != 0 {
-        let entry = SESSIONS.get_ptr(&head.session);
-        // SAFETY: a map value.
-        let (own, ended) = entry
-            .map_or((0, true), |e| unsafe { ((*e).policy, (*e).ended != 0 || (*e).expires <= head.ktime) });
+        let (own, ended) = session_of(head.session, head.ktime);
         if over == 0 && ended && policy.flags & POLICY_ENFORCE != 0 {
             over = RULE_SESSION;
         }
-        if own != 0 {
-            let narrow = policy_of(own, generation).map_or(decision(Verdict::Deny, RULE_MISSING), |policy| {
-                inet_decision(policy, own, generation, v6, addr, port, b.protocol, action)
-            });
-            found = stricter(found, narrow);
-        }
+        found = stricter(found, narrower(&mut asked_of, own));
     }
     if over != 0 {
         found = stricter(decision(Verdict::Deny, over), found);
     }
-    let refused = stamp(head, policy.flags, generation, found, EPERM);
+    let refused = stamp(head, policy.flags, runtime.generation, found, EPERM);
     if refused && holds(found) { !asked(head, b) } else { refused }
+}
+
+/// Policy index of a session's own scope, 0 for none, and whether the session has ended.
+#[inline(always)]
+pub(super) fn session_of(session: u64, time: u64) -> (u32, bool) {
+    let entry = SESSIONS.get_ptr(&session);
+    // SAFETY: a map value.
+    entry.map_or((0, true), |e| unsafe { ((*e).policy, (*e).ended != 0 || (*e).expires <= time) })
+}
+
+/// What a session's own scope of this policy index says about a peer that its agent was asked about; 0 where it has none.
+#[inline(always)]
+pub(super) fn narrower(peer: &mut ask::Peer, own: u32) -> u32 {
+    if own == 0 {
+        return 0;
+    }
+    let Some(policy) = policy_of(own, peer.generation) else { return decision(Verdict::Deny, RULE_MISSING) };
+    peer.agent = own;
+    peer.default = policy.net;
+    ask::peer(peer)
 }
 
 /// `cgroup/connect4`.
