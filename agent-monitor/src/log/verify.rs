@@ -188,6 +188,4 @@ impl Report {
 }
 
 #[cfg(test)]
-mod forged_tests;
-#[cfg(test)]
 mod tests;
