@@ -166,9 +166,6 @@ pub fn gone(dir: &Path) -> Vec<(u32, u64, String)> {
 }
 
 #[cfg(test)]
-mod neighbour_tests;
-
-#[cfg(test)]
 mod tests {
     use super::*;
     use crate::export::bundle::proof;

@@ -149,6 +149,4 @@ impl Report {
 }
 
 #[cfg(test)]
-mod forged_tests;
-#[cfg(test)]
 mod tests;
