@@ -67,12 +67,6 @@ pub(crate) const DESTINATIONS: &[Row] = &[
     row("routing_header_old", "route6-old ::1 [2001:db8::1]:4018 4", OPTION, "IPV6_2292PKTOPTIONS"),
     row("routing_header_label", "route6-label ::1 [2001:db8::1]:4019", OPTION, "IPV6_FLOWLABEL_MGR"),
     row(
-        "user_source_route",
-        "fork setuid 65534 route4-option 127.0.0.9 192.0.2.1:4014 4",
-        OPTION,
-        "IP_OPTIONS",
-    ),
-    row(
         "user_routing_header",
         "fork setuid 65534 route6-message ::1 [2001:db8::1]:4020 4",
         SEND,
