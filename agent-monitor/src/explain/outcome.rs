@@ -71,6 +71,7 @@ impl Act {
 fn of_privilege(kind: PrivilegeKind) -> Wait {
     let kind = match kind {
         PrivilegeKind::Bpf => Kind::PrivilegeBpf,
+        PrivilegeKind::Device => Kind::FileOpen,
         PrivilegeKind::Capability => Kind::PrivilegeCapability,
         PrivilegeKind::Module => Kind::PrivilegeModule,
         PrivilegeKind::Mount => Kind::PrivilegeMount,
@@ -80,6 +81,8 @@ fn of_privilege(kind: PrivilegeKind) -> Wait {
         PrivilegeKind::RawSocket => return Wait::Refused,
         PrivilegeKind::Setuid => Kind::PrivilegeSetuid,
         PrivilegeKind::Signal => Kind::PrivilegeSignal,
+        // An `ioctl`, as changes of attributes are.
+        PrivilegeKind::Terminal => Kind::FileSetattr,
     };
     kind.row().wait
 }
