@@ -189,7 +189,11 @@ impl Shared {
         if named.state_dir.is_some() {
             return Ok(settings.state_dir);
         }
-        let status = self.of_daemon(&settings)?;
+        let status = match self.of_daemon(&settings) {
+            // Whoever names the registry does not mean the daemon's; the state directory beside it only completes an answer.
+            Err(error) if named.registry.is_some() && is_unreachable(&error) => None,
+            status => status?,
+        };
         // A daemon of an earlier version does not say.
         let daemons = status.map(|status| status.daemon.state_dir).filter(|dir| !dir.is_empty());
         Ok(daemons.map_or(settings.state_dir, PathBuf::from))
@@ -215,6 +219,11 @@ impl Shared {
     fn client(&self) -> anyhow::Result<Client> {
         Ok(Client::new(&self.settings()?.socket))
     }
+}
+
+/// Whether no daemon answered.
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClientError::Unreachable { .. }))
 }
 
 /// Paths on the command line are relative to where it is typed.

@@ -224,7 +224,8 @@ fn exit_code_says_that_something_matched() {
     host.append(1, Kind::FileOpen, "/a");
     host.append(2, Kind::FileOpen, "/b");
     assert_eq!(host.run(&["events", "--exit-code", "7"]).code, 7);
-    assert_eq!(host.run(&["events", "--exit-code", "7", "--agent", "other"]).code, 0, "a gap is no match");
+    let other = ["events", "--exit-code", "7", "--path", "/other"];
+    assert_eq!(host.run(&other).code, 0, "a gap is no match");
     assert_eq!(host.run(&["events"]).code, 0);
 }
 

@@ -260,7 +260,7 @@ fn a_socket_that_does_not_answer_is_never_replaced_by_the_places_of_this_host() 
         &["agent", "unregister", "bot"],
         &["agent", "edit", "bot"],
         &["explain", "--agent", "bot", "exec", "/bin/sh"],
-        &["key", "show"],
+        &["key", "export"],
     ] {
         let ran = by_socket(host.path(), args);
         assert_eq!(ran.code, 3, "{args:?}: {}{}", ran.out, ran.err);

@@ -121,6 +121,7 @@ impl Place {
         command.args(args).env_clear().env("PATH", "/usr/bin:/bin").current_dir(self.directory.path());
         command.env("AGENT_MONITOR_CONFIG", self.path("c.toml"));
         command.env("AGENT_MONITOR_STATE_DIR", self.state());
+        command.env("AGENT_MONITOR_REGISTRY", self.path("agents.d"));
         command.env("AGENT_MONITOR_SOCKET", self.path("c.sock"));
         let output = command.output().unwrap();
         Ran {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_monitor::clock;
-use agent_monitor::control::client::{Client, ClientError, Lines};
+use agent_monitor::control::client::{Client, Lines};
 use agent_monitor::log::LogError;
 use agent_monitor::model::{Event, Kind};
 use agent_monitor::record::{Filter, FilterSpec};
@@ -16,7 +16,7 @@ use super::filters::FilterArgs;
 use super::output::{Format, Out, OutputArgs};
 use super::recorded::{self, View};
 use super::source::Source;
-use super::{Shared, block_on, event_line, place};
+use super::{Shared, block_on, event_line, is_unreachable, place};
 
 /// Values of one option are alternatives; different options must all hold.
 #[derive(Debug, Args)]
@@ -76,10 +76,6 @@ pub(crate) fn run(args: &EventsArgs, shared: &Shared) -> anyhow::Result<ExitCode
         block_on(args.filter.known_to_daemon(&client))??;
     }
     Ok(if matched > 0 { ExitCode::from(args.exit_code) } else { ExitCode::SUCCESS })
-}
-
-fn is_unreachable(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(ClientError::Unreachable { .. }))
 }
 
 /// This host's log, where there is one.
