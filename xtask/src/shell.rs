@@ -1,7 +1,7 @@
 //! Other programs: run, captured, bounded in time, and named in the error when they fail.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -207,7 +207,12 @@ pub(crate) fn copy_if_changed(from: &Path, to: &Path) -> Result<bool> {
     if fs::read(to).is_ok_and(|old| old == new) {
         return Ok(false);
     }
-    fs::write(to, new).with_context(|| format!("cannot write {}", to.display()))?;
+    // Renamed into place: a program that runs cannot be written to.
+    let parent = to.parent().context("a file needs a folder")?;
+    let mut fresh = tempfile::NamedTempFile::new_in(parent)
+        .with_context(|| format!("cannot write into {}", parent.display()))?;
+    fresh.write_all(&new)?;
+    fresh.persist(to).with_context(|| format!("cannot write {}", to.display()))?;
     Ok(true)
 }
 

@@ -178,7 +178,7 @@ const JOBS: usize = 2;
 const MEM: u32 = 2048;
 
 /// Longest time for one kernel, with another one beside it on two processors.
-const TOTAL: Duration = Duration::from_secs(40 * 60);
+const TOTAL: Duration = Duration::from_secs(70 * 60);
 
 /// Longest time without a line: under emulation the verifier alone can take a minute for a program.
-const SILENCE: Duration = Duration::from_secs(240);
+const SILENCE: Duration = Duration::from_secs(480);
