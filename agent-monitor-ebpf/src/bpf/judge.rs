@@ -225,7 +225,6 @@ pub(crate) fn halves(addr: &[u8; 16]) -> [u64; 2] {
 /// Judges an internet peer or own address: `addr` as records hold it (IPv4 in the first four bytes). `own` is the socket's
 /// own address in the same form, zero for none: it is where the unspecified address leads.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "inlined; a struct would be one more copy on a 512-byte stack")]
 pub(crate) fn inet(
     actor: &Actor,
     v6: bool,

@@ -74,13 +74,8 @@ impl Engine {
             priv_op::BPF => Privilege { operation: Some(names::bpf_command(first)), ..base },
             priv_op::MOUNT_CALL => Privilege { operation: Some(names::mount_call(first)), ..base },
             priv_op::PRIORITY => Privilege { operation: Some(names::priority(first)), ..base },
-            priv_op::RAW_SOCKET => Privilege {
-                operation: operation("raw_socket"),
-                object: Some(names::socket(first, second, third)),
-                ..base
-            },
-            priv_op::UNKNOWN_SOCKET => Privilege {
-                operation: operation("socket"),
+            priv_op::RAW_SOCKET | priv_op::UNKNOWN_SOCKET => Privilege {
+                operation: operation(if facts.op == priv_op::RAW_SOCKET { "raw_socket" } else { "socket" }),
                 object: Some(names::socket(first, second, third)),
                 ..base
             },

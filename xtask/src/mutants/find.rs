@@ -133,11 +133,13 @@ impl Finder<'_> {
         match expr {
             Expr::Paren(inner) => return self.condition(&inner.expr, constant),
             Expr::Let(_) | Expr::Lit(_) | Expr::Block(_) => return,
-            Expr::Binary(binary) if matches!(binary.op, BinOp::And(_) | BinOp::Or(_)) => {
-                if has_let(expr) || constant == Constant::Both {
-                    return;
-                }
+            Expr::Binary(binary)
+                if matches!(binary.op, BinOp::And(_) | BinOp::Or(_))
+                    && (has_let(expr) || constant == Constant::Both) =>
+            {
+                return;
             }
+            Expr::Binary(binary) if matches!(binary.op, BinOp::And(_) | BinOp::Or(_)) => {}
             Expr::Binary(_) | Expr::Unary(_) if constant == Constant::Both => return,
             _ => {}
         }

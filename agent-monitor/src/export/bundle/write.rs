@@ -262,20 +262,7 @@ pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
     }
     policies(&all, asked, &setting, &mut missing)?;
     files(&all, asked, &mut missing)?;
-    let rows = all
-        .report
-        .tree
-        .rows()
-        .into_iter()
-        .map(|(depth, node)| serde_json::json!({"depth": depth, "process": node}));
-    all.put_json("tree.json", &rows.collect::<Vec<_>>())?;
-    let steps =
-        all.report.timeline.steps().map(|(time, step)| serde_json::json!({"time": time, "step": step}));
-    let timeline = serde_json::json!({
-        "step_nanos": i64::try_from(all.report.timeline.width()).unwrap_or(i64::MAX),
-        "steps": steps.collect::<Vec<_>>(), "moments": all.report.timeline.moments
-    });
-    all.put_json("timeline.json", &timeline)?;
+    views(&all)?;
     let host = setting.host.as_ref().map(|(_, host)| host.clone()).unwrap_or_default();
     all.put_json("host.json", &host)?;
     let origin =
@@ -319,6 +306,24 @@ pub fn write(asked: &Asked<'_>, out: &Path) -> Result<Made, BundleError> {
         missing,
         outcome,
     })
+}
+
+/// Process tree and timeline.
+fn views(all: &Gathered) -> Result<(), BundleError> {
+    let rows = all
+        .report
+        .tree
+        .rows()
+        .into_iter()
+        .map(|(depth, node)| serde_json::json!({"depth": depth, "process": node}));
+    all.put_json("tree.json", &rows.collect::<Vec<_>>())?;
+    let steps =
+        all.report.timeline.steps().map(|(time, step)| serde_json::json!({"time": time, "step": step}));
+    let timeline = serde_json::json!({
+        "step_nanos": i64::try_from(all.report.timeline.width()).unwrap_or(i64::MAX),
+        "steps": steps.collect::<Vec<_>>(), "moments": all.report.timeline.moments
+    });
+    all.put_json("timeline.json", &timeline)
 }
 
 /// What checking the log showed; an error where something is to be signed that does not hold.
