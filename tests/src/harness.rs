@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// How long anything may take to show up. Generous, because the VM lane is emulated; a test that waits this
 /// long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long a single event may take that is expected. The tests settle the feed before they look, so this is
 /// only for what comes on a road of its own.
