@@ -1,6 +1,6 @@
 //! Evidence from outside, without a daemon and without root: `verify`, `events --log`, `export`, `key`, `hold` on a log
 //! that the library wrote.
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 #[path = "evidence/checked.rs"]
 mod checked;

@@ -264,7 +264,7 @@ fn a_hostile_archive_is_refused_before_anything_is_unpacked() {
         }
     }
     // Of another size than the list says, with another list, by another key, without a signature where a key is given.
-    let refused = |change: &dyn Fn(&mut Vec<(String, tar::EntryType, Vec<u8>)>), keys: &[_]| {
+    let refused = |change: &dyn Fn(&mut Entries), keys: &[_]| {
         let mut entries = whole.clone();
         change(&mut entries);
         let report = report_of(&entries, keys).unwrap();
@@ -276,11 +276,14 @@ fn a_hostile_archive_is_refused_before_anything_is_unpacked() {
     assert!(refused(&|entries| entries[0].2[40] ^= 1, &keys));
     assert!(refused(&|entries| drop(entries.remove(1)), &keys));
     assert!(refused(&|entries| drop(entries.remove(0)), &keys));
-    let many = |entries: &mut Vec<(String, tar::EntryType, Vec<u8>)>| {
+    let many = |entries: &mut Entries| {
         entries.extend((0..30_000).map(|n| (format!("b/{n}"), regular, Vec::new())));
     };
     assert!(refused(&many, &[]));
 }
+
+/// Name, kind and content of the entries of an archive.
+type Entries = Vec<(String, tar::EntryType, Vec<u8>)>;
 
 #[test]
 fn damages_are_listed_up_to_a_limit() {

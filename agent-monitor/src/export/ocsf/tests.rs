@@ -127,7 +127,13 @@ fn add_object(kind: Kind, time: Time, event: &mut Event) {
                 last: time,
             });
         }
-        _ => drop(detail.insert("id".into(), "f-1".into())),
+        crate::model::Family::Process
+        | crate::model::Family::Agent
+        | crate::model::Family::Session
+        | crate::model::Family::Grant
+        | crate::model::Family::Approval
+        | crate::model::Family::Finding
+        | crate::model::Family::Log => drop(detail.insert("id".into(), "f-1".into())),
     }
     event.detail = (!detail.is_empty()).then_some(detail);
 }

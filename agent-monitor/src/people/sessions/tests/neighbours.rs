@@ -83,7 +83,10 @@ fn a_session_is_shown_as_it_is() {
         ("pid", "5"),
         ("scope", "false"),
     ];
-    assert!(fields.iter().all(|(field, value)| detail[*field].to_string() == *value), "{detail:?}");
+    for (field, value) in fields {
+        let text = detail[field].to_string();
+        assert_eq!(text, value, "{field}: {detail:?}");
+    }
     let view = open.clone().view(3, at(21));
     assert_eq!(
         (view.left_ms, view.processes, view.state.as_str(), view.root_pid),
