@@ -185,7 +185,7 @@ fn taken_over_while_attempts_run() -> Verdict {
     let mut fixture = shared();
     let mut attempts = 0;
     for _ in 0..3 {
-        let running: Vec<Actor> = (0..2).map(|_| fixture.attempts(1500)).collect();
+        let running: Vec<Actor> = (0..2).map(|_| fixture.attempts(900)).collect();
         fixture.daemon.end_by(libc::SIGKILL);
         fixture.daemon.restart();
         for actor in running {

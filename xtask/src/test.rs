@@ -8,6 +8,7 @@ mod unit;
 
 use std::env;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -122,6 +123,14 @@ pub(crate) struct Done {
     pub(crate) elapsed: Duration,
 }
 
+impl Done {
+    /// A lane whose thread panicked: that is a fault of this program, and nothing is proven.
+    fn broken(lane: Lane) -> Self {
+        let tally = Tally::fail("the lane ended without a result: a fault in xtask, see above");
+        Self { lane, tally, elapsed: Duration::ZERO }
+    }
+}
+
 /// The command.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     let strict = env::var("CI").is_ok_and(|value| value == "true" || value == "1");
@@ -140,9 +149,17 @@ pub(crate) fn run(args: &Args, strict: bool) -> Result<ExitCode> {
 /// Runs the lanes that the options name; how each went.
 pub(crate) fn lanes(args: &Args) -> Result<Vec<Done>> {
     let plan = Plan::of(args)?;
-    // One after another: the machines alone keep both processors busy, and what waits for a daemon in one of them would
-    // run out of patience beside the host's tests.
-    Ok(plan.lanes.iter().map(|lane| one(&plan, *lane)).collect())
+    let (waits, computes): (Vec<Lane>, Vec<Lane>) =
+        plan.lanes.iter().partition(|lane| matches!(lane, Lane::Host | Lane::Vm));
+    let mut done: Vec<Done> = computes.into_iter().map(|lane| one(&plan, lane)).collect();
+    // The host's tests wait more than they compute: beside the machines they cost next to nothing.
+    let plan = &plan;
+    thread::scope(|scope| {
+        let started: Vec<_> =
+            waits.into_iter().map(|lane| (lane, scope.spawn(move || one(plan, lane)))).collect();
+        done.extend(started.into_iter().map(|(lane, run)| run.join().unwrap_or_else(|_| Done::broken(lane))));
+    });
+    Ok(done)
 }
 
 fn one(plan: &Plan, lane: Lane) -> Done {
