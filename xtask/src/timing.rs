@@ -13,6 +13,8 @@ const SLOWEST: usize = 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Case {
     pub(crate) name: String,
+    /// It passed: it neither failed nor was skipped
+    pub(crate) passed: bool,
     pub(crate) wall: Duration,
     /// Processor time of the process that ran it, on all processors
     pub(crate) cpu: Duration,
@@ -23,7 +25,7 @@ pub(crate) struct Timer {
     /// The process whose processor time counts
     pid: u32,
     last: (Instant, Duration),
-    running: Option<String>,
+    pub(crate) running: Option<String>,
     pub(crate) cases: Vec<Case>,
 }
 
@@ -44,13 +46,14 @@ impl Timer {
             result = rest.trim();
         }
         // A test that prints breaks its line: the result then stands alone.
-        if matches!(result.split([',', ' ']).next(), Some("ok" | "FAILED" | "ignored"))
+        let word = result.split([',', ' ']).next();
+        if matches!(word, Some("ok" | "FAILED" | "ignored"))
             && let Some(name) = self.running.take()
         {
             let now = (Instant::now(), cpu_of(self.pid));
             let (wall, cpu) = (now.0.duration_since(self.last.0), now.1.saturating_sub(self.last.1));
             self.last = now;
-            self.cases.push(Case { name, wall, cpu });
+            self.cases.push(Case { name, passed: word == Some("ok"), wall, cpu });
         }
     }
 }
@@ -129,6 +132,7 @@ mod tests {
     fn the_slowest_come_first() {
         let case = |name: &str, secs| Case {
             name: name.to_string(),
+            passed: true,
             wall: Duration::from_secs(secs),
             cpu: Duration::from_secs(1),
         };

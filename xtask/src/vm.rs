@@ -142,8 +142,16 @@ fn boot(kernel: &Kernel, initramfs: &Path, machine: &qemu::Machine) -> Result<Ou
         return Ok(outcome);
     }
     println!("{}", outcome.summary());
-    println!("vm {}: the emulator lost a patched instruction; once more, with one processor", kernel.series);
-    qemu::run(kernel, initramfs, &qemu::Machine { alone: true, ..machine.clone() })
+    let mut again = qemu::Machine { alone: true, ..machine.clone() };
+    let from = outcome.interrupted().map(ToString::to_string);
+    again.words.extend(from.iter().map(|case| format!("am.from={case}")));
+    println!(
+        "vm {}: the emulator lost a patched instruction; once more, with one processor, {}",
+        kernel.series,
+        from.as_ref().map_or_else(|| "all cases".to_string(), |case| format!("from {case} on"))
+    );
+    let second = qemu::run(kernel, initramfs, &again)?;
+    Ok(if from.is_some() { second.after(outcome) } else { second })
 }
 
 fn machine(args: &Args) -> Result<qemu::Machine> {

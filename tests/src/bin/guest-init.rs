@@ -102,6 +102,11 @@ fn work() -> i32 {
         let mut tests = Command::new("/bin/kernel-tests");
         let args = line.split_whitespace().find_map(|word| word.strip_prefix("am.args="));
         tests.args(args.unwrap_or_default().split(',').filter(|arg| !arg.is_empty()));
+        // A boot that goes on where an earlier one ended.
+        tests.envs(
+            line.split_whitespace()
+                .find_map(|word| Some(("AGENT_MONITOR_FROM", word.strip_prefix("am.from=")?))),
+        );
         tests
     };
     command

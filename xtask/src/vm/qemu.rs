@@ -65,6 +65,10 @@ pub(crate) struct Outcome {
     known: Vec<&'static str>,
     /// What each test took
     pub(crate) cases: Vec<timing::Case>,
+    /// Cases that passed in an earlier boot, which the emulator ended
+    pub(crate) earlier: usize,
+    /// The case that was running at the end
+    running: Option<String>,
     log: PathBuf,
     elapsed: Duration,
     /// Processor time of the emulator
@@ -82,6 +86,21 @@ impl Outcome {
     /// has done with it, which no processor does.
     pub(crate) fn lost_a_patch(&self) -> bool {
         self.problem.is_some() && lost_a_patch(&self.text)
+    }
+
+    /// The case to go on with in another boot; `None` where not all before it passed, and all of them must run again.
+    pub(crate) fn interrupted(&self) -> Option<&str> {
+        let clean = !self.cases.is_empty() && self.cases.iter().all(|case| case.passed);
+        self.running.as_deref().filter(|_| clean)
+    }
+
+    /// This boot as the continuation of an earlier one.
+    pub(crate) fn after(mut self, earlier: Self) -> Self {
+        self.earlier = earlier.cases.len();
+        self.elapsed += earlier.elapsed;
+        self.cpu += earlier.cpu;
+        self.cases.splice(0..0, earlier.cases);
+        self
     }
 
     /// One line for the terminal.
@@ -132,8 +151,9 @@ pub(crate) fn run(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Resul
     })?;
     let problem = watch.problem(end);
     let known = watch.known;
-    let (cases, elapsed) = (timer.cases, start.elapsed());
-    Ok(Outcome { kernel: kernel.clone(), text, problem, known, cases, log: path, elapsed, cpu })
+    let (cases, running, elapsed) = (timer.cases, timer.running, start.elapsed());
+    let kernel = kernel.clone();
+    Ok(Outcome { kernel, text, problem, known, cases, earlier: 0, running, log: path, elapsed, cpu })
 }
 
 /// Boots with the terminal as console.
