@@ -1,4 +1,4 @@
-//! The daemon's own handles of everything that it pinned. A pin can be removed by anybody with the right to (an unmounted BPF
+//! The daemon's own handles of everything that it pinned. A pin can be removed by any process with the right to (an unmounted BPF
 //! file system takes all of them away at once); what the daemon holds stays attached. Each look compares the pins with the
 //! handles and puts back what is not there.
 
