@@ -17,8 +17,9 @@ pod! {
         pub daemon_tgid: u32,
         /// Version of the contract, [`crate::ABI_VERSION`].
         pub abi: u32,
-        /// Always 0.
-        pub reserved: u32,
+        /// What the attached programs were made from, as the daemon numbers it: one that would load the same adopts them. 0
+        /// while they are being attached.
+        pub build: u32,
     }
 }
 

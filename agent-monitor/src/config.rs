@@ -169,6 +169,8 @@ pub struct Config {
     pub ring_bytes: u32,
     /// Works as on a host without BPF LSM.
     pub force_partial: bool,
+    /// Forgets what an earlier daemon left in force: its bindings, scopes and approvals in the kernel.
+    pub fresh: bool,
     /// A clean end takes everything out of the kernel, also while agents are enforced.
     pub detach_on_exit: bool,
     /// How long people have, and how they are told.
@@ -223,6 +225,9 @@ pub struct Layer {
     pub log: LogLayer,
     /// Tables `[[redact]]`.
     pub redact: Vec<OwnRule>,
+    /// Flag only: in a file it would undo every restart.
+    #[serde(skip)]
+    pub fresh: bool,
     /// Flag only.
     #[serde(skip)]
     pub demo: bool,
@@ -348,6 +353,7 @@ impl Layer {
             shadow_except: self.shadow_except.or(below.shadow_except),
             shadow_approvers: self.shadow_approvers.or(below.shadow_approvers),
             demo: self.demo || below.demo,
+            fresh: self.fresh || below.fresh,
         }
     }
 
@@ -379,6 +385,7 @@ impl Layer {
             btf: self.btf,
             unattributed: self.unattributed.unwrap_or_default(),
             demo: self.demo,
+            fresh: self.fresh,
             strict: self.strict.unwrap_or(false),
             stream: self.stream.unwrap_or_default(),
             limits: Limits { events, bytes: mebibytes << 20, subscribers, queue },

@@ -4,6 +4,7 @@
 //! Must not: know records, events or output formats. What goes in is plain numbers and paths already translated to
 //! `(device, path inside the file system)`.
 
+pub(crate) mod adopt;
 pub mod attach;
 pub mod bpffs;
 pub mod btf;
@@ -15,6 +16,7 @@ pub mod people;
 pub mod pins;
 pub mod pod;
 pub(crate) mod policy;
+pub(crate) mod raw;
 pub mod rings;
 pub mod seed;
 pub mod tables;
@@ -130,4 +132,6 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Load as if BPF LSM were missing.
     pub force_partial: bool,
+    /// Forget what an earlier daemon left in force, and start with none of it.
+    pub fresh: bool,
 }

@@ -33,6 +33,7 @@ mod tamper;
 
 use agent_monitor_tests::harness::case::Case;
 use agent_monitor_tests::harness::lane::{Lane, lane};
+use agent_monitor_tests::harness::parked;
 use agent_monitor_tests::harness::world;
 use libtest_mimic::Arguments;
 
@@ -73,6 +74,9 @@ const ONCE: &[&str] =
 /// The kernel they run on: the one whose verifier is fastest.
 const ONCE_ON: &str = "6.1.";
 
+/// Families about loading, attaching and detaching: their daemons have programs of their own.
+const OWN_PROGRAMS: &[&str] = &["load", "survive", "pins", "fail", "tamper"];
+
 fn runs_here(family: &str, asked: bool) -> bool {
     let here = || {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -92,6 +96,11 @@ fn enter(family: &str) {
     if !matches!(family, "survive" | "fail") {
         survive::close();
     }
+    let own = OWN_PROGRAMS.contains(&family);
+    if own {
+        world::close();
+    }
+    parked::own_programs(own);
 }
 
 fn main() {
@@ -132,5 +141,6 @@ fn main() {
     escape::stage::close();
     hold::desk::close();
     survive::close();
+    parked::own_programs(true);
     conclusion.exit();
 }

@@ -12,6 +12,7 @@ pub mod lane;
 pub mod leftover;
 pub mod meter;
 pub mod monitor;
+pub mod parked;
 pub mod peer;
 pub mod registry;
 pub mod scratch;

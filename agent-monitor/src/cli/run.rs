@@ -30,6 +30,9 @@ pub(crate) struct RunArgs {
     /// Take everything out of the kernel at the end, also while agents are enforced
     #[arg(long, env = "AGENT_MONITOR_DETACH_ON_EXIT")]
     detach_on_exit: bool,
+    /// Forget what an earlier daemon left in force in the kernel, and start with none of it
+    #[arg(long)]
+    fresh: bool,
     /// Try it out: throw-away state, an example registry and a scripted example agent
     #[arg(long)]
     demo: bool,
@@ -94,6 +97,7 @@ impl RunArgs {
             force_partial: self.force_partial.then_some(true),
             detach_on_exit: self.detach_on_exit.then_some(true),
             demo: self.demo,
+            fresh: self.fresh,
             ..shared.layer()?
         };
         Ok(layer.over(Layer::from_file(shared.config.as_deref())?).finish()?)

@@ -6,7 +6,7 @@ use aya::{
     Btf, Ebpf,
     programs::{
         BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FExit,
-        Iter, Lsm, ProgramError, RawTracePoint, links::FdLink,
+        Iter, Lsm, ProgramError, ProgramInfo, RawTracePoint, links::FdLink,
     },
 };
 
@@ -184,10 +184,16 @@ pub struct Cost {
     pub translated: u32,
 }
 
-/// What a loaded program cost, where the kernel tells (since 5.16).
+impl Cost {
+    /// What a loaded program cost, where the kernel says (since 5.16).
+    pub(super) fn of(info: &ProgramInfo) -> Option<Self> {
+        Some(Self { verified: info.verified_instruction_count()?, translated: info.size_translated()? })
+    }
+}
+
+/// What a program of the object cost.
 pub(super) fn cost(ebpf: &mut Ebpf, program: &Program) -> Option<Cost> {
-    let info = ebpf.program(program.name)?.info().ok()?;
-    Some(Cost { verified: info.verified_instruction_count()?, translated: info.size_translated()? })
+    Cost::of(&ebpf.program(program.name)?.info().ok()?)
 }
 
 /// Loads and attaches one program. The link is returned for pinning; an iterator has none.

@@ -44,7 +44,7 @@ impl Kernel {
     }
 
     fn runs(&self) -> BTreeMap<&'static str, u64> {
-        let run = |name: &str| self.ebpf.program(name).and_then(|p| p.info().ok()).map(|i| i.run_count());
+        let run = |name: &str| self.program_figure(name, "run_cnt:");
         self.outcomes().keys().filter_map(|name| Some((*name, run(name)?))).collect()
     }
 }

@@ -3,18 +3,12 @@
 //! handles and puts back what is not there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use super::raw::{get, id, pin};
 use super::{KernelError, bpffs};
-
-/// Commands of `bpf(2)`, include/uapi/linux/bpf.h.
-const BPF_OBJ_PIN: libc::c_long = 6;
-const BPF_OBJ_GET: libc::c_long = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
 /// Something that was not where it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,55 +107,4 @@ impl Handles {
         }
         Ok(())
     }
-}
-
-/// Calls `bpf(2)` with a value of `union bpf_attr` that begins as `attr`.
-fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<libc::c_long> {
-    // SAFETY: the kernel reads `size` bytes of `attr`, which is plain old data; pointers in it outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-#[repr(C)]
-struct PathAttr {
-    path: u64,
-    fd: u32,
-    flags: u32,
-}
-
-#[repr(C)]
-struct InfoAttr {
-    fd: u32,
-    length: u32,
-    info: u64,
-}
-
-fn text(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
-}
-
-fn number(fd: BorrowedFd<'_>) -> io::Result<u32> {
-    u32::try_from(fd.as_raw_fd()).map_err(io::Error::other)
-}
-
-fn get(path: &Path) -> io::Result<OwnedFd> {
-    let text = text(path)?;
-    let fd = bpf(BPF_OBJ_GET, &PathAttr { path: text.as_ptr() as u64, fd: 0, flags: 0 })?;
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made this descriptor, which is close-on-exec, and nobody else holds it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let text = text(path)?;
-    bpf(BPF_OBJ_PIN, &PathAttr { path: text.as_ptr() as u64, fd: number(fd)?, flags: 0 }).map(drop)
-}
-
-/// The number of a map, program or link: the second word of each `struct bpf_*_info`.
-fn id(fd: BorrowedFd<'_>) -> io::Result<u32> {
-    let mut info = [0u32; 64];
-    let length = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
-    let at = info.as_mut_ptr() as u64;
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &InfoAttr { fd: number(fd)?, length, info: at })?;
-    Ok(info[1])
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsRawFd as _;
 
 use agent_monitor_ebpf::header::Kind;
 use agent_monitor_ebpf::loss::{LossKey, LossReason, LossValue};
@@ -73,14 +73,19 @@ impl Kernel {
     /// How often a program was left out; `None` where it is not attached or the kernel does not say.
     #[must_use]
     pub fn left_out(&self, program: &str) -> Option<u64> {
-        let fd = self.ebpf.program(program)?.fd().ok()?;
-        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
-        recursion_misses(&text)
+        self.program_figure(program, "recursion_misses:")
+    }
+
+    /// A figure that the kernel keeps of an attached program, by its label (`bpf_prog_show_fdinfo`, kernel/bpf/syscall.c).
+    pub(super) fn program_figure(&self, program: &str, label: &str) -> Option<u64> {
+        let fd = self.program_fd(program)?;
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+        figure(&text, label)
     }
 }
 
-fn recursion_misses(fdinfo: &str) -> Option<u64> {
-    fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+fn figure(fdinfo: &str, label: &str) -> Option<u64> {
+    fdinfo.lines().find_map(|line| line.strip_prefix(label))?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -127,7 +132,7 @@ mod tests {
     #[test]
     fn what_the_kernel_says_is_read() {
         let text = "prog_type:\t26\nrun_cnt:\t0\nrecursion_misses:\t17\nverified_insns:\t9\n";
-        assert_eq!(recursion_misses(text), Some(17));
-        assert_eq!(recursion_misses("prog_type:\t26\n"), None);
+        assert_eq!(figure(text, "recursion_misses:"), Some(17));
+        assert_eq!(figure("prog_type:\t26\n", "recursion_misses:"), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -20,7 +21,7 @@ use aya::{
 };
 
 use super::{
-    KernelError, Options,
+    KernelError, Options, adopt,
     attach::{self, At, Cost, Hook, Outcome, PROGRAMS},
     bpffs,
     btf::{self, VMLINUX},
@@ -78,6 +79,8 @@ const PINNED_MAPS: &[&str] = &[
     "GRANT_LIVES",
     "GRANT_USES",
     "HEARTBEAT",
+    "NAMED",
+    "PEERS",
 ];
 
 /// The loaded kernel side.
@@ -91,6 +94,8 @@ pub struct Kernel {
     /// Why BPF LSM is not used; `None` at level full.
     without_lsm: Option<String>,
     taken_over: bool,
+    /// Links of an earlier daemon whose programs this one goes on with.
+    adopted: adopt::Links,
     /// Handles of what is pinned; none before everything is attached.
     handles: Option<Handles>,
     /// How agents stand, for generations to come: `LIFE_*` and the end on the boot clock.
@@ -107,20 +112,51 @@ impl Kernel {
         if !privileged() {
             return Err(KernelError::Privilege);
         }
-        object()?;
         let facts = btf::Btf::read(options.btf.as_deref().unwrap_or(Path::new(VMLINUX)))?;
         let aya_btf = Btf::from_sys_fs().map_err(|e| KernelError::bpf("read the kernel's BTF", &e))?;
         bpffs::prepare(&options.bpffs)?;
-        let taken_over = options.bpffs.join("map_RUNTIME").exists();
-        let set = std::process::id();
-        let mut lost_fields = Vec::new();
-        let mut ebpf = load_object(&options, &facts, &aya_btf, set, &mut lost_fields)?;
+        let members = offsets(&facts)?;
+        let build = adopt::build(object()?, &members.0, &options);
+        let mut earlier = pins::settings(&options.bpffs)?;
+        if let Some(old) = &earlier {
+            may_take_over(old, &options)?;
+        }
+        if options.fresh && earlier.as_ref().is_some_and(|old| old.build != build) {
+            pins::end(&options.bpffs, || ())?;
+            bpffs::prepare(&options.bpffs)?;
+            earlier = None;
+        }
+        let mut kernel = Kernel::over(options, earlier.as_ref(), build, members, (&facts, &aya_btf))?;
+        if kernel.options.fresh && earlier.is_some() && !(kernel.adopted.whole && kernel.forget_all()?) {
+            // Somebody is bound: everything goes, and comes again.
+            let options = kernel.options.clone();
+            kernel.detach()?;
+            return Kernel::load(options);
+        }
+        kernel.handles = Some(Handles::open(&kernel.options.bpffs)?);
+        Ok(kernel)
+    }
+
+    /// Everything attached over the pins of an earlier daemon, if there was one. Programs that were made from the same `build`
+    /// are adopted as they stand: nothing is loaded, and there is no instant with two sets or none.
+    fn over(
+        options: Options,
+        earlier: Option<&Runtime>,
+        build: u32,
+        (offsets, lost_fields): Members,
+        (facts, aya_btf): (&btf::Btf, &Btf),
+    ) -> Result<Kernel, KernelError> {
+        let same = earlier.filter(|old| old.build == build);
+        let adopted = same.map(|_| adopt::Links::open(&options.bpffs)).transpose()?.unwrap_or_default();
+        // A program that is missing among adopted ones belongs to their set.
+        let set = same.map_or(std::process::id(), |old| old.program_set);
+        let mut ebpf = load_object(&options, &offsets, aya_btf, set)?;
         let without_lsm = if options.force_partial {
             Some("level partial was asked for".into())
         } else {
-            lsm_loads(&mut ebpf, &aya_btf).err()
+            lsm_loads(&mut ebpf, aya_btf).err()
         };
-        let runtime = runtime(&mut ebpf, taken_over, &options)?;
+        let runtime = earlier.copied().map_or_else(new_settings, Ok)?;
         let mut kernel = Kernel {
             ebpf,
             runtime,
@@ -129,16 +165,22 @@ impl Kernel {
             costs: BTreeMap::new(),
             lost_fields,
             without_lsm,
-            taken_over,
+            taken_over: earlier.is_some(),
+            adopted,
             handles: None,
             lives: BTreeMap::new(),
         };
         kernel.recall_lives()?;
-        kernel.attach_all(&facts, &aya_btf)?;
+        // Ended half-way, this is no set that anybody may adopt.
+        kernel.runtime.build = 0;
+        if earlier.is_some() {
+            kernel.write_runtime()?;
+        }
+        kernel.attach_all(facts, aya_btf)?;
         kernel.runtime.program_set = set;
         kernel.runtime.daemon_tgid = std::process::id();
+        kernel.runtime.build = build;
         kernel.write_runtime()?;
-        kernel.handles = Some(Handles::open(&kernel.options.bpffs)?);
         Ok(kernel)
     }
 
@@ -158,10 +200,16 @@ impl Kernel {
             } else if needs_cgroup && self.options.cgroup.is_none() {
                 Outcome::Absent("no cgroup v2 is mounted".into())
             } else {
+                if let Some(cost) = self.adopted.cost(program.name) {
+                    self.costs.extend(cost.map(|cost| (program.name, cost)));
+                    self.outcomes.insert(program.name, Outcome::Attached);
+                    continue;
+                }
                 tracing::debug!(program = program.name, "loading");
                 match attach::attach(&mut self.ebpf, program, aya_btf, self.options.cgroup.as_deref()) {
                     Ok(link) => {
                         if let Some(link) = link {
+                            self.adopted.whole = false;
                             self.pin_link(program.name, link)?;
                         }
                         self.costs
@@ -263,6 +311,28 @@ impl Kernel {
             .map_err(|e| KernelError::bpf("write the runtime settings", &e))
     }
 
+    /// An attached program, whoever loaded it.
+    pub(super) fn program_fd(&self, program: &str) -> Option<BorrowedFd<'_>> {
+        self.adopted.program_fd(program).or_else(|| Some(self.ebpf.program(program)?.fd().ok()?.as_fd()))
+    }
+
+    /// Forgets what an earlier daemon left in force, when no process is bound: false, and nothing is changed, when one is.
+    fn forget_all(&mut self) -> Result<bool, KernelError> {
+        if self.tasks()?.iter().any(|line| line.tag.agent != 0) {
+            return Ok(false);
+        }
+        let fresh = new_settings()?;
+        let Runtime { program_set, daemon_tgid, build, .. } = self.runtime;
+        self.runtime = Runtime { program_set, daemon_tgid, build, ..fresh };
+        // First: with these settings nothing is recognised and nothing judged.
+        self.write_runtime()?;
+        adopt::clear(&self.options.bpffs, PINNED_MAPS)?;
+        self.write_runtime()?;
+        self.lives.clear();
+        self.taken_over = false;
+        Ok(true)
+    }
+
     /// Takes the reader of the rings; once.
     ///
     /// # Errors
@@ -320,7 +390,7 @@ fn privileged() -> bool {
 }
 
 /// `bpf` in the list of active LSMs.
-fn lsm_active() -> bool {
+pub(super) fn lsm_active() -> bool {
     fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|l| l.trim().split(',').any(|m| m == "bpf"))
 }
 
@@ -335,14 +405,12 @@ fn lsm_loads(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
     lsm.load("bprm_check_security", btf).map_err(|e| why(&e))
 }
 
-fn load_object(
-    options: &Options,
-    facts: &btf::Btf,
-    aya_btf: &Btf,
-    set: u32,
-    lost: &mut Vec<(&'static str, &'static str)>,
-) -> Result<Ebpf, KernelError> {
-    let mut offsets = Vec::new();
+/// Where the members of kernel structures are, by the symbols that the programs read; and those that this kernel lacks, with
+/// what is lost.
+type Members = (Vec<(&'static str, u32)>, Vec<(&'static str, &'static str)>);
+
+fn offsets(facts: &btf::Btf) -> Result<Members, KernelError> {
+    let (mut offsets, mut lost) = (Vec::new(), Vec::new());
     for field in FIELDS {
         let offset = field.paths.iter().find_map(|p| facts.offset(field.owner, p));
         if offset.is_none() {
@@ -354,12 +422,21 @@ fn load_object(
         }
         offsets.push((field.symbol, offset.unwrap_or(ABSENT)));
     }
+    Ok((offsets, lost))
+}
+
+fn load_object(
+    options: &Options,
+    offsets: &[(&'static str, u32)],
+    aya_btf: &Btf,
+    set: u32,
+) -> Result<Ebpf, KernelError> {
     let wake = (options.ring_bytes / 8).max(4096);
     let pins: Vec<(&str, PathBuf)> =
         PINNED_MAPS.iter().map(|m| (*m, options.bpffs.join(format!("map_{m}")))).collect();
     let mut loader = EbpfLoader::new();
     loader.btf(Some(aya_btf)).allow_unsupported_maps().map_max_entries("EVENTS", options.ring_bytes);
-    for (symbol, offset) in &offsets {
+    for (symbol, offset) in offsets {
         // Not every constant survives in the object: those that no program reads are dropped by the linker.
         loader.override_global(symbol, offset, false);
     }
@@ -378,24 +455,20 @@ fn runtime_array(ebpf: &mut Ebpf) -> Result<Array<&mut MapData, Plain<Runtime>>,
     Array::try_from(map).map_err(|e| KernelError::bpf("open the runtime settings", &e))
 }
 
-/// Settings to start from: those of the pins when there are any, so that hashes stay what they are.
-fn runtime(ebpf: &mut Ebpf, taken_over: bool, options: &Options) -> Result<Runtime, KernelError> {
-    let old =
-        runtime_array(ebpf)?.get(&0, 0).map_err(|e| KernelError::bpf("read the runtime settings", &e))?.0;
-    if taken_over {
-        if old.abi != ABI_VERSION {
-            let path = options.bpffs.display().to_string();
-            return Err(KernelError::Version { path, found: format!("contract {}", old.abi) });
-        }
-        let alive = old.daemon_tgid != std::process::id() && is_daemon(old.daemon_tgid);
-        if alive {
-            return Err(KernelError::Busy {
-                path: options.bpffs.display().to_string(),
-                pid: old.daemon_tgid,
-            });
-        }
-        return Ok(old);
+/// Whether this daemon may go on with the pins of an earlier one.
+fn may_take_over(old: &Runtime, options: &Options) -> Result<(), KernelError> {
+    let path = options.bpffs.display().to_string();
+    if old.abi != ABI_VERSION {
+        return Err(KernelError::Version { path, found: format!("contract {}", old.abi) });
     }
+    if old.daemon_tgid != std::process::id() && is_daemon(old.daemon_tgid) {
+        return Err(KernelError::Busy { path, pid: old.daemon_tgid });
+    }
+    Ok(())
+}
+
+/// Settings of the first daemon. Later ones take them from the pins, so that hashes stay what they are.
+pub(super) fn new_settings() -> Result<Runtime, KernelError> {
     let mut seed = [0u8; 16];
     getrandom(&mut seed)?;
     let (a, b) = seed.split_at(8);
@@ -408,7 +481,7 @@ fn runtime(ebpf: &mut Ebpf, taken_over: bool, options: &Options) -> Result<Runti
         flags: 0,
         daemon_tgid: 0,
         abi: ABI_VERSION,
-        reserved: 0,
+        build: 0,
     })
 }
 

@@ -201,13 +201,17 @@ fn pinned(dir: &Path, name: &str) -> Result<Option<Map>, KernelError> {
     Ok(Some(opened.map_err(|e| KernelError::bpf(format!("open the pin {}", path.display()), &e))?))
 }
 
-/// The daemon that the pins belong to, if it lives.
-fn daemon(dir: &Path) -> Result<Option<u32>, KernelError> {
+/// The settings that an earlier daemon left; `None` when nothing is pinned.
+pub(super) fn settings(dir: &Path) -> Result<Option<Runtime>, KernelError> {
     let Some(map) = pinned(dir, "map_RUNTIME")? else { return Ok(None) };
     let what = "read the runtime settings";
     let array: Array<MapData, Plain<Runtime>> = map.try_into().map_err(|e| KernelError::bpf(what, &e))?;
-    let runtime = array.get(&0, 0).map_err(|e| KernelError::bpf(what, &e))?.0;
-    Ok(Some(runtime.daemon_tgid).filter(|pid| is_daemon(*pid)))
+    Ok(Some(array.get(&0, 0).map_err(|e| KernelError::bpf(what, &e))?.0))
+}
+
+/// The daemon that the pins belong to, if it lives.
+fn daemon(dir: &Path) -> Result<Option<u32>, KernelError> {
+    Ok(settings(dir)?.map(|runtime| runtime.daemon_tgid).filter(|pid| is_daemon(*pid)))
 }
 
 /// The caller, or the nearest ancestor of it, that is bound to an agent.

@@ -64,6 +64,7 @@ impl Live {
             },
             ring_bytes: config.ring_bytes,
             force_partial: config.force_partial,
+            fresh: config.fresh,
         })?;
         let runs = kernel.canary().unwrap_or_else(|error| {
             tracing::warn!(%error, "the canaries could not be run; what doctor says is unconfirmed");

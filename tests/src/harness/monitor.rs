@@ -4,6 +4,7 @@ use super::PATIENCE;
 use super::client;
 use super::feed::Feed;
 use super::lane::monitor_program;
+use super::parked::Pins;
 use super::registry::Record;
 use super::scratch::Scratch;
 use crate::sys::{self, wait};
@@ -19,6 +20,8 @@ pub struct Setup {
     pub scratch: Scratch,
     pub unattributed: &'static str,
     extra: Vec<String>,
+    /// Pins that another daemon left; without them, a BPF file system of its own.
+    parked: Option<Pins>,
 }
 
 impl Default for Setup {
@@ -33,8 +36,11 @@ impl Setup {
         for dir in ["registry", "state", "run"] {
             scratch.dir(dir);
         }
-        scratch.bpffs();
-        Self { scratch, unattributed: "exec", extra: Vec::new() }
+        let parked = Pins::take();
+        if parked.is_none() {
+            scratch.bpffs();
+        }
+        Self { scratch, unattributed: "exec", extra: Vec::new(), parked }
     }
 
     pub fn record(self, record: &Record) -> Self {
@@ -62,7 +68,8 @@ impl Setup {
 
     /// Below the root of a bpffs of its own, as on a host it is below `/sys/fs/bpf`.
     pub fn bpffs(&self) -> PathBuf {
-        self.scratch.path("bpf/agent-monitor")
+        let own = || self.scratch.path("bpf/agent-monitor");
+        self.parked.as_ref().map_or_else(own, Pins::dir)
     }
 
     /// The command that runs the daemon in the foreground.
@@ -89,20 +96,24 @@ impl Setup {
     /// Starts the daemon and waits until it answers.
     #[track_caller]
     pub fn start(self) -> Daemon {
-        let child = launch(&self);
+        let child = launch(&self, true);
         let daemon = Daemon { setup: self, child: Some(child) };
         daemon.wait_ready();
         daemon
     }
 }
 
-fn launch(setup: &Setup) -> Child {
+/// `first`: nothing of its own is in force yet.
+fn launch(setup: &Setup, first: bool) -> Child {
     let file = |name: &str| {
         let path = setup.scratch.path(name);
         File::options().create(true).append(true).open(path).unwrap()
     };
     let (out, err) = (file("daemon.out"), file("daemon.err"));
     let mut command = setup.command();
+    if first && setup.parked.is_some() {
+        command.arg("--fresh");
+    }
     command.stdin(Stdio::null()).stdout(out).stderr(err);
     command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
@@ -237,7 +248,7 @@ impl Daemon {
     #[track_caller]
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "still running");
-        self.child = Some(launch(&self.setup));
+        self.child = Some(launch(&self.setup, false));
         self.wait_ready();
     }
 }
@@ -246,6 +257,14 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("{}", self.output());
+        }
+        if self.setup.parked.is_some() {
+            // Killed, it leaves its programs to the next daemon.
+            if let Some(mut child) = self.child.take() {
+                child.kill().ok();
+                child.wait().ok();
+            }
+            return;
         }
         if let Some(mut child) = self.child.take() {
             // A clean end first: killed, it would leave its programs pinned and working.
