@@ -64,6 +64,13 @@ pub fn named(name: &'static str, build: impl FnOnce() -> World) -> Held {
     Held(slot)
 }
 
+/// Ends the running world unless a test holds it: another daemon is about to start.
+pub fn make_way() {
+    if let Ok(mut slot) = CURRENT.try_lock() {
+        drop(slot.take());
+    }
+}
+
 /// Ends the running world: for tests that count what is loaded, and before the runner exits.
 pub fn close() {
     drop(CURRENT.lock().unwrap_or_else(PoisonError::into_inner).take());

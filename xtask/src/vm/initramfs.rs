@@ -137,10 +137,10 @@ fn is_elf(path: &Path) -> bool {
     fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
 }
 
-/// Debug information would be most of the image, and of the time to unpack it under emulation.
+/// Symbols would be most of the image, and of the time to unpack it and to hash the daemon at each start under emulation.
 fn strip(from: &Path, to: &Path) -> Result<()> {
     if shell::find("strip").is_some() {
-        shell::output(Command::new("strip").arg("--strip-debug").arg("-o").arg(to).arg(from))?;
+        shell::output(Command::new("strip").arg("--strip-all").arg("-o").arg(to).arg(from))?;
     } else {
         fs::copy(from, to)?;
     }
