@@ -6,6 +6,7 @@
 
 pub mod doctor;
 pub mod metrics;
+pub mod promises;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -5,7 +5,7 @@ use agent_monitor_tests::harness::case::{Case, Verdict};
 use agent_monitor_tests::harness::client;
 use agent_monitor_tests::harness::lane::{Lane, lane};
 use agent_monitor_tests::harness::monitor::{Daemon, Setup};
-use agent_monitor_tests::harness::world;
+use agent_monitor_tests::harness::{parked, world};
 use agent_monitor_tests::sys::{bpf, wait};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -52,8 +52,10 @@ fn entries(dir: &Path) -> Vec<String> {
 /// that this one held are looked at; in the VM nothing at all may be left.
 fn detach(signal: i32) -> Verdict {
     world::close();
+    parked::own_programs(true);
     let before = bpf::ids(bpf::Kind::Program).unwrap();
     let mut daemon = Setup::new().start();
+    parked::own_programs(false);
     let during = bpf::ids(bpf::Kind::Program).unwrap();
     let own = match lane() {
         Lane::Vm => &during - &before,
@@ -143,6 +145,10 @@ fn check_report(report: &serde_json::Value) {
             assert!(ability["reason"].as_str().is_some_and(|r| !r.is_empty()), "{name}: {ability}");
         }
     }
+    let promises = report["promises"].as_array().unwrap();
+    let made = |text: &str| promises.iter().find(|p| p["promise"].as_str().is_some_and(|p| p.contains(text)));
+    assert_eq!(made("addresses of IPv4 and IPv6").unwrap()["holds"] == "no", false, "{report}");
+    assert_eq!(made("no path, link, mount").unwrap()["holds"] == "no", level == "partial", "{report}");
     let missing: Vec<_> =
         report["checks"].as_array().into_iter().flatten().filter(|c| c["ok"] == false).collect();
     assert!(missing.iter().all(|c| c["fix"].is_string()), "a check that fails says no fix: {missing:?}");

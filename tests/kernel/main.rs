@@ -74,8 +74,8 @@ const ONCE: &[&str] =
 /// The kernel they run on: the one whose verifier is fastest.
 const ONCE_ON: &str = "6.1.";
 
-/// Families about loading, attaching and detaching: their daemons have programs of their own.
-const OWN_PROGRAMS: &[&str] = &["load", "survive", "pins", "fail", "tamper"];
+/// Families about attaching and detaching: their daemons have programs of their own.
+const OWN_PROGRAMS: &[&str] = &["survive", "pins", "fail", "tamper"];
 
 fn runs_here(family: &str, asked: bool) -> bool {
     let here = || {

@@ -8,6 +8,7 @@ use agent_monitor_tests::harness::monitor::{Daemon, Setup};
 use agent_monitor_tests::harness::registry::{Match, Record};
 use agent_monitor_tests::harness::{PATIENCE, client, world};
 use agent_monitor_tests::sys::{bpf, wait};
+use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::vm("killed", killed),
     Case::vm("stopped_by_a_signal", stopped_by_a_signal),
     Case::vm("ended_and_started_again", ended_and_started_again),
+    Case::both("adopted_while_attempts_run", adopted_while_attempts_run),
     Case::vm("taken_over_while_attempts_run", taken_over_while_attempts_run),
     Case::vm("two_daemons", two_daemons),
     Case::both("detach_removes_everything", detach_removes_everything),
@@ -180,21 +182,56 @@ fn ended_and_started_again() -> Verdict {
     Ok(())
 }
 
+/// Loaded programs that were not among these.
+fn new_programs(before: &BTreeSet<u32>) -> usize {
+    bpf::ids(bpf::Kind::Program).unwrap().difference(before).count()
+}
+
+/// Kills the daemon and starts it again while `actors` try what is forbidden, `times` times each; how many attempts there were.
+fn restarted_under_attempts(fixture: &mut Shared, actors: usize, times: usize) -> usize {
+    let running: Vec<Actor> = (0..actors).map(|_| fixture.attempts(times)).collect();
+    fixture.daemon.end_by(libc::SIGKILL);
+    fixture.daemon.restart();
+    let runs: Vec<Run> = running.into_iter().map(Actor::finish).collect();
+    runs.iter().for_each(|run| all_refused(run, "during a take-over"));
+    runs.iter().map(|run| run.marks.len()).sum()
+}
+
 /// Not one attempt passes while one program set takes the place of the other.
 fn taken_over_while_attempts_run() -> Verdict {
     let mut fixture = shared();
     let mut attempts = 0;
-    for _ in 0..3 {
-        let running: Vec<Actor> = (0..2).map(|_| fixture.attempts(900)).collect();
-        fixture.daemon.end_by(libc::SIGKILL);
-        fixture.daemon.restart();
-        for actor in running {
-            let run = actor.finish();
-            attempts += run.marks.len();
-            all_refused(&run, "during a take-over");
-        }
+    // With other settings the programs are others too.
+    for unattributed in ["none", "exec", "none"] {
+        let before = bpf::ids(bpf::Kind::Program).unwrap();
+        fixture.daemon.setup.unattributed = unattributed;
+        attempts += restarted_under_attempts(&mut fixture, 2, 900);
+        assert!(new_programs(&before) > OF_NO_HOOK, "the programs were not replaced");
     }
     println!("\nFIGURES survive: {attempts} attempts during three take-overs, none passed");
+    Ok(())
+}
+
+/// Programs that each daemon loads for itself: the task iterator and the probe for BPF LSM.
+const OF_NO_HOOK: usize = 2;
+
+/// A daemon of the same build and settings goes on with the programs that are there; what it enforces and records goes on.
+fn adopted_while_attempts_run() -> Verdict {
+    let mut fixture = shared();
+    for _ in 0..2 {
+        let before = bpf::ids(bpf::Kind::Program).unwrap();
+        restarted_under_attempts(&mut fixture, 2, 100);
+        let fresh = new_programs(&before);
+        assert!(fresh <= OF_NO_HOOK, "{fresh} programs were loaded anew");
+        fixture.holds("under adopted programs");
+        let run = fixture.attempts(1).finish();
+        let recorded = || {
+            let pid = run.pid.to_string();
+            let told = fixture.daemon.cli(&["events", "--pid", &pid, "--verdict", "deny", "-o", "jsonl"]);
+            String::from_utf8_lossy(&told.stdout).lines().count() >= run.marks.len()
+        };
+        assert!(wait::until(PATIENCE, recorded), "refusals of {} are not recorded", run.pid);
+    }
     Ok(())
 }
 

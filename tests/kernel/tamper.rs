@@ -35,6 +35,7 @@ const TRIES: &[(&str, &str)] = &[
     ("open @S/state/agents.index.json read", "tamper.file"),
     ("open @S/state/agents.index.json write", "tamper.file"),
     ("unlink @S/run/control.sock", "tamper.file"),
+    ("unix-connect @S/run/control.sock", "tamper.control"),
     ("bpf", "tamper.bpf"),
 ];
 
@@ -65,9 +66,13 @@ fn tries(enforce: bool) -> Verdict {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), TRIES.len(), wrong.join("\n"));
     let status = daemon.cli(&["status"]);
     assert!(status.status.success(), "the daemon does not answer\n{}", client::describe(&status));
-    for act in
-        ["open @S/registry/bot.toml write", "open @S/state/agents.index.json read", "kill @D 18", "bpf"]
-    {
+    for act in [
+        "open @S/registry/bot.toml write",
+        "open @S/state/agents.index.json read",
+        "kill @D 18",
+        "bpf",
+        "unix-connect @S/run/control.sock",
+    ] {
         let words = words(&daemon, act);
         let words: Vec<&str> = words.split(' ').collect();
         Actor::start(&stranger, &words).finish().all_ok();

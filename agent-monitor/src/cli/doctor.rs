@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use agent_monitor::control::client::ClientError;
 use agent_monitor::health::doctor::{Ability, AbilityState, PINS, Report};
+use agent_monitor::health::promises::{self, Holds, Promise};
 use agent_monitor::kernel::bpffs;
 use agent_monitor::run::live::Live;
 use clap::Args;
+use serde::Serialize;
 
 use super::exit::{FAILURE, note};
 use super::output::{Format, Out, OutputArgs};
@@ -63,10 +65,19 @@ fn head(out: &mut Out, report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The report as JSON: what was found, and what follows from it.
+#[derive(Serialize)]
+struct WithPromises<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    promises: Vec<Promise>,
+}
+
 /// The report in the form that was asked for.
 pub(crate) fn write(out: &mut Out, report: &Report, format: Format) -> anyhow::Result<()> {
+    let promises = promises::of(report);
     if format != Format::Table {
-        out.json(report, format)?;
+        out.json(&WithPromises { report, promises }, format)?;
         return Ok(out.flush()?);
     }
     head(out, report)?;
@@ -89,6 +100,13 @@ pub(crate) fn write(out: &mut Out, report: &Report, format: Format) -> anyhow::R
         out.line("")?;
         out.table(&["LACKING", "WHY", "FIX"], lacking)?;
     }
+    out.line("")?;
+    let promises = promises.into_iter().map(|promise| {
+        let believed = promise.holds != Holds::No && !promise.confirmed;
+        let holds = format!("{}{}", promise.holds.as_str(), if believed { "*" } else { "" });
+        vec![holds, promise.promise.to_owned(), promise.reason]
+    });
+    out.table(&["HOLDS", "PROMISE (SECURITY.md)", "WHY NOT"], promises)?;
     out.line("")?;
     let checks = report.checks.iter().map(|check| {
         let fix = check.fix.clone().unwrap_or_default();

@@ -317,7 +317,7 @@ kinds! {
         judged(Asks::Place(ask::MAP), Wait::Refused, Escape::None("no row of its own: a mapping needs a descriptor, whose open is refused first (`memory_map_executable`)"), TamperFile) access(Exec) raw(FileMmapExec);
     NetworkConnect Network "network.connect" "A connection was opened."
         [Shape::Connection(Direction::Outbound), 1, "Open"] "connected to {object}"
-        judged(Asks::Net { inet: NET_CONNECT, unix: ask::UNIX_CONNECT }, Wait::Restarts, Escape::Rows, TamperFile) raw(NetConnect);
+        judged(Asks::Net { inet: NET_CONNECT, unix: ask::UNIX_CONNECT }, Wait::Restarts, Escape::Rows, TamperControl) raw(NetConnect);
     NetworkBind Network "network.bind" "A socket was bound to a local address."
         [Shape::Connection(Direction::Inbound), 99, "Bind"] "was bound to {object}"
         judged(Asks::Net { inet: NET_BIND, unix: ask::UNIX_BIND }, Wait::Restarts, Escape::Rows, TamperFile) raw(NetBind);
@@ -329,7 +329,7 @@ kinds! {
         judged(Asks::Nothing("the socket was judged when it began to listen"), Wait::NotJudged, Escape::None("not judged: listening was"), TamperFile) raw(NetAccept);
     NetworkSend Network "network.send" "Data was sent on an unconnected socket."
         [Shape::Connection(Direction::Outbound), 6, "Traffic"] "sent to {object}"
-        judged(Asks::Net { inet: NET_CONNECT, unix: ask::UNIX_CONNECT }, Wait::Restarts, Escape::Rows, TamperFile) raw(NetSend);
+        judged(Asks::Net { inet: NET_CONNECT, unix: ask::UNIX_CONNECT }, Wait::Restarts, Escape::Rows, TamperControl) raw(NetSend);
     NetworkDns Network "network.dns" "A name was looked up."
         [Shape::Dns, 1, "Query"] "looked up {object}"
         judged(Asks::Nothing("names are read from answers, which nobody is refused"), Wait::NotJudged, Escape::None("not judged"), TamperFile);
@@ -368,7 +368,7 @@ kinds! {
         [Shape::Finding, 1, "Create"] "{note}";
     TamperBpf Tamper "tamper.bpf" "The monitor's programs or maps were touched."
         [Shape::Finding, 1, "Create"] "{note}";
-    TamperControl Tamper "tamper.control" "An agent's process called the control API."
+    TamperControl Tamper "tamper.control" "An agent's process called the control API, or connected to its socket."
         [Shape::Finding, 1, "Create"] "{note}";
     TamperDetached Tamper "tamper.detached" "Pins of the monitor's programs or maps were gone or replaced; `detail` names them and says whether they were put back."
         [Shape::Finding, 1, "Create"] "{note}";

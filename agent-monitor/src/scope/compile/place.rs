@@ -10,8 +10,9 @@ use crate::scope::image::Target;
 
 /// All a closed place refuses.
 const CLOSED: u32 = ask::READ | ask::WRITE | ask::CREATE | ask::DELETE | ask::MAP | ask::EXEC;
-/// All a place that may only be read refuses.
-const WRITTEN: u32 = ask::WRITE | ask::CREATE | ask::DELETE;
+/// All a place that may only be read refuses. The control socket is one: who may not ask is refused at the connection, and
+/// takes no place among those who may.
+const WRITTEN: u32 = ask::WRITE | ask::CREATE | ask::DELETE | ask::UNIX_CONNECT;
 /// Mounts on mounts that are followed at the most.
 const NESTED: usize = 64;
 
