@@ -31,7 +31,7 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "AGENT_MONITOR_DETACH_ON_EXIT")]
     detach_on_exit: bool,
     /// Forget what an earlier daemon left in force in the kernel, and start with none of it
-    #[arg(long)]
+    #[arg(long, hide = true)]
     fresh: bool,
     /// Try it out: throw-away state, an example registry and a scripted example agent
     #[arg(long)]
