@@ -74,9 +74,6 @@ const ONCE: &[&str] =
 /// The kernel they run on: the one whose verifier is fastest.
 const ONCE_ON: &str = "6.1.";
 
-/// Families about attaching and detaching: their daemons have programs of their own.
-const OWN_PROGRAMS: &[&str] = &["survive", "pins", "fail", "tamper"];
-
 fn runs_here(family: &str, asked: bool) -> bool {
     let here = || {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -96,11 +93,8 @@ fn enter(family: &str) {
     if !matches!(family, "survive" | "fail") {
         survive::close();
     }
-    let own = OWN_PROGRAMS.contains(&family);
-    if own {
-        world::close();
-    }
-    parked::own_programs(own);
+    // Its case takes the file system of the pins away.
+    parked::own_programs(family == "pins");
 }
 
 fn main() {
@@ -141,6 +135,6 @@ fn main() {
     escape::stage::close();
     hold::desk::close();
     survive::close();
-    parked::own_programs(true);
+    parked::remove();
     conclusion.exit();
 }

@@ -218,20 +218,18 @@ const OF_NO_HOOK: usize = 2;
 /// A daemon of the same build and settings goes on with the programs that are there; what it enforces and records goes on.
 fn adopted_while_attempts_run() -> Verdict {
     let mut fixture = shared();
-    for _ in 0..2 {
-        let before = bpf::ids(bpf::Kind::Program).unwrap();
-        restarted_under_attempts(&mut fixture, 2, 100);
-        let fresh = new_programs(&before);
-        assert!(fresh <= OF_NO_HOOK, "{fresh} programs were loaded anew");
-        fixture.holds("under adopted programs");
-        let run = fixture.attempts(1).finish();
-        let recorded = || {
-            let pid = run.pid.to_string();
-            let told = fixture.daemon.cli(&["events", "--pid", &pid, "--verdict", "deny", "-o", "jsonl"]);
-            String::from_utf8_lossy(&told.stdout).lines().count() >= run.marks.len()
-        };
-        assert!(wait::until(PATIENCE, recorded), "refusals of {} are not recorded", run.pid);
-    }
+    let before = bpf::ids(bpf::Kind::Program).unwrap();
+    restarted_under_attempts(&mut fixture, 2, 60);
+    let fresh = new_programs(&before);
+    assert!(fresh <= OF_NO_HOOK, "{fresh} programs were loaded anew");
+    fixture.holds("under adopted programs");
+    let run = fixture.attempts(1).finish();
+    let recorded = || {
+        let pid = run.pid.to_string();
+        let told = fixture.daemon.cli(&["events", "--pid", &pid, "--verdict", "deny", "-o", "jsonl"]);
+        String::from_utf8_lossy(&told.stdout).lines().count() >= run.marks.len()
+    };
+    assert!(wait::until(PATIENCE, recorded), "refusals of {} are not recorded", run.pid);
     Ok(())
 }
 

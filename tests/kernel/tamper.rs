@@ -12,7 +12,7 @@ use agent_monitor_tests::sys::wait;
 pub(crate) const CASES: &[Case] =
     &[Case::vm("by_an_enforced_agent", || tries(true)), Case::vm("by_an_observed_agent", || tries(false))];
 
-/// What is tried, with `@D` for the daemon's pid and `@S` for the directory of all its places; the kind that tells it.
+/// What is tried, with `@D` for the daemon's pid, `@P` for its pins and `@S` for the directory of its other places; the kind that tells it.
 const TRIES: &[(&str, &str)] = &[
     ("kill @D 9", "tamper.signal"),
     ("kill @D 19", "tamper.signal"),
@@ -24,9 +24,9 @@ const TRIES: &[(&str, &str)] = &[
     ("open /proc/@D/mem read", "tamper.ptrace"),
     ("open /proc/@D/environ read", "tamper.ptrace"),
     ("open /proc/@D/oom_score_adj write", "tamper.file"),
-    ("unlink @S/bpf/agent-monitor/link_file_open", "tamper.file"),
-    ("rename @S/bpf/agent-monitor/map_PLACES @S/bpf/agent-monitor/map_OTHER", "tamper.file"),
-    ("rename @S/bpf/agent-monitor @S/bpf/elsewhere", "tamper.file"),
+    ("unlink @P/link_file_open", "tamper.file"),
+    ("rename @P/map_PLACES @P/map_OTHER", "tamper.file"),
+    ("rename @P @P-elsewhere", "tamper.file"),
     ("open @S/registry/bot.toml write", "tamper.file"),
     ("unlink @S/registry/bot.toml", "tamper.file"),
     ("rename @S/registry/bot.toml @S/registry/gone", "tamper.file"),
@@ -82,7 +82,10 @@ fn tries(enforce: bool) -> Verdict {
 
 fn words(daemon: &Daemon, act: &str) -> String {
     let places = daemon.setup.scratch.text("");
-    act.replace("@D", &daemon.pid().to_string()).replace("@S", places.trim_end_matches('/'))
+    let pins = daemon.setup.bpffs();
+    act.replace("@D", &daemon.pid().to_string())
+        .replace("@P", pins.to_str().unwrap())
+        .replace("@S", places.trim_end_matches('/'))
 }
 
 /// Whether a refusal of this kind is in the record.

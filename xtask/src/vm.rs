@@ -5,6 +5,7 @@ mod interpreters;
 pub(crate) mod kernel;
 mod qemu;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -110,9 +111,12 @@ pub(crate) fn prepare(kernels: &[String]) -> Result<Vec<Kernel>> {
 pub(crate) fn run(kernels: &[Kernel], args: &Args) -> Result<Vec<Outcome>> {
     let machine = &machine(args)?;
     let base = base(args)?;
-    // The newer the kernel, the longer its verifier takes: the longest runs first, so that none is left over at the end.
-    let waiting = Mutex::new((0..kernels.len()).collect::<Vec<_>>());
-    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    // The longest runs first, so that none is left over at the end: the oldest kernel, where the families run that run once,
+    // and then the newer the kernel, the longer its verifier takes.
+    let mut order: VecDeque<usize> = (0..kernels.len()).rev().collect();
+    order.rotate_right(1);
+    let waiting = Mutex::new(order);
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let worker = || -> Result<Vec<(usize, Outcome)>> {
         let mut done = Vec::new();
         while let Some((number, kernel)) = next().and_then(|number| Some((number, kernels.get(number)?))) {

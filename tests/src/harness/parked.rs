@@ -63,16 +63,17 @@ impl Drop for Pins {
     }
 }
 
-/// From now on each daemon has programs of its own, or again not. What is parked is taken out of the kernel first.
+/// From now on each daemon has programs of its own, or again not.
 pub fn own_programs(own: bool) {
-    let parked = with(|state| {
-        state.own = own;
-        state.mounted.clone().filter(|_| own)
-    });
-    if let Some(dir) = parked {
-        let dir = dir.join("agent-monitor");
-        if std::fs::read_dir(&dir).is_ok_and(|mut pins| pins.next().is_some()) {
-            drop(client::run(&["detach", "--force", "--bpffs", dir.to_str().unwrap_or_default()]));
-        }
+    with(|state| state.own = own);
+}
+
+/// Takes what is parked out of the kernel: nothing is left behind by the runner.
+pub fn remove() {
+    let Some(dir) = with(|state| state.mounted.take()) else { return };
+    let pins = dir.join("agent-monitor");
+    if std::fs::read_dir(&pins).is_ok_and(|mut pins| pins.next().is_some()) {
+        drop(client::run(&["detach", "--force", "--bpffs", pins.to_str().unwrap_or_default()]));
     }
+    sys::unmount(dir.to_str().unwrap_or_default()).ok();
 }

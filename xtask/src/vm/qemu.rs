@@ -142,7 +142,8 @@ pub(crate) fn run(kernel: &Kernel, initramfs: &Path, machine: &Machine) -> Resul
         // Once it has ended there is nobody to ask.
         cpu = cpu.max(timing::cpu_of(pid));
         // A full disk must not hide what the machine says.
-        writeln!(log, "{:7.1} {line}", start.elapsed().as_secs_f64()).ok();
+        let (wall, used) = (start.elapsed().as_secs_f64(), cpu.as_secs_f64());
+        writeln!(log, "{wall:7.1} {used:7.1} {line}").ok();
         if !machine.quiet {
             println!("{:>6} | {line}", kernel.series);
         }
