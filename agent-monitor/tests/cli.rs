@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use agent_monitor::control::fake::FakeDaemon;
 use agent_monitor::control::{Daemon, Handle, Peer, Server, SocketConfig};
+use agent_monitor::log::condition::SetAside;
+use agent_monitor::log::recorder::LogStatus;
 use agent_monitor::model::{Agent, BoundBy, Event, File, Kind, Process, Source, Time, Verdict};
 use agent_monitor::record::Limits;
 use tempfile::TempDir;
@@ -198,6 +200,48 @@ fn status_and_doctor_are_shown_in_each_form() {
     assert!(doctor.out.contains("lsm=landlock") && doctor.out.contains("FAMILY"), "{}", doctor.out);
     let json: serde_json::Value = serde_json::from_str(&host.run(&["doctor", "-o", "json"]).out).unwrap();
     assert_eq!(json["families"][0]["see"]["confirmed"], true);
+}
+
+#[test]
+fn a_log_that_is_set_aside_or_not_written_is_shown_and_changes_the_exit_code_of_doctor() {
+    let host = Host::start(Limits::default());
+    let log = |state: &str, aside: &[&str]| {
+        let aside = aside.iter().map(|path| SetAside {
+            path: (*path).to_owned(),
+            reason: Some("record 12 \u{1b}[2J".to_owned()),
+            ..SetAside::default()
+        });
+        LogStatus {
+            state: state.to_owned(),
+            problem: Some("no space left".to_owned()),
+            ..LogStatus::default()
+        }
+        .beside(aside.collect())
+    };
+    let rows = [
+        ("writing", &[][..], 0, "ok"),
+        ("writing", &["/state/log.damaged-1"][..], 5, "set_aside"),
+        ("full", &[][..], 1, "not_written"),
+        ("full", &["/state/log.damaged-1"][..], 1, "not_written"),
+    ];
+    for (state, aside, code, condition) in rows {
+        host.fake.set_log(Some(log(state, aside)));
+        let doctor = host.run(&["doctor"]);
+        assert_eq!(doctor.code, code, "{state} {aside:?}: {}", doctor.out);
+        assert_eq!(doctor.out.contains("log set aside"), !aside.is_empty(), "{}", doctor.out);
+        let status = host.run(&["status"]);
+        let shown = status.out.contains("set aside to /state/log.damaged-1 at an unknown time: record 12");
+        assert_eq!((status.code, shown), (0, !aside.is_empty()), "{}", status.out);
+        assert_eq!(
+            status.out.contains("cannot be written: no space left"),
+            state == "full",
+            "{}",
+            status.out
+        );
+        assert!(!status.out.contains('\u{1b}') && !doctor.out.contains('\u{1b}'));
+        let json: serde_json::Value = serde_json::from_str(&host.run(&["status", "-o", "json"]).out).unwrap();
+        assert_eq!(json["log"]["condition"], condition);
+    }
 }
 
 #[test]

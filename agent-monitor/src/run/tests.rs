@@ -84,7 +84,7 @@ impl Bench {
     }
 
     /// As after a restart: another daemon over the same directories.
-    fn again(&self) -> Core {
+    pub(super) fn again(&self) -> Core {
         let state = State::open(&self.dir.path().join("state")).unwrap();
         Core::new(config(self.dir.path()), state, Box::new(self.kernel.clone()))
     }
