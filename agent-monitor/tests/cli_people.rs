@@ -227,3 +227,29 @@ fn a_person_decides_on_the_screen() {
     screen.read_to_end(&mut rest).unwrap();
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn a_decision_shows_where_it_was_called_from_and_what_only_the_environment_says() {
+    let host = Host::start();
+    host.hold(4121, 0xabc, "/srv/a");
+    host.hold(4122, 0xdef, "/srv/b");
+    let login = fs::read_to_string("/proc/self/loginuid").unwrap_or_default();
+    for (id, act) in [("1", "approve"), ("2", "deny")] {
+        let mut command = host.command(env!("CARGO_BIN_EXE_agent-monitor"), &["approval", act, id]);
+        command
+            .env("SUDO_USER", "ann\u{1b}[2J\nlogin root")
+            .env("SSH_CONNECTION", "198.51.100.9 50022 10.0.0.1 22");
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        let pid = child.id();
+        assert!(child.wait_with_output().unwrap().status.success());
+        let shown = host.run(&["approval", "show", id]).out;
+        let line = shown.lines().find(|line| line.starts_with("called from")).unwrap();
+        let (kernel, environment) = line.split_once("; the environment says: ").unwrap();
+        assert!(kernel.contains(&format!("pid {pid}")) && kernel.contains("tty "), "{shown}");
+        if login.trim() == u32::MAX.to_string() {
+            assert!(kernel.contains("login none,"), "{shown}");
+        }
+        assert_eq!(environment, "sudo user ann[2Jlogin root, SSH 198.51.100.9 50022 10.0.0.1 22", "{shown}");
+        assert!(!shown.contains('\u{1b}'));
+    }
+}

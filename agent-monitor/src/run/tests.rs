@@ -59,7 +59,7 @@ impl Bench {
     }
 
     fn unregister(&self, id: &str) {
-        let root = crate::people::who::Person { uid: 0, user: Some("root".to_owned()) };
+        let root = crate::people::who::Person { uid: 0, user: Some("root".to_owned()), caller: None };
         self.core.unregister_agent(id, &root, "test").unwrap();
     }
 

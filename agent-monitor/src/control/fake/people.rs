@@ -88,7 +88,7 @@ impl FakePeople {
         digest: Option<&str>,
     ) -> Result<DecisionReply, ApiError> {
         let Inner { people, approvers, effects } = &mut *self.inner();
-        let person = LinuxDirectory.person(peer.uid());
+        let person = LinuxDirectory.calling(peer.uid(), &peer.caller());
         let mut done = Done::default();
         let say = Say { person: &person, answer, why: None, digest };
         let result = people.decide(id, say, approvers, &LinuxDirectory, now(), &mut done);
