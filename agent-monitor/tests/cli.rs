@@ -10,7 +10,10 @@ use std::sync::Arc;
 use agent_monitor::control::fake::FakeDaemon;
 use agent_monitor::control::{Daemon, Handle, Peer, Server, SocketConfig};
 use agent_monitor::log::condition::SetAside;
+use agent_monitor::log::key::Keys;
 use agent_monitor::log::recorder::LogStatus;
+use agent_monitor::log::writer::Writer;
+use agent_monitor::log::{Moment, Settings, segment};
 use agent_monitor::model::{Agent, BoundBy, Event, File, Kind, Process, Source, Time, Verdict};
 use agent_monitor::record::Limits;
 use tempfile::TempDir;
@@ -242,6 +245,32 @@ fn a_log_that_is_set_aside_or_not_written_is_shown_and_changes_the_exit_code_of_
         let json: serde_json::Value = serde_json::from_str(&host.run(&["status", "-o", "json"]).out).unwrap();
         assert_eq!(json["log"]["condition"], condition);
     }
+}
+
+#[test]
+fn events_of_the_log_about_itself_are_those_of_the_log_while_a_daemon_answers() {
+    let host = Host::start(Limits::default());
+    host.append(1, Kind::FileOpen, "/a");
+    let state = host.directory.path().join("state");
+    let now = Moment { time: Time::EPOCH, boot_id: "b".to_owned(), boot_nanos: 0 };
+    let open = || {
+        Writer::open(&state.join("log"), Keys::in_state(&state), Settings::default(), "host", &now).unwrap()
+    };
+    let (mut writer, _) = open();
+    writer.checkpoint(&now, true).unwrap();
+    let segment = segment::path(&state.join("log"), 0, false);
+    let text = std::fs::read_to_string(&segment).unwrap();
+    std::fs::write(&segment, text.replacen("log.closed", "log.clocks", 1)).unwrap();
+    let (mut writer, opened) = open();
+    writer.checkpoint(&now, true).unwrap();
+    let aside = opened.aside.unwrap().path;
+    for kind in ["log.*", "log", "log.set_aside"] {
+        let shown = host.run(&["events", "--kind", kind]);
+        assert!(shown.code == 0 && shown.out.contains(&aside), "{kind}: {} {}", shown.out, shown.err);
+        assert!(shown.err.contains("verified up to checkpoint 1"), "{}", shown.err);
+    }
+    let both = host.run(&["events", "--kind", "log.*", "--kind", "file.open"]);
+    assert!(both.out.contains("/a") && !both.out.contains(&aside), "the daemon answers: {}", both.out);
 }
 
 #[test]
