@@ -2,6 +2,7 @@
 //!
 //! It knows one agent, `bot`, and really remembers which process bound itself. It touches no kernel.
 
+mod lives;
 mod people;
 
 use std::collections::BTreeMap;
@@ -231,7 +232,7 @@ impl Daemon for FakeDaemon {
     }
 
     fn lives(&self) -> Option<&dyn super::people::LivesDaemon> {
-        None
+        self.people.as_ref().map(|people| people as &dyn super::people::LivesDaemon)
     }
 
     fn store(&self) -> &Arc<Store> {
