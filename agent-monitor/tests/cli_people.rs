@@ -323,7 +323,12 @@ fn a_review_rests_on_a_checked_log_and_says_so() {
     assert!(code == 5 && err.contains("not noted as reviewed"), "{code} {err}");
     assert_eq!(review(&after)["due"], review(&before)["due"]);
 
-    // Without a log it is what the daemon remembers, and said to be.
+    // A log that was never sealed, or none: it is what the daemon remembers, and said to be.
+    let unsealed: Vec<&str> = text.lines().take_while(|line| !line.starts_with('C')).collect();
+    assert!(unsealed.len() > 2);
+    fs::write(&log, format!("{}\n", unsealed.join("\n"))).unwrap();
+    let (code, out, err) = run(&["agent", "review", "bot"]);
+    assert!(code == 0 && err.contains("NOT verified: from the daemon's memory"), "{code} {out} {err}");
     fs::remove_dir_all(log.parent().unwrap()).unwrap();
     let (code, out, err) = run(&["agent", "review", "bot"]);
     assert!(code == 0 && err.contains("NOT verified: from the daemon's memory"), "{code} {out} {err}");

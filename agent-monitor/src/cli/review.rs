@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use agent_monitor::clock;
+use agent_monitor::log::reader;
 use agent_monitor::log::verify::Outcome;
 use agent_monitor::model::{Event, Time};
 use agent_monitor::people::api::{AgentPeople, ReviewedRequest};
@@ -104,7 +105,9 @@ pub(crate) fn run(args: &ReviewArgs, shared: &Shared, registered: &Loaded) -> an
 
 /// What is named, else this host's log where there is one that can be read.
 fn source(args: &ReviewArgs, shared: &Shared) -> anyhow::Result<Option<Source>> {
-    let own = || place::log_or_own(None, shared).ok();
+    // One that was never sealed proves nothing yet: the daemon's memory is as good, and said to be that.
+    let sealed = |dir: &PathBuf| reader::has_checkpoint(dir).unwrap_or(true);
+    let own = || place::log_or_own(None, shared).ok().filter(sealed);
     let path = args.log.clone().or_else(own);
     path.map(|path| Source::open(&path, &args.key)).transpose()
 }
@@ -142,7 +145,7 @@ async fn remembered<'a>(
         let event: Event = serde_json::from_str(&line)?;
         reviewers.iter_mut().for_each(|reviewer| reviewer.take(&event));
     }
-    let reason = "from the daemon's memory, because no log of this host can be read here (see --log)";
+    let reason = "from the daemon's memory, because no log of this host that was ever sealed can be read here (see --log)";
     Ok((reviewers, Outcome::unproven(reason)))
 }
 
