@@ -10,6 +10,7 @@
 //! nothing happens. A segment ([`segment`]) is lines of text while it grows, and zstd frames of the same lines with an
 //! index behind them afterwards: `zstdcat` reads it. Knows nothing of hooks or rules; `run` starts it, `cli` reads it.
 
+pub mod condition;
 pub mod copies;
 #[cfg(test)]
 pub(crate) mod fake;

@@ -9,6 +9,11 @@ use std::sync::Arc;
 
 use agent_monitor::control::fake::FakeDaemon;
 use agent_monitor::control::{Daemon, Handle, Peer, Server, SocketConfig};
+use agent_monitor::log::condition::SetAside;
+use agent_monitor::log::key::Keys;
+use agent_monitor::log::recorder::LogStatus;
+use agent_monitor::log::writer::Writer;
+use agent_monitor::log::{Moment, Settings, segment};
 use agent_monitor::model::{Agent, BoundBy, Event, File, Kind, Process, Source, Time, Verdict};
 use agent_monitor::record::Limits;
 use tempfile::TempDir;
@@ -198,6 +203,74 @@ fn status_and_doctor_are_shown_in_each_form() {
     assert!(doctor.out.contains("lsm=landlock") && doctor.out.contains("FAMILY"), "{}", doctor.out);
     let json: serde_json::Value = serde_json::from_str(&host.run(&["doctor", "-o", "json"]).out).unwrap();
     assert_eq!(json["families"][0]["see"]["confirmed"], true);
+}
+
+#[test]
+fn a_log_that_is_set_aside_or_not_written_is_shown_and_changes_the_exit_code_of_doctor() {
+    let host = Host::start(Limits::default());
+    let log = |state: &str, aside: &[&str]| {
+        let aside = aside.iter().map(|path| SetAside {
+            path: (*path).to_owned(),
+            reason: Some("record 12 \u{1b}[2J".to_owned()),
+            ..SetAside::default()
+        });
+        LogStatus {
+            state: state.to_owned(),
+            problem: Some("no space left".to_owned()),
+            ..LogStatus::default()
+        }
+        .beside(aside.collect())
+    };
+    let rows = [
+        ("writing", &[][..], 0, "ok"),
+        ("writing", &["/state/log.damaged-1"][..], 5, "set_aside"),
+        ("full", &[][..], 1, "not_written"),
+        ("full", &["/state/log.damaged-1"][..], 1, "not_written"),
+    ];
+    for (state, aside, code, condition) in rows {
+        host.fake.set_log(Some(log(state, aside)));
+        let doctor = host.run(&["doctor"]);
+        assert_eq!(doctor.code, code, "{state} {aside:?}: {}", doctor.out);
+        assert_eq!(doctor.out.contains("log set aside"), !aside.is_empty(), "{}", doctor.out);
+        let status = host.run(&["status"]);
+        let shown = status.out.contains("set aside to /state/log.damaged-1 at an unknown time: record 12");
+        assert_eq!((status.code, shown), (0, !aside.is_empty()), "{}", status.out);
+        assert_eq!(
+            status.out.contains("cannot be written: no space left"),
+            state == "full",
+            "{}",
+            status.out
+        );
+        assert!(!status.out.contains('\u{1b}') && !doctor.out.contains('\u{1b}'));
+        let json: serde_json::Value = serde_json::from_str(&host.run(&["status", "-o", "json"]).out).unwrap();
+        assert_eq!(json["log"]["condition"], condition);
+    }
+}
+
+#[test]
+fn events_of_the_log_about_itself_are_those_of_the_log_while_a_daemon_answers() {
+    let host = Host::start(Limits::default());
+    host.append(1, Kind::FileOpen, "/a");
+    let state = host.directory.path().join("state");
+    let now = Moment { time: Time::EPOCH, boot_id: "b".to_owned(), boot_nanos: 0 };
+    let open = || {
+        Writer::open(&state.join("log"), Keys::in_state(&state), Settings::default(), "host", &now).unwrap()
+    };
+    let (mut writer, _) = open();
+    writer.checkpoint(&now, true).unwrap();
+    let segment = segment::path(&state.join("log"), 0, false);
+    let text = std::fs::read_to_string(&segment).unwrap();
+    std::fs::write(&segment, text.replacen("log.closed", "log.clocks", 1)).unwrap();
+    let (mut writer, opened) = open();
+    writer.checkpoint(&now, true).unwrap();
+    let aside = opened.aside.unwrap().path;
+    for kind in ["log.*", "log", "log.set_aside"] {
+        let shown = host.run(&["events", "--kind", kind]);
+        assert!(shown.code == 0 && shown.out.contains(&aside), "{kind}: {} {}", shown.out, shown.err);
+        assert!(shown.err.contains("verified up to checkpoint 1"), "{}", shown.err);
+    }
+    let both = host.run(&["events", "--kind", "log.*", "--kind", "file.open"]);
+    assert!(both.out.contains("/a") && !both.out.contains(&aside), "the daemon answers: {}", both.out);
 }
 
 #[test]

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use agent_monitor::control::fake::{FakeDaemon, FakePeople};
 use agent_monitor::control::{Daemon, Handle, Server, SocketConfig};
-use agent_monitor::model::{Access, Event, File, Hold, Kind, Process, Source, Time, Verdict};
+use agent_monitor::log::key::Keys;
+use agent_monitor::log::writer::Writer;
+use agent_monitor::log::{Moment, Settings, segment};
+use agent_monitor::model::{Access, Agent, BoundBy, Event, File, Hold, Kind, Process, Source, Time, Verdict};
 use agent_monitor::people::Effect;
 use agent_monitor::people::api::ApprovalList;
 use agent_monitor::people::who::Approvers;
@@ -226,4 +229,107 @@ fn a_person_decides_on_the_screen() {
     let mut rest = Vec::new();
     screen.read_to_end(&mut rest).unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_decision_shows_where_it_was_called_from_and_what_only_the_environment_says() {
+    let host = Host::start();
+    host.hold(4121, 0xabc, "/srv/a");
+    host.hold(4122, 0xdef, "/srv/b");
+    let login = fs::read_to_string("/proc/self/loginuid").unwrap_or_default();
+    for (id, act) in [("1", "approve"), ("2", "deny")] {
+        let mut command = host.command(env!("CARGO_BIN_EXE_agent-monitor"), &["approval", act, id]);
+        command
+            .env("SUDO_USER", "ann\u{1b}[2J\nlogin root")
+            .env("SSH_CONNECTION", "198.51.100.9 50022 10.0.0.1 22");
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        let pid = child.id();
+        assert!(child.wait_with_output().unwrap().status.success());
+        let shown = host.run(&["approval", "show", id]).out;
+        let line = shown.lines().find(|line| line.starts_with("called from")).unwrap();
+        let (kernel, environment) = line.split_once("; the environment says: ").unwrap();
+        assert!(kernel.contains(&format!("pid {pid}")) && kernel.contains("tty "), "{shown}");
+        if login.trim() == u32::MAX.to_string() {
+            assert!(kernel.contains("login none,"), "{shown}");
+        }
+        assert_eq!(environment, "sudo user ann[2Jlogin root, SSH 198.51.100.9 50022 10.0.0.1 22", "{shown}");
+        assert!(!shown.contains('\u{1b}'));
+    }
+}
+
+/// A record of `bot`, and a log in the state directory that shows one act of it.
+fn reviewed(host: &Host) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let agents = host.directory.path().join("agents.d");
+    fs::create_dir(&agents).unwrap();
+    fs::set_permissions(&agents, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = "[agent]\nid = \"bot\"\nowner = \"o@example.com\"\npurpose = \"p\"\n\
+                expires = 2099-01-01T00:00:00Z\n[[match]]\nuser = 4242\n[scope]\n[[scope.file]]\n\
+                path = \"/srv/a\"\naccess = [\"read\"]\n";
+    fs::write(agents.join("bot.toml"), text).unwrap();
+    fs::set_permissions(agents.join("bot.toml"), fs::Permissions::from_mode(0o644)).unwrap();
+    let state = host.directory.path().join("state");
+    let now = Moment { time: Time::EPOCH, boot_id: "b".to_owned(), boot_nanos: 0 };
+    let (mut writer, _) =
+        Writer::open(&state.join("log"), Keys::in_state(&state), Settings::default(), "host", &now).unwrap();
+    let agent = Agent {
+        id: "bot".to_owned(),
+        session: None,
+        bound_by: BoundBy::Exe,
+        delegator: None,
+        bound_delay_ms: None,
+    };
+    let file = File { path: Some("/srv/a".to_owned()), access: vec![Access::Read], ..File::default() };
+    writer.append(&Event {
+        verdict: Some(Verdict::Deny),
+        agent: Some(Arc::new(agent)),
+        process: Some(Arc::new(Process { pid: 7, ..Process::default() })),
+        file: Some(file),
+        ..Event::new(Time::EPOCH, Kind::FileOpen, Source::Lsm)
+    });
+    writer.checkpoint(&now, true).unwrap();
+    segment::path(&state.join("log"), 0, false)
+}
+
+#[test]
+fn a_review_rests_on_a_checked_log_and_says_so() {
+    let host = Host::start();
+    let log = reviewed(&host);
+    let run = |args: &[&str]| {
+        let mut command = host.command(env!("CARGO_BIN_EXE_agent-monitor"), args);
+        command.env("AGENT_MONITOR_STATE_DIR", host.directory.path().join("state"));
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let review = |out: &str| serde_json::from_str::<serde_json::Value>(out).unwrap();
+    let (code, out, err) = run(&["agent", "review", "bot", "-o", "json", "--done"]);
+    assert!(code == 0 && err.contains("verified up to checkpoint 1") && !err.contains("NOT"), "{code} {err}");
+    let first = review(&out);
+    assert_eq!((&first["checked"]["verified"], &first["verdicts"]["deny"]), (&true.into(), &1.into()));
+    assert!(first["reviewed"].is_string(), "noted");
+
+    let text = fs::read_to_string(&log).unwrap();
+    fs::write(&log, text.replacen("/srv/a", "/srv/b", 1)).unwrap();
+    for (format, said) in
+        [("json", "\"verified\":false"), ("markdown", "NOT verified"), ("table", "NOT verified")]
+    {
+        let (code, out, err) = run(&["agent", "review", "bot", "-o", format]);
+        assert!(code == 5 && err.contains("NOT verified: "), "{format}: {code} {err}");
+        assert!(out.replace(' ', "").contains(&said.replace(' ', "")), "{format}: {out}");
+    }
+    let (_, before, _) = run(&["agent", "review", "bot", "-o", "json"]);
+    let (code, after, err) = run(&["agent", "review", "bot", "-o", "json", "--done", "--next", "7d"]);
+    assert!(code == 5 && err.contains("not noted as reviewed"), "{code} {err}");
+    assert_eq!(review(&after)["due"], review(&before)["due"]);
+
+    // A log that was never sealed, or none: it is what the daemon remembers, and said to be.
+    let unsealed: Vec<&str> = text.lines().take_while(|line| !line.starts_with('C')).collect();
+    assert!(unsealed.len() > 2);
+    fs::write(&log, format!("{}\n", unsealed.join("\n"))).unwrap();
+    let (code, out, err) = run(&["agent", "review", "bot"]);
+    assert!(code == 0 && err.contains("NOT verified: from the daemon's memory"), "{code} {out} {err}");
+    fs::remove_dir_all(log.parent().unwrap()).unwrap();
+    let (code, out, err) = run(&["agent", "review", "bot"]);
+    assert!(code == 0 && err.contains("NOT verified: from the daemon's memory"), "{code} {out} {err}");
 }

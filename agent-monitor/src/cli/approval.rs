@@ -227,14 +227,16 @@ fn text(out: &mut Out, detail: &ApprovalDetail) -> anyhow::Result<()> {
         ),
         ("decides", format!("{} of {}", one.need, one.approvers)),
     ])?;
-    out.pairs(one.votes.iter().map(|vote| {
+    out.pairs(one.votes.iter().flat_map(|vote| {
         let user = vote.user.clone().unwrap_or_else(|| format!("uid {}", vote.uid));
-        ("yes", format!("{user}: {} {}", vote.form, or_dash(vote.why.as_ref())))
+        let said = ("yes", format!("{user}: {} {}", vote.form, or_dash(vote.why.as_ref())));
+        std::iter::once(said).chain(vote.caller.iter().map(|caller| ("called from", caller.text())))
     }))?;
     if one.state != "pending" {
         let by = or_dash(one.decided_by.as_ref());
         let why = one.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         out.pairs([("decided", format!("{} by {by}{why}", or_dash(one.form.as_ref())))])?;
+        out.pairs(one.caller.iter().map(|caller| ("called from", caller.text())))?;
     } else {
         out.line("")?;
         for form in &detail.forms {

@@ -4,14 +4,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use agent_monitor::control::client::ClientError;
-use agent_monitor::health::doctor::{Ability, AbilityState, PINS, Report};
+use agent_monitor::health::doctor::{Ability, AbilityState, LOG, LOG_SET_ASIDE, PINS, Report};
 use agent_monitor::health::promises::{self, Holds, Promise};
 use agent_monitor::kernel::bpffs;
+use agent_monitor::log::condition;
 use agent_monitor::run::live::Live;
 use clap::Args;
 use serde::Serialize;
 
-use super::exit::{FAILURE, note};
+use super::exit::{FAILURE, NOT_VERIFIED, note};
 use super::output::{Format, Out, OutputArgs};
 use super::{Shared, block_on};
 
@@ -30,8 +31,15 @@ pub(crate) fn run(args: &DoctorArgs, shared: &Shared) -> anyhow::Result<ExitCode
     };
     let mut out = Out::new();
     write(&mut out, &report, args.output.format)?;
-    let detached = report.checks.iter().any(|check| check.name == PINS && !check.ok);
-    Ok(if detached { ExitCode::from(FAILURE) } else { ExitCode::SUCCESS })
+    let bad = |names: &[&str]| report.checks.iter().any(|check| !check.ok && names.contains(&&*check.name));
+    // What is missing now before what was damaged once.
+    Ok(if bad(&[PINS, LOG]) {
+        ExitCode::from(FAILURE)
+    } else if bad(&[LOG_SET_ASIDE]) {
+        ExitCode::from(NOT_VERIFIED)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Loads the programs beside whatever runs, lets the canaries go, and takes everything out again.
@@ -41,8 +49,9 @@ fn probe(shared: &Shared) -> anyhow::Result<Report> {
     config.bpffs =
         Path::new(bpffs::DEFAULT_MOUNT).join(format!("agent-monitor-doctor-{}", std::process::id()));
     let live = Live::load(&config)?;
-    let report = live.report().clone();
+    let mut report = live.report().clone();
     live.unload()?;
+    report.checks.extend(condition::aside_checks(&condition::set_aside(&config.state_dir)));
     Ok(report)
 }
 

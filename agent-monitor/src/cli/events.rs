@@ -63,6 +63,13 @@ pub(crate) fn run(args: &EventsArgs, shared: &Shared) -> anyhow::Result<ExitCode
         let from = named.map_or_else(|| place::log_or_own(None, shared), |path| Ok(path.to_owned()))?;
         return recorded(args, &from, &filter, shared);
     }
+    // What the log says of itself is in the log; the daemon's memory has the acts.
+    if !args.follow
+        && of_the_log(&spec)
+        && let Ok(Some(from)) = own_log(shared)
+    {
+        return recorded(args, &from, &filter, shared);
+    }
     let client = shared.client()?;
     let matched = match block_on(read(args, &client, &path(args, &spec)))? {
         Err(error) if !args.follow && is_unreachable(&error) => {
@@ -76,6 +83,12 @@ pub(crate) fn run(args: &EventsArgs, shared: &Shared) -> anyhow::Result<ExitCode
         block_on(args.filter.known_to_daemon(&client))??;
     }
     Ok(if matched > 0 { ExitCode::from(args.exit_code) } else { ExitCode::SUCCESS })
+}
+
+/// Only events of the log about itself are asked for.
+fn of_the_log(spec: &FilterSpec) -> bool {
+    let of_the_log = |kind: &String| kind == "log" || kind.starts_with("log.");
+    !spec.kind.is_empty() && spec.kind.iter().all(of_the_log)
 }
 
 /// This host's log, where there is one.

@@ -1,20 +1,24 @@
 //! `agent review`: what agents were given, compared with what they used.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use agent_monitor::clock;
+use agent_monitor::log::reader;
+use agent_monitor::log::verify::Outcome;
 use agent_monitor::model::{Event, Time};
 use agent_monitor::people::api::{AgentPeople, ReviewedRequest};
 use agent_monitor::people::review::{Reach, Review, Reviewer};
+use agent_monitor::registry::diagnostic::escape;
 use agent_monitor::registry::{Loaded, Record};
-use agent_monitor::scope::base;
+use agent_monitor::scope::{Scope, base};
 use clap::{Args, ValueEnum};
 
-use super::exit::{FAILURE, Failure};
+use super::exit::{self, FAILURE, Failure, note};
 use super::output::{Format, Out, bytes, or_dash};
-use super::{Shared, approval, block_on, lifecycle};
+use super::source::Source;
+use super::{Shared, approval, block_on, lifecycle, place};
 
 /// Files that are counted for one pattern at most.
 const COUNTED_MAX: u64 = 100_000;
@@ -32,6 +36,12 @@ pub(crate) struct ReviewArgs {
     /// With --done: when the next review is due
     #[arg(long, value_name = "TIME", value_parser = approval::span, default_value = "90d")]
     next: Duration,
+    /// Read this log, bundle or file of `events -o jsonl` [default: the log of this host, else what the daemon remembers]
+    #[arg(long, value_name = "PATH")]
+    log: Option<PathBuf>,
+    /// Verifier key of the log or bundle, or a file of it [default: beside the log, in the bundle]
+    #[arg(long, value_name = "KEY|FILE")]
+    key: Vec<String>,
     /// Form of the output
     #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
     format: ReviewFormat,
@@ -51,6 +61,7 @@ enum ReviewFormat {
 
 pub(crate) fn run(args: &ReviewArgs, shared: &Shared, registered: &Loaded) -> anyhow::Result<ExitCode> {
     let refused = registered.refused.iter().filter_map(|refused| refused.record.as_deref());
+    let bases = base::sets();
     let mut records: Vec<&Record> = registered.records.iter().chain(refused).collect();
     if let Some(id) = &args.id {
         let id = lifecycle::checked(id)?;
@@ -59,13 +70,23 @@ pub(crate) fn run(args: &ReviewArgs, shared: &Shared, registered: &Loaded) -> an
             return Err(Failure::new(FAILURE, format!("no record of agent {id} is in the registry")).into());
         }
     }
-    if let (true, Some(id)) = (args.done, &args.id) {
+    let source = source(args, shared)?;
+    let (reviewers, outcome) = match &source {
+        Some(source) => recorded(source, &records, &bases)?,
+        None => block_on(remembered(shared, &records, &bases))??,
+    };
+    // What does not hold is no ground for a review.
+    let holds = outcome.verified || source.as_ref().is_none_or(|source| !source.claims_proof());
+    if args.done && !holds {
+        note("not noted as reviewed: the record that it rests on does not hold");
+    }
+    if let (true, true, Some(id)) = (args.done, holds, &args.id) {
         let nanos = i128::try_from(args.next.as_nanos()).unwrap_or(i128::MAX);
         let due = Time::from_unix_nanos(clock::now().unix_nanos().saturating_add(nanos));
         let path = format!("/v1/agents/{id}/reviewed");
         let _noted: AgentPeople = block_on(shared.client()?.post(&path, &ReviewedRequest { due }))??;
     }
-    let reviews = block_on(reviews(shared, &records))??;
+    let reviews = block_on(finished(shared, &records, reviewers, &outcome))??;
     let mut out = Out::new();
     match (args.format, args.id.is_some()) {
         (ReviewFormat::Json, true) => reviews.iter().try_for_each(|one| out.json(one, Format::Json))?,
@@ -75,24 +96,71 @@ pub(crate) fn run(args: &ReviewArgs, shared: &Shared, registered: &Loaded) -> an
         (ReviewFormat::Table, false) => overview(&mut out, &reviews)?,
     }
     out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    if holds {
+        note(&escape(&outcome.text()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(exit::checked(&outcome, ExitCode::SUCCESS))
 }
 
-/// All events go by once; every reviewer takes what is its agent's.
-async fn reviews(shared: &Shared, records: &[&Record]) -> anyhow::Result<Vec<Review>> {
-    let client = shared.client()?;
-    let bases = base::sets();
-    let mut reviewers: Vec<Reviewer<'_>> =
-        records.iter().map(|record| Reviewer::new(record, &bases)).collect();
-    let mut lines = client.lines("/v1/events").await?;
+/// What is named, else this host's log where there is one that can be read.
+fn source(args: &ReviewArgs, shared: &Shared) -> anyhow::Result<Option<Source>> {
+    // One that was never sealed proves nothing yet: the daemon's memory is as good, and said to be that.
+    let sealed = |dir: &PathBuf| reader::has_checkpoint(dir).unwrap_or(true);
+    let own = || place::log_or_own(None, shared).ok().filter(sealed);
+    let path = args.log.clone().or_else(own);
+    path.map(|path| Source::open(&path, &args.key)).transpose()
+}
+
+/// For every record a reviewer, in the same order.
+type Reviewers<'a> = (Vec<Reviewer<'a>>, Outcome);
+
+fn reviewers<'a>(records: &[&'a Record], bases: &'a [(String, Scope)]) -> Vec<Reviewer<'a>> {
+    records.iter().map(|record| Reviewer::new(record, bases)).collect()
+}
+
+/// All events of a log go by once, checked; every reviewer takes what is its agent's.
+fn recorded<'a>(
+    source: &Source,
+    records: &[&'a Record],
+    bases: &'a [(String, Scope)],
+) -> anyhow::Result<Reviewers<'a>> {
+    let mut reviewers = reviewers(records, bases);
+    let outcome = source.events(|event| {
+        reviewers.iter_mut().for_each(|reviewer| reviewer.take(event));
+        Ok(())
+    })?;
+    Ok((reviewers, outcome))
+}
+
+/// The same of what the daemon holds in memory.
+async fn remembered<'a>(
+    shared: &Shared,
+    records: &[&'a Record],
+    bases: &'a [(String, Scope)],
+) -> anyhow::Result<Reviewers<'a>> {
+    let mut reviewers = reviewers(records, bases);
+    let mut lines = shared.client()?.lines("/v1/events").await?;
     while let Some(line) = lines.next().await? {
         let event: Event = serde_json::from_str(&line)?;
         reviewers.iter_mut().for_each(|reviewer| reviewer.take(&event));
     }
+    let reason = "from the daemon's memory, because no log of this host that was ever sealed can be read here (see --log)";
+    Ok((reviewers, Outcome::unproven(reason)))
+}
+
+async fn finished(
+    shared: &Shared,
+    records: &[&Record],
+    reviewers: Vec<Reviewer<'_>>,
+    outcome: &Outcome,
+) -> anyhow::Result<Vec<Review>> {
+    let client = shared.client()?;
     let mut done = Vec::with_capacity(reviewers.len());
     for (record, reviewer) in records.iter().zip(reviewers) {
         let people: AgentPeople = client.get(&format!("/v1/agents/{}/people", record.id.value)).await?;
-        done.push(reviewer.finish(&people, clock::now(), &mut |pattern| reach(pattern)));
+        let review = reviewer.finish(&people, clock::now(), &mut |pattern| reach(pattern));
+        done.push(Review { checked: Some(outcome.clone()), ..review });
     }
     Ok(done)
 }
@@ -195,6 +263,7 @@ fn text(out: &mut Out, one: &Review) -> anyhow::Result<()> {
             ),
         ),
     ])?;
+    out.pairs(one.checked.iter().map(|checked| ("the events", checked.text())))?;
     if !one.complete {
         out.pairs([("incomplete", one.gaps.join("; "))])?;
     }

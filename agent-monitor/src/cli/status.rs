@@ -42,9 +42,8 @@ fn shadow_line(shadow: &ShadowStatus) -> String {
 
 fn log_line(log: &LogStatus) -> String {
     let sealed = log.sealed_at.map_or_else(|| "not sealed yet".to_owned(), |time| format!("sealed {time}"));
-    let problem = log.problem.as_ref().map_or_else(String::new, |problem| format!("; {problem}"));
     format!(
-        "{}, {} records, {sealed}, copies to {}, {} lost{problem}",
+        "{}, {} records, {sealed}, copies to {}, {} lost",
         log.state,
         log.records,
         log.copies.as_str(),
@@ -83,6 +82,7 @@ fn table(out: &mut Out, status: &Status) -> anyhow::Result<()> {
         ("readers", record.subscribers.to_string()),
     ])?;
     out.pairs(daemon.log.iter().map(|log| ("log", log_line(log))))?;
+    out.pairs(daemon.log.iter().flat_map(LogStatus::findings).map(|line| ("log", line)))?;
     out.pairs(daemon.degraded.iter().map(|lost| ("degraded", lost.clone())))?;
     out.pairs(daemon.refused.iter().map(|bad| ("refused", format!("{}: {}", bad.file, bad.reason))))?;
     out.pairs(

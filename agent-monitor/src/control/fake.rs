@@ -2,6 +2,7 @@
 //!
 //! It knows one agent, `bot`, and really remembers which process bound itself. It touches no kernel.
 
+mod lives;
 mod people;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ pub use self::people::FakePeople;
 
 use crate::health::Health;
 use crate::health::doctor::{Ability, AbilityState, Check, FamilyReport, Level, Report};
+use crate::log::recorder::LogStatus;
 use crate::model::{BoundBy, Mode, SCHEMA_VERSION, Time};
 use crate::record::{Limits, Store};
 use crate::registry::in_force::judge;
@@ -31,6 +33,7 @@ pub struct FakeDaemon {
     health: Arc<Health>,
     bindings: Mutex<BTreeMap<u32, String>>,
     blind: Mutex<bool>,
+    log: Mutex<Option<LogStatus>>,
     people: Option<FakePeople>,
 }
 
@@ -48,6 +51,7 @@ impl FakeDaemon {
             health,
             bindings: Mutex::default(),
             blind: Mutex::default(),
+            log: Mutex::default(),
             people: FakePeople::new().ok(),
         })
     }
@@ -60,6 +64,15 @@ impl FakeDaemon {
     /// The side of it that asks people.
     pub fn asks(&self) -> Option<&FakePeople> {
         self.people.as_ref()
+    }
+
+    /// From now on its log is so.
+    pub fn set_log(&self, log: Option<LogStatus>) {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = log;
+    }
+
+    fn log(&self) -> Option<LogStatus> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on it cannot tell who is bound, or it can again.
@@ -93,7 +106,7 @@ impl Daemon for FakeDaemon {
             state_dir: "/var/lib/agent-monitor".to_owned(),
             bound_processes: 2,
             shadow: super::api::ShadowStatus::default(),
-            log: None,
+            log: self.log(),
         }
     }
 
@@ -124,7 +137,7 @@ impl Daemon for FakeDaemon {
             kernel: "6.12.0".to_owned(),
             machine: "x86_64".to_owned(),
             families: vec![family],
-            checks: vec![check],
+            checks: std::iter::once(check).chain(self.log().iter().flat_map(LogStatus::checks)).collect(),
             programs: Vec::new(),
         }
     }
@@ -219,7 +232,7 @@ impl Daemon for FakeDaemon {
     }
 
     fn lives(&self) -> Option<&dyn super::people::LivesDaemon> {
-        None
+        self.people.as_ref().map(|people| people as &dyn super::people::LivesDaemon)
     }
 
     fn store(&self) -> &Arc<Store> {

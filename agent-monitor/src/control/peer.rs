@@ -11,10 +11,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::people::who::Caller;
 
 /// `SO_PEERPIDFD`, `include/uapi/asm-generic/socket.h` since Linux 6.5.
 const SO_PEERPIDFD: libc::c_int = 77;
@@ -28,6 +31,7 @@ pub struct Peer {
     pidfd: Arc<OwnedFd>,
     start_ticks: u64,
     groups: Vec<u32>,
+    caller: Arc<OnceLock<Arc<Caller>>>,
 }
 
 /// Why a caller cannot be told.
@@ -61,7 +65,8 @@ impl Peer {
             }
         };
         let (start_ticks, groups) = describe(raw).ok_or(PeerError::Gone)?;
-        let peer = Self { pid, uid, gid, pidfd: Arc::new(pidfd), start_ticks, groups };
+        let peer =
+            Self { pid, uid, gid, pidfd: Arc::new(pidfd), start_ticks, groups, caller: Arc::default() };
         // What /proc said was about this process only if it is alive still.
         if peer.is_alive() { Ok(peer) } else { Err(PeerError::Gone) }
     }
@@ -88,6 +93,17 @@ impl Peer {
     #[must_use]
     pub fn start_ticks(&self) -> u64 {
         self.start_ticks
+    }
+
+    /// Where the call came from, as it was at the first question. Read while the pidfd shows that the process lives, so
+    /// that a later one of its pid is not taken for it. The caller can make this wait, for a fifth of a second.
+    #[must_use]
+    pub fn caller(&self) -> Arc<Caller> {
+        let read = || {
+            let caller = Caller::read(Path::new("/proc"), self.pid);
+            Arc::new(if self.is_alive() { caller } else { Caller::ended(self.pid) })
+        };
+        Arc::clone(self.caller.get_or_init(read))
     }
 
     /// It has not ended.

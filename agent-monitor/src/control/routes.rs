@@ -75,7 +75,14 @@ async fn admit(
 ) -> Response {
     let route = pattern(request.uri().path());
     let daemon = Arc::clone(&shared.daemon);
-    let mut response = match blocking(move || check(&shared, &caller)).await.flatten() {
+    let acts = request.method() == Method::POST;
+    let checked = blocking(move || {
+        let peer = check(&shared, &caller)?;
+        // Here, where no lock of the daemon is held: the caller's own memory is read.
+        acts.then(|| peer.caller());
+        Ok(peer)
+    });
+    let mut response = match checked.await.flatten() {
         Ok(peer) => {
             request.extensions_mut().insert(peer);
             next.run(request).await

@@ -4,7 +4,10 @@
 //! sentence of each kind is a column of [`crate::model::kinds`].
 #![deny(clippy::wildcard_enum_match_arm)]
 
+use serde::Deserialize as _;
+
 use crate::model::{Event, Family, Mode, Network, Verdict};
+use crate::people::who::Caller;
 
 /// Most characters of a sentence.
 const MAX: usize = 2000;
@@ -160,8 +163,9 @@ fn note(event: &Event) -> String {
     let about = kind.about().trim_end_matches('.');
     let detail = event.detail.iter().flatten().filter(|(key, _)| !is_long(key));
     let detail = detail
-        .map(|(key, value)| {
-            format!("{key} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        .map(|(key, value)| match caller(key, value) {
+            Some(caller) => format!("called from: {}", caller.text()),
+            None => format!("{key} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
         })
         .collect::<Vec<_>>()
         .join(", ");
@@ -172,6 +176,11 @@ fn note(event: &Event) -> String {
         String::new()
     };
     format!("[{kind}] {about}{object}{}{detail}", if detail.is_empty() { "" } else { "; " })
+}
+
+/// Where a person's call came from.
+fn caller(key: &str, value: &serde_json::Value) -> Option<Caller> {
+    (key == "caller").then(|| Caller::deserialize(value).ok()).flatten()
 }
 
 /// Details that are documents or ids of their own: shown where they belong.

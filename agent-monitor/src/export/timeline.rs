@@ -75,6 +75,7 @@ pub fn is_notable(event: &Event) -> bool {
         || matches!(
             event.kind,
             Kind::LogOpened
+                | Kind::LogSetAside
                 | Kind::LogClosed
                 | Kind::LogRetained
                 | Kind::LogKey

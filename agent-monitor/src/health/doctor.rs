@@ -103,6 +103,10 @@ pub enum AbilityState {
 
 /// Name of the [`Check`] that stands in the report while pins of the monitor are gone and cannot be put back.
 pub const PINS: &str = "pins";
+/// Name of the [`Check`] that says whether the durable log is written.
+pub const LOG: &str = "log";
+/// Name of the [`Check`] for a log that was found damaged and set aside, until somebody moves it away.
+pub const LOG_SET_ASIDE: &str = "log set aside";
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

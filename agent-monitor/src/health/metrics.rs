@@ -16,6 +16,7 @@
 //! | `agent_monitor_record_last_seq` | | `seq` of the newest event |
 //! | `agent_monitor_record_evicted_total` | | events that made room |
 //! | `agent_monitor_log_writing` | | 1 while the durable log is written, 0 when the disk is full or it failed |
+//! | `agent_monitor_log_state` | `state` | 1 where it holds: `ok`, `recovered` (an unfinished end was cut off at this start), `set_aside` (a damaged log stands beside it until it is moved away), `not_written` |
 //! | `agent_monitor_log_records` | | records in the durable log |
 //! | `agent_monitor_log_lost_total` | | events that could not be written to it |
 //! | `agent_monitor_log_waiting` | | events that wait to be written |
@@ -37,6 +38,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::{Counts, Health};
+use crate::log::condition::Condition;
 use crate::record::Extent;
 
 /// Media type of [`render`]'s text.
@@ -147,6 +149,12 @@ impl Snapshot {
         let one = |value: f64| vec![(Vec::new(), value)];
         let writing = if log.state == "writing" { 1.0 } else { 0.0 };
         gauge(to, "log_writing", "The durable log is written", one(writing))?;
+        let rows = Condition::ALL.map(|state| {
+            (vec![("state", state.as_str().to_owned())], if log.has(state) { 1.0 } else { 0.0 })
+        });
+        let help =
+            "State of the durable log: ok, recovered after a crash, a damaged log set aside, not written";
+        gauge(to, "log_state", help, rows.into())?;
         gauge(to, "log_records", "Records in the durable log", one(float(log.records)))?;
         gauge(to, "log_waiting", "Events that wait to be written", one(float(log.waiting)))?;
         gauge(to, "log_sealed_timestamp_seconds", "Time of the last checkpoint", moment(log.sealed_at))?;

@@ -92,11 +92,17 @@ fn names_are_bounded() {
 
 #[test]
 fn a_log_that_is_not_written_shows() {
+    const NOT_WRITTEN: &str = "agent_monitor_log_state{state=\"not_written\"} 1.0\n";
     let health = busy();
-    let status = LogStatus { state: "full".into(), lost: 3, ..Default::default() };
+    let status = LogStatus { state: "full".into(), lost: 3, ..Default::default() }.beside(Vec::new());
     health.log(Some(status));
     let text = metrics::render(&health, Extent::default()).unwrap();
-    for row in ["agent_monitor_log_writing 0.0\n", "agent_monitor_log_lost_total 3\n"] {
+    for row in [
+        "agent_monitor_log_writing 0.0\n",
+        "agent_monitor_log_lost_total 3\n",
+        NOT_WRITTEN,
+        "log_state{state=\"ok\"} 0.0\n",
+    ] {
         assert!(text.contains(row), "{text}");
     }
 }

@@ -348,6 +348,22 @@ fn split(
     }
 }
 
+/// Whether anything of a log was ever sealed: a daemon seals for the first time after an interval.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn has_checkpoint(dir: &Path) -> Result<bool, LogError> {
+    let segments = segment::list(dir)?;
+    let mut found = segments.iter().any(|segment| segment.sealed);
+    for segment in segments.iter().filter(|segment| !segment.sealed) {
+        let _problem = of_one(segment, &mut |line| {
+            found |= matches!(line, Line::Checkpoint(_));
+            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+    }
+    Ok(found)
+}
+
 /// What the headers of a log name as its keys, in order: only what the log says of itself.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::condition::{Condition, SetAside};
 use super::copies::{Copied, Sockets};
 use super::key::Keys;
 use super::writer::{Opened, Unwritten, Writer, about};
@@ -37,8 +38,20 @@ const STAGED: usize = 1 << 20;
 pub struct LogStatus {
     /// `writing`, `full`, `failed` or `closed`.
     pub state: String,
+    /// The worst of what is known of it.
+    #[serde(default)]
+    pub condition: Condition,
     /// Why it is not writing.
     pub problem: Option<String>,
+    /// Since when.
+    #[serde(default)]
+    pub since: Option<Time>,
+    /// Logs that were set aside and still stand there.
+    #[serde(default)]
+    pub set_aside: Vec<SetAside>,
+    /// Bytes of an unfinished end that were cut off at this start, and where they are kept.
+    #[serde(default)]
+    pub cut: Option<(u64, String)>,
     /// The directory.
     pub directory: String,
     /// Durability: `checkpoint` or `always`.
@@ -119,6 +132,7 @@ impl Recorder {
             directory: dir.display().to_string(),
             sync: settings.sync,
             records: writer.size(),
+            cut: opened.cut.as_ref().map(|(bytes, kept)| (*bytes, kept.display().to_string())),
             ..LogStatus::default()
         };
         let shared = Arc::new(Shared {
@@ -361,16 +375,18 @@ impl Work {
     fn writes(&self) {
         let mut status = lock(&self.shared.status);
         status.state = "writing".to_owned();
-        status.problem = None;
+        (status.problem, status.since) = (None, None);
     }
 
     fn note(&self, error: &LogError) {
+        let now = (self.clock)().time;
         let mut status = lock(&self.shared.status);
         let state = if error.is_full() { "full" } else { "failed" };
         if status.state != state {
             tracing::error!(%error, "the log cannot be written; what is missed is counted");
         }
         status.state = state.to_owned();
+        status.since.get_or_insert(now);
         status.problem = Some(error.to_string());
     }
 
@@ -528,9 +544,10 @@ impl Work {
 
 /// Why a log could not be started, for a daemon that goes on without.
 #[must_use]
-pub fn failed(dir: &Path, error: &LogError) -> LogStatus {
+pub fn failed(dir: &Path, error: &LogError, since: Time) -> LogStatus {
     LogStatus {
         state: "failed".to_owned(),
+        since: Some(since),
         problem: Some(error.to_string()),
         directory: dir.display().to_string(),
         ..LogStatus::default()

@@ -10,6 +10,7 @@ use std::io::{self, BufReader, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::condition;
 use super::key::{Keys, sync_dir};
 use super::merkle::{Frontier, leaf};
 use super::note::{self, Checkpoint, PublicKey, SecretKey};
@@ -53,13 +54,15 @@ pub struct Writer {
 #[derive(Debug)]
 struct Opening {
     event: Event,
+    /// What names a log that was set aside.
+    aside: Option<Event>,
     /// The key before, the notes that lead from it to the present one, and when.
     handover: Option<(PublicKey, Vec<String>, Time)>,
 }
 
 impl Opening {
     fn records(&self) -> u64 {
-        1 + u64::from(self.handover.is_some())
+        1 + u64::from(self.handover.is_some()) + u64::from(self.aside.is_some())
     }
 }
 
@@ -99,7 +102,7 @@ impl Writer {
     ) -> Result<(Self, Opened), LogError> {
         let key = keys.load_or_create(&format!("agent-monitor/{host}"))?;
         fs::create_dir_all(dir).map_err(LogError::on("make the log directory", dir))?;
-        let (state, mut opened) = recover::recover(dir, &keys, &key)?;
+        let (state, mut opened) = recover::recover(dir, &keys, &key, now)?;
         let state = match state {
             Some(state) => state,
             None => recover::Recovered::fresh(host),
@@ -115,6 +118,10 @@ impl Writer {
             }
         };
         opened.first_record = state.frontier.size();
+        if opened.aside.is_none() && opened.first_record == 0 {
+            // Whoever set it aside ended before the new log said so.
+            opened.aside = condition::set_aside(dir.parent().unwrap_or(dir)).pop();
+        }
         let mut writer = Self {
             dir: dir.to_owned(),
             roll_at: settings.segment_bytes,
@@ -136,7 +143,7 @@ impl Writer {
             let notes = handover(&before, &writer.key.public(), &writer.keys).unwrap_or_default();
             (before, notes, now.time)
         });
-        writer.stage_opening(Opening { event: opened.event(now), handover });
+        writer.stage_opening(Opening { event: opened.event(now), aside: opened.aside_event(now), handover });
         Ok((writer, opened))
     }
 
@@ -160,6 +167,7 @@ impl Writer {
 
     fn stage_opening(&mut self, opening: Opening) {
         self.append(&opening.event);
+        opening.aside.iter().for_each(|event| self.append(event));
         if let Some((before, notes, time)) = &opening.handover {
             self.hand_over(before, notes, *time);
         }

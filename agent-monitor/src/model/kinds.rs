@@ -464,6 +464,8 @@ kinds! {
         [Shape::Lifecycle, 99, "Gap"] "{gap}";
     LogOpened Log "log.opened" "The log was opened; `detail` says how the last writer ended and what was lost."
         [Shape::Lifecycle, 3, "Start"] "opened the log; the writer before: {opened}";
+    LogSetAside Log "log.set_aside" "A log that does not hold was set aside, and this one was begun; `detail` says where it is, why, and which of its checkpoints was the last to be verified."
+        [Shape::Finding, 1, "Create"] "{note}";
     LogHost Log "log.host" "What this host is and can do, when the daemon started."
         [Shape::Lifecycle, 99, "Log"] "{note}";
     LogPolicy Log "log.policy" "A record as it came into force, as text."

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::who::Caller;
 use crate::model::{Event, Time};
 
 /// Answer to `GET /v1/approvals`.
@@ -69,6 +70,9 @@ pub struct ApprovalView {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Where that call came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Caller>,
 }
 
 /// One yes.
@@ -85,6 +89,9 @@ pub struct VoteView {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Where that call came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Caller>,
 }
 
 /// Answer to `GET /v1/approvals/{id}`: one request with what a person needs to decide it.
@@ -240,6 +247,9 @@ pub struct GrantView {
     pub ended_by: Option<String>,
     /// Why.
     pub why: Option<String>,
+    /// Where the call of the one who gave it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Caller>,
 }
 
 /// Answer to `GET /v1/sessions`.

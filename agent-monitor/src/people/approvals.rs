@@ -107,10 +107,12 @@ pub struct Stored {
     pub decided_by: Option<String>,
     /// Why.
     pub why: Option<String>,
+    /// Where the one who decided called from, as JSON.
+    pub caller: Option<String>,
 }
 
 const COLUMNS: &str = "id, agent, agent_index, digest, held, state, count, event, asked_wall, deadline_boot, \
-    deadline_wall, form, decided_wall, decided_uid, decided_user, why";
+    deadline_wall, form, decided_wall, decided_uid, decided_user, why, decided_caller";
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let (uid, user): (Option<u32>, Option<String>) = (row.get(13)?, row.get(14)?);
@@ -129,6 +131,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         decided: row.get::<_, Option<i64>>(12)?.map(wall_time),
         decided_by: user.or_else(|| uid.map(|uid| format!("uid {uid}"))),
         why: row.get(15)?,
+        caller: row.get(16)?,
     })
 }
 

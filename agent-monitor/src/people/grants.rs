@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use serde_json::json;
 
 use super::api::GrantView;
+use super::approvals::view::read_caller;
 use super::sessions::{Session, deadline, label, read_scope};
 use super::store::{Opened, signed, unsigned, wall_nanos, wall_time};
 use super::who::{Approvers, Directory, NotAllowed, Person};
@@ -68,6 +69,8 @@ pub struct Grant {
     pub uses: (Option<u32>, Option<u32>),
     /// When it ended, by whom, why.
     pub ended: (Option<Time>, Option<String>, Option<String>),
+    /// Where the call of the one who gave it came from, as JSON.
+    pub caller: Option<String>,
 }
 
 /// A grant in force: what must be compiled for the kernel.
@@ -113,7 +116,7 @@ pub enum GrantError {
 }
 
 const COLUMNS: &str = "id, agent, session, scope, reason, state, by_uid, by_user, added_wall, seconds, \
-    deadline_boot, deadline_wall, uses, uses_left, ended_wall, ended_uid, ended_user, why";
+    deadline_boot, deadline_wall, uses, uses_left, ended_wall, ended_uid, ended_user, why, by_caller";
 
 fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
     Ok(Grant {
@@ -133,6 +136,7 @@ fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
             label(row.get(15)?, row.get(16)?),
             row.get(17)?,
         ),
+        caller: row.get(18)?,
     })
 }
 
@@ -172,8 +176,8 @@ impl People {
         let end = active.then(|| Deadline::after(now, new.ttl));
         let id = self.db.write(|tx| {
             let sql = "INSERT INTO grant_(agent, session, scope, reason, state, by_uid, by_user, added_wall, \
-                       seconds, deadline_boot, deadline_wall, uses, uses_left) \
-                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                       seconds, deadline_boot, deadline_wall, uses, uses_left, by_caller) \
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
             let row = params![
                 new.agent,
                 new.session.map(signed),
@@ -188,6 +192,7 @@ impl People {
                 end.map(|end| wall_nanos(end.wall)),
                 new.uses,
                 new.uses,
+                new.by.caller_text(),
             ];
             tx.execute(sql, row)?;
             let id = tx.last_insert_rowid();
@@ -209,6 +214,7 @@ impl People {
             ("grant", json!(made.id)),
             ("by", json!(by.label())),
             ("uid", json!(by.uid)),
+            ("caller", by.caller_json()),
             ("reason", json!(made.reason)),
             ("scope", json!(made.scope)),
             ("session", json!(made.session.map(|number| format!("{number:016x}")))),
@@ -235,6 +241,7 @@ impl People {
                 ("grant", json!(grant)),
                 ("by", json!(by.label())),
                 ("uid", json!(by.uid)),
+                ("caller", by.caller_json()),
                 ("reason", json!(refusal.to_string())),
             ];
             done.events.push(told(now, Kind::GrantRefused, agent, fields));
@@ -369,7 +376,12 @@ impl People {
         })?;
         done.effects.push(Effect::Grant(GrantUse { id: found.number(), expires: 0, uses: 0 }));
         let kind = if state == "revoked" { Kind::GrantRevoked } else { Kind::GrantExpired };
-        let fields = [("grant", json!(found.id)), ("by", json!(by.map(Person::label))), ("why", json!(why))];
+        let fields = [
+            ("grant", json!(found.id)),
+            ("by", json!(by.map(Person::label))),
+            ("caller", json!(by.map(Person::caller_json))),
+            ("why", json!(why)),
+        ];
         done.events.push(told(now, kind, &found.agent, fields));
         Ok(())
     }
@@ -478,6 +490,7 @@ impl People {
             ended,
             ended_by,
             why,
+            caller: read_caller(grant.caller),
         }
     }
 }

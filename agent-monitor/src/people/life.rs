@@ -188,6 +188,7 @@ impl People {
         let fields = [
             ("by", json!(by.map(Person::label))),
             ("uid", json!(by.map(|by| by.uid))),
+            ("caller", json!(by.map(Person::caller_json))),
             ("why", json!(why)),
             ("before", json!(word(before))),
         ];
@@ -281,7 +282,12 @@ impl People {
             let row = params![wall_nanos(now.wall), by.label(), wall_nanos(due), agent];
             tx.execute(sql, row).map(drop)
         })?;
-        let fields = [("by", json!(by.label())), ("uid", json!(by.uid)), ("due", json!(due.to_string()))];
+        let fields = [
+            ("by", json!(by.label())),
+            ("uid", json!(by.uid)),
+            ("caller", by.caller_json()),
+            ("due", json!(due.to_string())),
+        ];
         done.events.push(told(now, Kind::AgentReviewed, agent, fields));
         Ok(())
     }

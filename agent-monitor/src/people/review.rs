@@ -10,6 +10,7 @@ use super::api::{AgentPeople, DecisionCount, GrantView, StepView};
 use crate::learn::completeness::Completeness;
 use crate::learn::generalise::SIBLINGS;
 use crate::learn::{Learner, Request, write};
+use crate::log::verify::Outcome;
 use crate::model::{Event, Family, Time, Verdict};
 use crate::registry::Record;
 use crate::scope::{Scope, Verdict as Declared};
@@ -108,6 +109,8 @@ pub struct Review {
     pub complete: bool,
     /// Why not.
     pub gaps: Vec<String>,
+    /// Whether the events that this rests on are what was written.
+    pub checked: Option<Outcome>,
 }
 
 /// Takes in events one by one.
@@ -227,6 +230,7 @@ impl<'a> Reviewer<'a> {
             proposed: if nothing { String::new() } else { write::toml(&proposal) },
             complete: *complete && !nothing,
             gaps: reasons.clone(),
+            checked: None,
         }
     }
 }

@@ -215,6 +215,7 @@ impl People {
             ("session", json!(id)),
             ("task", json!(new.task)),
             ("by", json!(new.by.map(Person::label))),
+            ("caller", json!(new.by.map(Person::caller_json))),
             ("bound_by", json!(new.bound_by)),
             ("pid", json!(new.root.map(|root| root.tgid))),
             ("expires", json!(end.map(|end| end.wall.to_string()))),
@@ -326,8 +327,12 @@ impl People {
             return Ok(false);
         }
         done.effects.push(Effect::Session(SessionEntry { ended: true, ..session.entry() }));
-        let fields =
-            [("session", json!(session.id)), ("by", json!(by.map(Person::label))), ("why", json!(why))];
+        let fields = [
+            ("session", json!(session.id)),
+            ("by", json!(by.map(Person::label))),
+            ("caller", json!(by.map(Person::caller_json))),
+            ("why", json!(why)),
+        ];
         done.events.push(told(now, Kind::SessionEnded, &session.agent, fields));
         self.end_session_grants(session, now, done)?;
         Ok(true)

@@ -12,11 +12,12 @@ use super::when::{Deadline, Now};
 use crate::model::Time;
 
 /// Version of the schema, in `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Marks the file as ours, in `application_id` ("AgMo").
 const APPLICATION: i64 = 0x4167_4d6f;
 
-const SCHEMA: &str = include_str!("store/schema.sql");
+/// The steps to it, from an empty database.
+const SCHEMA: [&str; 2] = [include_str!("store/schema.sql"), include_str!("store/schema-2.sql")];
 
 /// Tables with an end that the reboot moves.
 const WITH_DEADLINE: [&str; 3] = ["approval", "session", "grant_"];
@@ -132,7 +133,9 @@ impl Db {
             return Ok(());
         }
         self.write(|tx| {
-            tx.execute_batch(SCHEMA)?;
+            for step in SCHEMA.iter().skip(usize::try_from(version).unwrap_or(0)) {
+                tx.execute_batch(step)?;
+            }
             tx.pragma_update(None, "application_id", APPLICATION)?;
             tx.pragma_update(None, "user_version", VERSION)
         })

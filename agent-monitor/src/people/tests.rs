@@ -333,8 +333,9 @@ fn a_database_that_cannot_be_written_denies() {
 
 #[test]
 fn people_are_named() {
-    assert_eq!(Person { uid: 5, user: None }.label(), "uid 5");
+    assert_eq!(Person { uid: 5, user: None, caller: None }.label(), "uid 5");
 }
 
+mod callers;
 mod neighbours;
 mod random;

@@ -3,10 +3,13 @@
 //! The agent's own users never decide, whatever the record says. Root decides only where the record names nobody. That
 //! no process of an agent calls at all is checked by the control API before anything else.
 
+mod caller;
 mod linux;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+pub use self::caller::{Caller, Environment};
 pub use self::linux::LinuxDirectory;
 use crate::registry::record::Approver;
 
@@ -17,6 +20,8 @@ pub struct Person {
     pub uid: u32,
     /// Its name, where it has one.
     pub user: Option<String>,
+    /// Where the call came from; absent where it was none.
+    pub caller: Option<Arc<Caller>>,
 }
 
 impl Person {
@@ -24,6 +29,18 @@ impl Person {
     #[must_use]
     pub fn label(&self) -> String {
         self.user.clone().unwrap_or_else(|| format!("uid {}", self.uid))
+    }
+
+    /// Where the call came from, as a field of an event; `null` where it was none.
+    #[must_use]
+    pub fn caller_json(&self) -> serde_json::Value {
+        self.caller.as_ref().map_or(serde_json::Value::Null, |caller| caller.json())
+    }
+
+    /// The same as text for the database.
+    #[must_use]
+    pub fn caller_text(&self) -> Option<String> {
+        self.caller.as_ref().and_then(|caller| serde_json::to_string(caller).ok())
     }
 }
 
@@ -40,7 +57,13 @@ pub trait Directory {
 
     /// The person with this user id.
     fn person(&self, uid: u32) -> Person {
-        Person { uid, user: self.name(uid) }
+        Person { uid, user: self.name(uid), caller: None }
+    }
+
+    /// The person with this user id, who calls from there.
+    fn calling(&self, uid: u32, caller: &Caller) -> Person {
+        let caller = Some(Arc::new(caller.clone().named(|uid| self.name(uid))));
+        Person { caller, ..self.person(uid) }
     }
 }
 

@@ -387,6 +387,7 @@ impl Core {
             self.about(Kind::AgentRemoved, &[("agent", id.as_str()), ("by", &label), ("why", why)]);
         if let Some(detail) = event.detail.as_mut() {
             detail.insert("uid".to_owned(), by.uid.into());
+            by.caller.iter().for_each(|caller| drop(detail.insert("caller".to_owned(), caller.json())));
             detail.insert("act".to_owned(), "unregister".into());
         }
         self.store.append(event);

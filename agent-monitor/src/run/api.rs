@@ -22,6 +22,7 @@ use crate::control::{ApiError, Daemon, Peer};
 use crate::engine::{Host as _, Output};
 use crate::health::Health;
 use crate::health::doctor::{AbilityState, Check, Level, PINS, Report};
+use crate::log::recorder::LogStatus;
 use crate::model::{Event, Mode, SCHEMA_VERSION, Source, Time};
 use crate::record::Store;
 use crate::registry::LinuxFacts;
@@ -67,6 +68,7 @@ impl Daemon for Core {
         let ShadowStatus { policy, programs, limits } = self.shadow_status();
         let mut report = self.report.clone();
         report.checks.extend(self.pins_check());
+        report.checks.extend(self.log_status().iter().flat_map(LogStatus::checks));
         if self.config.shadow.act.stops() {
             let met = format!("{policy}: {programs} known programs are met before their first instruction");
             let found = std::iter::once(met).chain(limits).collect::<Vec<_>>().join("; ");

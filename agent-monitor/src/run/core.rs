@@ -3,7 +3,7 @@
 //! The order of the locks is that of `locks::Rank`; debug builds check it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -87,6 +87,8 @@ pub struct Core {
     pub(super) scripts: super::shadow::Scripts,
     /// Why there is no log, where there should be one.
     pub(super) log_failed: Ranked<Option<LogStatus>>,
+    /// That the log is not written was said.
+    pub(super) log_told: AtomicBool,
     /// What of the kept records could not be used at the start.
     pub(super) kept_damaged: Vec<String>,
     /// Approvals, sessions, grants and lifecycle states.
@@ -159,6 +161,7 @@ impl Core {
             missing_pins: AtomicUsize::new(0),
             stop: Arc::default(),
             log_failed: Ranked::new(Rank::LogFailed, None),
+            log_told: AtomicBool::new(false),
             kept_damaged,
             config,
         }
@@ -291,7 +294,7 @@ impl Core {
         };
         self.missing_pins.store(missing, Ordering::Relaxed);
         detached.iter().for_each(|detached| self.pins_detached(detached));
-        self.health.log(self.log_status());
+        self.watch_log();
         let now = self.clock.boot_nanos();
         let (losses, overflow) = match (losses, overflow) {
             (Ok(losses), Ok(overflow)) => (losses, overflow),

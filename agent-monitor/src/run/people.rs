@@ -22,12 +22,13 @@ use super::core::{Core, lock};
 use super::port::{LifeState, PortError, Pulse};
 use crate::attribute::TaskKey;
 use crate::config::ShadowAct;
+use crate::control::Peer;
 use crate::model::{Event, Kind, Time};
 use crate::people::approvals::Asked;
 use crate::people::hands::{Act, Condition, Hands, LinuxHands};
 use crate::people::notify::Notifier;
 use crate::people::store::Opened;
-use crate::people::who::{Directory, LinuxDirectory};
+use crate::people::who::{Directory, LinuxDirectory, Person};
 use crate::people::{Db, Done, Effect, Now, People, StoreError, told};
 use crate::registry::record::OnDaemonLoss;
 
@@ -72,6 +73,13 @@ pub(super) struct Side {
     pub(super) reviews_told: BTreeMap<String, Time>,
     /// Why nobody can be asked now; then there is no heartbeat, and the kernel refuses what it would hold.
     broken: Option<String>,
+}
+
+impl Side {
+    /// The person that calls, and where from.
+    pub(super) fn person(&self, peer: &Peer) -> Person {
+        self.directory.calling(peer.uid(), &peer.caller())
+    }
 }
 
 /// Nanoseconds without a step of the thread for people after which nobody is held to be there: it hangs.

@@ -1,12 +1,16 @@
 //! Starting the durable record: redaction and log behind the store, and what an investigator must know of the host.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use crate::clock;
+use crate::log::condition::{self, Condition};
 use crate::log::copies::Sockets;
 use crate::log::key::Keys;
 use crate::log::recorder::{self, LogStatus};
+use crate::log::writer::Opened;
 use crate::log::{self, LogError, Recorder};
 use crate::model::{Event, Kind};
 use crate::redact::Redactor;
@@ -34,15 +38,23 @@ impl Core {
         }
         match self.open_log() {
             Ok(log) => {
-                self.store.log_to(log);
+                self.store.log_to(Arc::clone(&log.0));
                 self.store.note(self.host_event());
+                // After the log is there: what is told of the old one is in the new.
+                if let Some(aside) = &log.1.aside {
+                    let reason = aside.reason.as_deref().unwrap_or_default();
+                    let fields = [("reason", reason), ("aside", &aside.path)];
+                    self.store.append(self.about(Kind::FindingTamper, &fields));
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "there is no durable record of what happens now");
                 let event =
                     self.about(Kind::FindingGap, &[("reason", "no_log"), ("error", &error.to_string())]);
                 self.store.append(event);
-                *super::core::lock(&self.log_failed) = Some(recorder::failed(&self.log_dir(), &error));
+                let since = self.clock.now();
+                *super::core::lock(&self.log_failed) = Some(recorder::failed(&self.log_dir(), &error, since));
+                self.log_told.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -51,22 +63,31 @@ impl Core {
         self.config.state_dir.join(log::DIRECTORY)
     }
 
-    fn open_log(&self) -> Result<std::sync::Arc<Recorder>, LogError> {
+    fn open_log(&self) -> Result<(Arc<Recorder>, Opened), LogError> {
         let (state, settings) = (&self.config.state_dir, self.config.log.clone());
-        let (log, opened) =
-            Recorder::start(state, settings, &host_name(), Sockets::default(), clock::moment)?;
-        if let Some((path, reason)) = &opened.aside {
-            let path = path.display().to_string();
-            let fields = [("reason", reason.as_str()), ("aside", &path)];
-            self.store.append(self.about(Kind::FindingTamper, &fields));
-        }
-        Ok(log)
+        Recorder::start(state, settings, &host_name(), Sockets::default(), clock::moment)
     }
 
     /// How the log is; `None` where there is to be none.
     pub(super) fn log_status(&self) -> Option<LogStatus> {
         let running = self.store.log().map(|log| log.status());
-        running.or_else(|| super::core::lock(&self.log_failed).clone())
+        let status = running.or_else(|| super::core::lock(&self.log_failed).clone())?;
+        Some(status.beside(condition::set_aside(&self.config.state_dir)))
+    }
+
+    /// Notes how the log is for the metrics, and says once when it is not written any more.
+    pub(super) fn watch_log(&self) {
+        let status = self.log_status();
+        if let Some(status) = &status {
+            let fails = status.has(Condition::NotWritten);
+            if fails && !self.log_told.swap(fails, Ordering::Relaxed) {
+                let fields =
+                    [("reason", "log_not_written"), ("error", status.problem.as_deref().unwrap_or_default())];
+                self.store.append(self.about(Kind::FindingGap, &fields));
+            }
+            self.log_told.store(fails, Ordering::Relaxed);
+        }
+        self.health.log(status);
     }
 
     fn host_event(&self) -> Event {
@@ -127,4 +148,77 @@ fn os_name() -> String {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     name.map(|name| name.trim_matches('"').to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::control::Daemon as _;
+    use crate::health::doctor::{LOG, LOG_SET_ASIDE};
+    use crate::health::metrics;
+    use crate::log::segment;
+    use crate::record::{Extent, Filter};
+    use crate::run::tests::bench;
+
+    fn state_of(core: &Core) -> String {
+        let text = metrics::render(core.health(), Extent::default()).unwrap();
+        let rows = text.lines().filter_map(|line| line.strip_prefix("agent_monitor_log_state{state=\""));
+        rows.filter_map(|row| row.strip_suffix("\"} 1.0")).collect::<Vec<_>>().join(" ")
+    }
+
+    fn told(core: &Core, kind: Kind) -> usize {
+        let page = core.store().query(&Filter::default(), None);
+        page.events.iter().filter(|event| event.kind == kind).count()
+    }
+
+    #[test]
+    fn a_damaged_log_is_a_state_of_the_daemon_and_of_the_next_ones() {
+        let bench = bench();
+        bench.core.keep_record();
+        bench.core.poll(false);
+        assert_eq!(state_of(&bench.core), "ok");
+        bench.core.store().log().unwrap().close();
+        let open = segment::path(&bench.core.log_dir(), 0, false);
+        let text = fs::read_to_string(&open).unwrap();
+        fs::write(&open, text.replacen("log.host", "log.hosp", 1)).unwrap();
+        for restart in 0..2 {
+            let core = bench.again();
+            core.keep_record();
+            core.poll(false);
+            let status = core.status().log.unwrap();
+            assert_eq!((status.state.as_str(), status.condition), ("writing", Condition::SetAside));
+            assert_eq!(state_of(&core), "set_aside");
+            let checks = core.doctor().checks;
+            let found = |name: &str| checks.iter().find(|check| check.name == name).map(|check| check.ok);
+            assert_eq!((found(LOG), found(LOG_SET_ASIDE)), (Some(true), Some(false)));
+            assert_eq!(told(&core, Kind::FindingTamper), 1 - restart, "raised when it is found");
+            core.store().log().unwrap().close();
+            // In the new log, not in memory alone.
+            let text = fs::read_to_string(&open).unwrap();
+            assert_eq!(text.matches("\"kind\":\"finding.tamper\"").count(), 1);
+            assert_eq!(text.matches("\"kind\":\"log.set_aside\"").count(), 1);
+            if restart == 1 {
+                let aside = &status.set_aside[0].path;
+                fs::rename(aside, Path::new(aside).with_file_name("case-7")).unwrap();
+                core.poll(false);
+                assert_eq!(state_of(&core), "ok", "acknowledged while the daemon runs");
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_opened_says_since_when_and_why() {
+        let bench = bench();
+        fs::write(bench.core.log_dir(), "a file").unwrap();
+        bench.core.keep_record();
+        bench.core.poll(false);
+        bench.core.poll(false);
+        let status = bench.core.status().log.unwrap();
+        assert_eq!(status.condition, Condition::NotWritten);
+        assert!(status.since.is_some() && status.problem.unwrap().contains("log directory"));
+        assert_eq!(state_of(&bench.core), "not_written");
+        assert_eq!(told(&bench.core, Kind::FindingGap), 1, "once");
+    }
 }

@@ -59,7 +59,7 @@ impl Bench {
     }
 
     fn unregister(&self, id: &str) {
-        let root = crate::people::who::Person { uid: 0, user: Some("root".to_owned()) };
+        let root = crate::people::who::Person { uid: 0, user: Some("root".to_owned()), caller: None };
         self.core.unregister_agent(id, &root, "test").unwrap();
     }
 
@@ -84,7 +84,7 @@ impl Bench {
     }
 
     /// As after a restart: another daemon over the same directories.
-    fn again(&self) -> Core {
+    pub(super) fn again(&self) -> Core {
         let state = State::open(&self.dir.path().join("state")).unwrap();
         Core::new(config(self.dir.path()), state, Box::new(self.kernel.clone()))
     }

@@ -10,7 +10,7 @@ use crate::attribute::TaskKey;
 use crate::clock::Clock;
 use crate::control::people::PeopleDaemon;
 use crate::control::{ApiError, Peer};
-use crate::model::{Event, SCHEMA_VERSION};
+use crate::model::{Event, SCHEMA_VERSION, Time};
 use crate::people::api::{ApprovalDetail, ApprovalList, ApproveRequest, DecisionReply, DenyRequest};
 use crate::people::approvals::decide::Say;
 use crate::people::approvals::view::means;
@@ -23,10 +23,12 @@ use crate::people::{Db, Done, Effect, Now, People, Settings, StoreError};
 pub struct FakePeople(Mutex<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     people: People,
     approvers: Approvers,
     effects: Vec<Effect>,
+    /// When the next review is due, where somebody has reviewed the agent.
+    pub(super) reviewed: Option<Time>,
 }
 
 fn now() -> Now {
@@ -47,10 +49,10 @@ impl FakePeople {
         let (db, _) = Db::open(Path::new(":memory:"), "boot", now())?;
         let approvers = Approvers { need: 1, ..Approvers::default() };
         let people = People::new(db, Settings::default());
-        Ok(Self(Mutex::new(Inner { people, approvers, effects: Vec::new() })))
+        Ok(Self(Mutex::new(Inner { people, approvers, effects: Vec::new(), reviewed: None })))
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -87,8 +89,8 @@ impl FakePeople {
         answer: Answer,
         digest: Option<&str>,
     ) -> Result<DecisionReply, ApiError> {
-        let Inner { people, approvers, effects } = &mut *self.inner();
-        let person = LinuxDirectory.person(peer.uid());
+        let Inner { people, approvers, effects, .. } = &mut *self.inner();
+        let person = LinuxDirectory.calling(peer.uid(), &peer.caller());
         let mut done = Done::default();
         let say = Say { person: &person, answer, why: None, digest };
         let result = people.decide(id, say, approvers, &LinuxDirectory, now(), &mut done);

@@ -9,7 +9,15 @@ use super::*;
 fn caller(uid: u32, gid: u32, groups: &[u32]) -> Peer {
     let pid = Pid::from_raw(std::process::id().cast_signed()).unwrap();
     let pidfd = Arc::new(pidfd_open(pid, PidfdFlags::empty()).unwrap());
-    Peer { pid: std::process::id(), uid, gid, pidfd, start_ticks: 1, groups: groups.to_vec() }
+    Peer {
+        pid: std::process::id(),
+        uid,
+        gid,
+        pidfd,
+        start_ticks: 1,
+        groups: groups.to_vec(),
+        caller: Arc::default(),
+    }
 }
 
 #[test]
@@ -65,4 +73,29 @@ fn what_is_no_unix_socket_has_no_caller() {
     assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
     assert!(matches!(Peer::of(&file), Err(PeerError::Credentials(_))));
     assert!(peer_pidfd(file.as_fd()).is_none());
+}
+
+#[test]
+fn a_caller_is_read_once_and_one_that_has_ended_is_not_read_as_another() {
+    let mut child = Command::new("cat")
+        .env("SUDO_USER", "ann")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_child(&child);
+    let peer = |of: Pid| {
+        let pidfd = Arc::new(pidfd_open(of, PidfdFlags::empty()).unwrap());
+        Peer { pid: child.id(), pidfd, caller: Arc::default(), ..caller(1, 1, &[]) }
+    };
+    let (asked, late) = (peer(pid), peer(pid));
+    let found = asked.clone().caller();
+    assert_eq!((found.pid, found.environment.sudo_user.as_deref()), (child.id(), Some("ann")));
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert_eq!(asked.caller(), found, "as it was when it called");
+    // The number is another process now, which lives: it is not read for the one that called.
+    let late = Peer { pid: std::process::id(), ..late };
+    assert_eq!(*late.caller(), Caller::ended(std::process::id()));
+    assert_eq!(late.caller().login_uid, None);
 }

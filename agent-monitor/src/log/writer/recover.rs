@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use crate::log::condition::{self, LastVerified, SetAside};
 use crate::log::key::{self, Keys};
 use crate::log::merkle::{Frontier, leaf};
 use crate::log::note::{self, Checkpoint, NoteError, PublicKey, SecretKey};
@@ -28,8 +29,8 @@ pub struct Opened {
     pub unsealed: u64,
     /// Time of the last checkpoint.
     pub sealed_at: Option<Time>,
-    /// Where a log that did not hold was moved, and what was wrong with it.
-    pub aside: Option<(PathBuf, String)>,
+    /// A log that did not hold: where it was moved, and what was wrong with it.
+    pub aside: Option<SetAside>,
     /// Number of the first record that is written now.
     pub first_record: u64,
 }
@@ -56,11 +57,23 @@ impl Opened {
         if let Some((bytes, _)) = &self.cut {
             fields.push(("torn_bytes_cut", (*bytes).into()));
         }
-        if let Some((path, reason)) = &self.aside {
-            fields.push(("aside", path.display().to_string().into()));
-            fields.push(("reason", reason.as_str().into()));
-        }
         super::about(Kind::LogOpened, now.time, fields)
+    }
+
+    /// The record that names a log that was set aside.
+    #[must_use]
+    pub fn aside_event(&self, now: &Moment) -> Option<Event> {
+        let SetAside { path, reason, last_verified, .. } = self.aside.as_ref()?;
+        let mut fields = vec![("path", path.as_str().into()), ("reason", reason.as_deref().into())];
+        match last_verified {
+            Some(last) => fields.extend([
+                ("verified_checkpoint", last.checkpoint.into()),
+                ("verified_records", last.records.into()),
+                ("verified_until", last.time.to_string().into()),
+            ]),
+            None => fields.push(("verified_checkpoint", "none".into())),
+        }
+        Some(super::about(Kind::LogSetAside, now.time, fields))
     }
 }
 
@@ -108,6 +121,7 @@ pub(super) fn recover(
     dir: &Path,
     keys: &Keys,
     current: &SecretKey,
+    now: &Moment,
 ) -> Result<(Option<Recovered>, Opened), LogError> {
     let segments = segment::list(dir)?;
     let Some(last) = segments.last() else {
@@ -123,7 +137,9 @@ pub(super) fn recover(
                 // Left behind by a writer that died between closing and removing.
                 fs::remove_file(segment::path(dir, segment.first, false)).ok();
             }
-            let Some(header) = scan.header.take() else { return set_aside(dir, "its first line is missing") };
+            let Some(header) = scan.header.take() else {
+                return set_aside(dir, "its first line is missing", None, now);
+            };
             if scan.last.is_none() {
                 // It died before the first checkpoint of this segment: the one before it ends with the last there is.
                 scan.last = segments.iter().rev().nth(1).and_then(|before| sealing(before, &header, &scan));
@@ -140,10 +156,8 @@ pub(super) fn recover(
                 ..Opened::default()
             };
             if scan.key.as_ref().is_none_or(|key| super::handover(key, &current.public(), keys).is_none()) {
-                return set_aside(
-                    dir,
-                    "it was signed with another key, and no hand-over leads to the one here",
-                );
+                let reason = "it was signed with another key, and no hand-over leads to the one here";
+                return set_aside(dir, reason, scan.last.as_ref(), now);
             }
             let open = (!last.sealed).then(|| (last.path.clone(), last.first, cut.good));
             let (origin, last) = (header.origin, scan.last);
@@ -153,7 +167,14 @@ pub(super) fn recover(
             ))
         }
         Err(Found::Io(error)) => Err(error),
-        Err(Found::Bad(reason)) => set_aside(dir, &reason),
+        Err(Found::Bad(reason)) => {
+            let before = || {
+                let header = scan.header.as_ref()?;
+                sealing(segments.iter().rev().nth(1)?, header, &scan)
+            };
+            let last = scan.last.clone().or_else(before);
+            set_aside(dir, &reason, last.as_ref(), now)
+        }
     }
 }
 
@@ -162,15 +183,27 @@ fn oldest(note: &str) -> Option<PublicKey> {
     note.lines().find_map(|line| PublicKey::parse(line.strip_prefix("old ")?).ok())
 }
 
-fn set_aside(dir: &Path, reason: &str) -> Result<(Option<Recovered>, Opened), LogError> {
-    let id = uuid::Uuid::now_v7().simple().to_string();
-    let mut name = dir.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".damaged-{id}"));
-    let aside = dir.with_file_name(name);
-    fs::rename(dir, &aside).map_err(LogError::on("set aside the damaged log", dir))?;
+fn set_aside(
+    dir: &Path,
+    reason: &str,
+    last: Option<&Checkpoint>,
+    now: &Moment,
+) -> Result<(Option<Recovered>, Opened), LogError> {
+    let path = condition::name(dir);
+    let aside = SetAside {
+        path: path.display().to_string(),
+        at: Some(now.time),
+        reason: Some(reason.to_owned()),
+        last_verified: last.map(LastVerified::from),
+    };
+    // The note first: a directory without one would not say why.
+    if let Err(error) = aside.keep() {
+        tracing::error!(%error, "why the log is set aside is in the messages and in the new log alone");
+    }
+    fs::rename(dir, &path).map_err(LogError::on("set aside the damaged log", dir))?;
     fs::create_dir_all(dir).map_err(LogError::on("make the log directory", dir))?;
-    tracing::error!(path = %aside.display(), reason, "the log does not hold; it was set aside and a new one is begun");
-    Ok((None, Opened { aside: Some((aside, reason.to_owned())), ..Opened::default() }))
+    tracing::error!(path = %path.display(), reason, "the log does not hold; it was set aside and a new one is begun");
+    Ok((None, Opened { aside: Some(aside), ..Opened::default() }))
 }
 
 enum Found {

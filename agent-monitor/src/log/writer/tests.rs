@@ -65,9 +65,11 @@ fn what_was_sealed_and_is_damaged_is_set_aside_not_repaired() {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replacen("/srv/20\"", "/srv/21\"", 1)).unwrap();
     let (writer, opened) = Writer::open(&place.dir(), place.keys(), settings(), "host", &moment(60)).unwrap();
-    let (aside, reason) = opened.aside.unwrap();
-    assert!(aside.join("00000000000000000000.open").exists() && reason.contains("sealed"), "{reason}");
-    assert_eq!(writer.size(), 1);
+    let aside = opened.aside.unwrap();
+    let reason = aside.reason.unwrap();
+    let moved = Path::new(&aside.path).join("00000000000000000000.open");
+    assert!(moved.exists() && reason.contains("sealed"), "{reason}");
+    assert_eq!(writer.size(), 2, "opened, and what names the old one");
 }
 
 #[test]
@@ -96,7 +98,10 @@ fn a_key_put_in_its_place_is_not_taken_up() {
     drop(writer);
     fs::remove_dir_all(place.keys().dir()).unwrap();
     let (_, opened) = Writer::open(&place.dir(), place.keys(), settings(), "host", &moment(60)).unwrap();
-    assert!(opened.aside.unwrap().1.contains("a checkpoint"), "signed with a key that is not known here");
+    assert!(
+        opened.aside.unwrap().reason.unwrap().contains("a checkpoint"),
+        "signed with a key that is not known here"
+    );
 }
 
 #[test]

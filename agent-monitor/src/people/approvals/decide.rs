@@ -159,6 +159,7 @@ impl People {
                 ("approval", json!(id)),
                 ("uid", json!(say.person.uid)),
                 ("by", json!(say.person.label())),
+                ("caller", say.person.caller_json()),
                 ("reason", json!(refusal.to_string())),
             ];
             done.events.push(told(now, Kind::ApprovalRefused, &found.agent, fields));
@@ -297,9 +298,11 @@ impl People {
         }
         let count = standing.len() + 1;
         self.db.write(|tx| {
-            let sql = "INSERT INTO vote(approval, uid, user, form, why, at_wall) VALUES (?, ?, ?, ?, ?, ?)";
-            let Person { uid, user } = say.person;
-            tx.execute(sql, params![id, uid, user, this, say.why, wall_nanos(now.wall)]).map(drop)
+            let sql = "INSERT INTO vote(approval, uid, user, form, why, at_wall, caller) \
+                       VALUES (?, ?, ?, ?, ?, ?, ?)";
+            let Person { uid, user, .. } = say.person;
+            let caller = say.person.caller_text();
+            tx.execute(sql, params![id, uid, user, this, say.why, wall_nanos(now.wall), caller]).map(drop)
         })?;
         Ok(count)
     }
@@ -319,7 +322,7 @@ impl People {
         let more = self.merged.get(&found.id).copied().unwrap_or(0);
         let made = self.db.write(|tx| {
             let sql = "UPDATE approval SET state = ?, form = ?, decided_wall = ?, decided_uid = ?, \
-                       decided_user = ?, why = ?, count = count + ? WHERE id = ? AND state = 'pending'";
+                       decided_user = ?, decided_caller = ?, why = ?, count = count + ? WHERE id = ? AND state = 'pending'";
             let changed = tx.execute(
                 sql,
                 params![
@@ -328,6 +331,7 @@ impl People {
                     wall_nanos(now.wall),
                     person.map(|person| person.uid),
                     person.and_then(|person| person.user.as_deref()),
+                    person.and_then(Person::caller_text),
                     why,
                     signed(more),
                     found.id
@@ -369,6 +373,7 @@ impl People {
             ("digest", json!(format!("{:016x}", found.digest))),
             ("uid", json!(say.person.uid)),
             ("by", json!(say.person.label())),
+            ("caller", say.person.caller_json()),
             ("as", json!(role)),
             ("form", json!(form.map(|form| form.to_string()))),
             ("why", json!(say.why)),

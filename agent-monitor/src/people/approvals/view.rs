@@ -7,7 +7,7 @@ use crate::model::{Event, Kind, Source};
 use crate::people::api::{ApprovalView, DecisionCount, FloodView, FormView, VoteView};
 use crate::people::sessions::label;
 use crate::people::store::{unsigned, wall_time};
-use crate::people::who::Approvers;
+use crate::people::who::{Approvers, Caller};
 use crate::people::{Now, People, StoreError};
 
 /// Decided requests that a list shows at most.
@@ -20,7 +20,8 @@ impl People {
     /// When it cannot be read.
     pub fn votes(&self, id: i64) -> Result<Vec<VoteView>, StoreError> {
         self.db.read(|conn| {
-            let sql = "SELECT uid, user, form, at_wall, why FROM vote WHERE approval = ? ORDER BY rowid";
+            let sql =
+                "SELECT uid, user, form, at_wall, why, caller FROM vote WHERE approval = ? ORDER BY rowid";
             let mut select = conn.prepare_cached(sql)?;
             let rows = select.query_map([id], |row| {
                 Ok(VoteView {
@@ -29,6 +30,7 @@ impl People {
                     form: row.get(2)?,
                     at: wall_time(row.get(3)?),
                     why: row.get(4)?,
+                    caller: read_caller(row.get(5)?),
                 })
             })?;
             rows.collect()
@@ -84,6 +86,7 @@ impl People {
             decided: found.decided,
             decided_by: found.decided_by,
             why: found.why,
+            caller: read_caller(found.caller),
         })
     }
 
@@ -118,6 +121,11 @@ impl People {
         };
         self.floods.values().map(view).collect()
     }
+}
+
+/// Where a call came from, as it is kept.
+pub(in crate::people) fn read_caller(text: Option<String>) -> Option<Caller> {
+    text.and_then(|text| serde_json::from_str(&text).ok())
 }
 
 /// What a form of approval lets pass, in words, and whether that is more than the one action.

@@ -214,6 +214,7 @@ impl People {
                 ("evidence", step.evidence.clone()),
                 ("sha256", json!(step.sha256)),
                 ("by", json!(by.map(Person::label))),
+                ("caller", json!(by.map(Person::caller_json))),
             ];
             done.events.push(told(now, Kind::AgentOffboarded, agent, fields));
         }
@@ -267,6 +268,7 @@ impl People {
                 ("result", json!(step.result)),
                 ("evidence", step.evidence.clone()),
                 ("by", json!(by.label())),
+                ("caller", by.caller_json()),
             ];
             done.events.push(told(now, Kind::AgentOffboarded, agent, fields));
         }

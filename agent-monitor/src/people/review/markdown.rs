@@ -29,6 +29,9 @@ impl Review {
         if let Some((first, last)) = self.span {
             writeln!(out, "- rests on events from {} to {}", day(first), day(last))?;
         }
+        if let Some(checked) = &self.checked {
+            writeln!(out, "- the events: {}", cell(&checked.text()))?;
+        }
         if !self.complete {
             writeln!(out, "- **incomplete**: {}", cell(&self.gaps.join("; ")))?;
         }

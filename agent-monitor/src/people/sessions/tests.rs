@@ -36,7 +36,7 @@ fn a_session_ends_by_time_by_hand_and_with_its_processes() {
     );
     bench.people.end_sessions(&mut |session| session.root != Some(key(5)), at(62), &mut bench.done).unwrap();
     assert_eq!(bench.take().1, [Kind::SessionEnded]);
-    let by = Person { uid: 0, user: Some("root".to_owned()) };
+    let by = Person { uid: 0, user: Some("root".to_owned()), caller: None };
     assert!(!bench.people.end_session(&matched, Some(&by), "x", at(63), &mut bench.done).unwrap());
     assert_eq!(bench.people.sessions(None, true).unwrap().len(), 2);
     assert!(bench.people.sessions(None, false).unwrap().is_empty());

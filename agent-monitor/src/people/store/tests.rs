@@ -97,3 +97,29 @@ fn the_clock_for_end_dates_never_goes_back() {
     assert_eq!(db.effective(moment(3, 5)), now(1050).wall, "a reboot without a clock");
     assert_eq!(db.effective(moment(5000, 9)), now(5000).wall);
 }
+
+#[test]
+fn a_database_of_version_1_is_taken_over_with_what_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.sqlite");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(SCHEMA[0]).unwrap();
+    old.pragma_update(None, "application_id", APPLICATION).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    let row = "INSERT INTO grant_(agent, scope, reason, state, by_uid, added_wall, seconds) \
+               VALUES ('bot', '', 'r', 'revoked', 0, 0, 1)";
+    old.execute(row, []).unwrap();
+    drop(old);
+    for _ in 0..2 {
+        let (db, _) = Db::open(&path, "a", now(1)).unwrap();
+        let kept: (i64, Option<String>) = db
+            .read(|conn| {
+                conn.query_row("SELECT id, by_caller FROM grant_", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            })
+            .unwrap();
+        assert_eq!(kept, (1, None));
+        let version: i64 =
+            db.read(|conn| conn.query_row("PRAGMA user_version", [], |row| row.get(0))).unwrap();
+        assert_eq!(version, VERSION);
+    }
+}

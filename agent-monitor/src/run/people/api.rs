@@ -94,7 +94,7 @@ impl Core {
                 ));
             }
             let approvers = self.approvers_of(&found.agent);
-            let person = side.directory.person(peer.uid());
+            let person = side.person(peer);
             let waiting = side.people.waiters(id).map_err(|error| unusable(&error))?;
             let mut done = Done::default();
             let say = Say { person: &person, answer, why, digest };

@@ -30,7 +30,7 @@ impl Core {
 
     /// Root, or one of the approvers: who may widen, or end for ever.
     fn operator(&self, side: &Side, peer: &Peer, id: &str, what: &str) -> Result<Person, ApiError> {
-        let person = side.directory.person(peer.uid());
+        let person = side.person(peer);
         if peer.uid() == 0 {
             return Ok(person);
         }
@@ -41,6 +41,7 @@ impl Core {
                     ("what", what.into()),
                     ("uid", peer.uid().into()),
                     ("by", person.label().into()),
+                    ("caller", person.caller_json()),
                     ("reason", refusal.to_string().into()),
                 ];
                 self.store.append(told(self.moment(), Kind::ApprovalRefused, id, fields));
@@ -106,7 +107,7 @@ impl LivesDaemon for Core {
         let why = request.why.as_deref().unwrap_or("by hand");
         plain("why", why)?;
         self.with_people(|side| {
-            let by = side.directory.person(peer.uid());
+            let by = side.person(peer);
             self.suspend_by(side, id, &by, why)
         })
     }
@@ -174,6 +175,7 @@ impl LivesDaemon for Core {
         let now = self.moment();
         let fields = [
             ("by", by.label().into()),
+            ("caller", by.caller_json()),
             ("uid", by.uid.into()),
             ("before", before.to_string().into()),
             ("until", request.until.to_string().into()),

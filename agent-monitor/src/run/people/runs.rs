@@ -112,7 +112,7 @@ impl Core {
         let now = self.moment();
         let mut done = Done::default();
         let session = self.with_people(|side| {
-            let by = side.directory.person(peer.uid());
+            let by = side.person(peer);
             let new = NewSession {
                 agent: agent.0,
                 index: agent.1,

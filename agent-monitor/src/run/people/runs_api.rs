@@ -117,7 +117,7 @@ impl RunsDaemon for Core {
         plain("why", why)?;
         self.with_people(|side| {
             let session = self.found(side, id)?;
-            let by = side.directory.person(peer.uid());
+            let by = side.person(peer);
             let (now, mut done) = (self.moment(), Done::default());
             let ended = side.people.end_session(&session, Some(&by), why, now, &mut done);
             let ended = ended.map_err(|error| unusable(&error))?;
@@ -174,7 +174,7 @@ impl RunsDaemon for Core {
             let mode = mode.ok_or_else(|| ApiError::no_agent(&agent))?;
             can_take_effect(self.report.level, mode, &agent)?;
             let approvers = self.approvers_of(&agent);
-            let by = side.directory.person(peer.uid());
+            let by = side.person(peer);
             let (now, mut done) = (self.moment(), Done::default());
             let new = NewGrant {
                 agent: &agent,
@@ -202,7 +202,7 @@ impl RunsDaemon for Core {
             let mode = lock(&self.book).loaded.get(&found.agent).map(|record| record.mode.value);
             can_take_effect(self.report.level, mode.unwrap_or_default(), &found.agent)?;
             let approvers = self.approvers_of(&found.agent);
-            let by = side.directory.person(peer.uid());
+            let by = side.person(peer);
             let (now, mut done) = (self.moment(), Done::default());
             let made =
                 side.people.confirm_grant(id, &by, &approvers, side.directory.as_ref(), now, &mut done);
@@ -218,7 +218,7 @@ impl RunsDaemon for Core {
     fn revoke_grant(&self, peer: &Peer, id: i64, request: &WhyRequest) -> Result<GrantView, ApiError> {
         plain("why", request.why.as_deref().unwrap_or_default())?;
         let view = self.with_people(|side| {
-            let by = side.directory.person(peer.uid());
+            let by = side.person(peer);
             let (now, mut done) = (self.moment(), Done::default());
             let over = side.people.revoke_grant(id, &by, request.why.as_deref(), now, &mut done);
             self.perform(side, done, now);

@@ -169,9 +169,9 @@ fn an_exec_that_is_told_late_takes_no_act_away_that_waits() {
 }
 
 /// This process, as it would call.
-fn me() -> crate::control::Peer {
+fn me() -> Peer {
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-    crate::control::Peer::of(&socket).unwrap()
+    Peer::of(&socket).unwrap()
 }
 
 #[test]
@@ -207,6 +207,13 @@ fn the_api_decides_by_the_peers_credentials() {
         ("approved".to_owned(), "denied".to_owned())
     );
     assert!(core.agents().iter().any(|agent| agent.state == "suspended"));
+    let page = core.store.query(&crate::record::Filter::default(), None);
+    let from = |event: &Event| event.detail.as_ref()?.get("caller")?.get("pid")?.as_u64();
+    let mine = page.events.iter().filter(|event| from(event) == Some(u64::from(std::process::id())));
+    let kinds: Vec<Kind> = mine.map(|event| event.kind).collect();
+    for kind in [Kind::ApprovalApproved, Kind::ApprovalDenied, Kind::AgentSuspended] {
+        assert!(kinds.contains(&kind), "{kind} in {kinds:?}");
+    }
     let tickets = office.bench.kernel.inner().tickets.clone();
     assert_eq!(
         tickets.iter().map(|ticket| (ticket.digest, ticket.pass)).collect::<Vec<_>>(),
@@ -339,7 +346,7 @@ mod lives {
     }
 
     fn ann() -> Person {
-        Person { uid: 100, user: Some("ann".to_owned()) }
+        Person { uid: 100, user: Some("ann".to_owned()), caller: None }
     }
 
     #[test]

@@ -62,6 +62,7 @@ fn view(id: i64, event: Event, count: u64) -> ApprovalView {
         decided: None,
         decided_by: None,
         why: None,
+        caller: None,
     }
 }
 

@@ -36,7 +36,7 @@ fn lists_and_counts_are_of_one_agent() {
     let one = open(&mut bench, "bot", None, None);
     let cat = open(&mut bench, "cat", None, None);
     let two = open(&mut bench, "bot", None, None);
-    let by = Person { uid: 4, user: None };
+    let by = Person { uid: 4, user: None, caller: None };
     assert!(bench.people.end_session(&one, Some(&by), "enough", at(2), &mut bench.done).unwrap());
     let list = |agent, all| numbers(&bench.people.sessions(agent, all).unwrap());
     assert_eq!(list(None, false), [cat.number, two.number]);
@@ -71,7 +71,7 @@ fn only_what_is_over_or_has_no_process_ends() {
 #[test]
 fn a_session_is_shown_as_it_is() {
     let mut bench = bench();
-    let by = Person { uid: 0, user: Some("root".to_owned()) };
+    let by = Person { uid: 0, user: Some("root".to_owned()), caller: None };
     let new = NewSession { root: Some(key(5)), by: Some(&by), ..NEW };
     let open = bench.people.open_session(&new, at(1), &mut bench.done).unwrap();
     let events = std::mem::take(&mut bench.done.events);
