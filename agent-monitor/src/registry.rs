@@ -30,6 +30,7 @@ pub mod record;
 pub mod renew;
 pub mod report;
 pub mod schema;
+pub mod shared;
 pub mod source;
 
 pub use self::{

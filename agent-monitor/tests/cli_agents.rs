@@ -17,7 +17,7 @@ purpose = "tests"
 expires = 2099-01-01T00:00:00Z
 
 [[match]]
-exe = "/bin/sh"
+exe = "/bin/true"
 
 [scope]
 default = "audit"
@@ -163,7 +163,7 @@ expires = 2099-01-01T00:00:00Z
 mode = "enforce"
 
 [[match]]
-exe = "/bin/sh"
+exe = "/bin/true"
 
 [scope]
 base = ["linux-runtime"]

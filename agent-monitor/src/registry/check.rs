@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     diagnostic::{Code, Diagnostic, Severity},
     facts::{HostFacts, Lookup, PathKind, User},
-    record::{Approver, Record, UserRef},
+    record::{Approver, Match, Record, UserRef},
     source::{Located, Position},
 };
 
@@ -83,6 +83,31 @@ impl Check<'_> {
                     self.program(path, &format!("{}.{key}", found.name), Severity::Warning);
                 }
             }
+            if let Some(exe) = &found.exe {
+                self.shared(found, exe);
+            }
+        }
+    }
+
+    /// What the name of a program does not show: where links lead, and whether the user is who asks.
+    fn shared(&mut self, found: &Match, exe: &Located<String>) {
+        let by_name = found.shared_width(exe);
+        let real = self.facts.real_path(Path::new(exe.as_str()));
+        let real = real.as_deref().and_then(Path::to_str).filter(|real| *real != exe.as_str());
+        let by_link = real.and_then(|real| found.shared_width(real));
+        let Some(width) = by_name.or(by_link) else { return };
+        let uid = found.user.as_ref().and_then(|user| self.account(user)).map(|user| user.uid);
+        if uid.is_some_and(|uid| uid == 0 || self.facts.callers().contains(&uid)) && width.is_for_people() {
+            self.report(
+                Severity::Error,
+                Code::TooWide,
+                exe.at,
+                format!("{}: every {} of yours would be the agent's", found.name, exe.value),
+                width.hint(),
+            );
+        } else if by_name.is_none() {
+            let message = format!("{} leads there: {}", exe.value, width.message(real.unwrap_or(exe)));
+            self.report(width.severity(), Code::TooWide, exe.at, message, width.hint());
         }
     }
 

@@ -4,7 +4,7 @@
 
 mod linux;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use self::linux::LinuxFacts;
 
@@ -83,4 +83,8 @@ pub trait HostFacts {
     fn unit(&self, name: &str) -> Lookup<()>;
     /// What a path leads to.
     fn path(&self, path: &Path) -> PathKind;
+    /// Where a path leads once all symbolic links are followed; `None` where nothing is there.
+    fn real_path(&self, path: &Path) -> Option<PathBuf>;
+    /// Numbers of the users for whom this program runs: its own, and who became that user by `sudo`.
+    fn callers(&self) -> Vec<u32>;
 }

@@ -1,6 +1,9 @@
 //! A host made of lists, for tests.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::facts::{Group, HostFacts, Lookup, PathKind, User};
 
@@ -11,6 +14,9 @@ pub(crate) struct FakeHost {
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) units: Option<Vec<String>>,
     pub(crate) paths: BTreeMap<String, PathKind>,
+    /// Symbolic links and where they lead.
+    pub(crate) links: BTreeMap<String, String>,
+    pub(crate) callers: Vec<u32>,
 }
 
 impl FakeHost {
@@ -22,6 +28,8 @@ impl FakeHost {
             groups: BTreeMap::from([("oncall".to_owned(), oncall)]),
             units: Some(vec!["bot.service".to_owned()]),
             paths: BTreeMap::new(),
+            links: BTreeMap::new(),
+            callers: vec![0],
         }
     }
 
@@ -59,6 +67,14 @@ impl HostFacts for FakeHost {
     fn path(&self, path: &Path) -> PathKind {
         let path = path.to_string_lossy();
         self.paths.get(path.as_ref()).copied().unwrap_or(PathKind::Missing)
+    }
+
+    fn real_path(&self, path: &Path) -> Option<PathBuf> {
+        self.links.get(path.to_string_lossy().as_ref()).map(PathBuf::from)
+    }
+
+    fn callers(&self) -> Vec<u32> {
+        self.callers.clone()
     }
 }
 

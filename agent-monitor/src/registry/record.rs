@@ -113,6 +113,16 @@ pub enum UserRef {
     Name(String),
 }
 
+impl UserRef {
+    /// Whether it is root by its own words; a host may give user 0 other names.
+    pub fn is_root(&self) -> bool {
+        match self {
+            Self::Uid(uid) => *uid == 0,
+            Self::Name(name) => name == "root",
+        }
+    }
+}
+
 impl fmt::Display for UserRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -297,7 +297,7 @@ fn the_daemon_starts_serves_and_ends() {
 #[test]
 fn an_enforced_record_with_rules_that_are_not_held_is_refused() {
     let bench = bench();
-    bench.record("plain", "exe = \"/bin/sh\"");
+    bench.record("plain", "exe = \"/bin/true\"");
     bench.record("bot", "exe = \"/bin/cat\"\n\n[scope]\n[[scope.net]]\nto = \"*.example.com\"");
     let path = bench.dir.path().join("agents.d/bot.toml");
     let observed = fs::read_to_string(&path).unwrap();

@@ -1,6 +1,8 @@
 //! From processes to observations: which are products, which belong to one, which only behave like an agent. Pure over
 //! what was read; scripts and records are asked through [`Ask`].
 
+mod above;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -27,6 +29,10 @@ pub trait Ask {
     fn provider(&mut self, peer: SocketAddr) -> Option<String>;
     /// A file in its working directory that changed after it started.
     fn edited(&mut self, proc: &Proc) -> Option<String>;
+    /// The process that asks for all this.
+    fn caller(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// Weights of signs of behaviour, 0 to 100.
@@ -211,6 +217,7 @@ impl Judge<'_> {
                 unit: names.unit,
                 container: names.container,
                 listens: proc.listens.iter().map(ToString::to_string).collect(),
+                marked: false,
             },
             agent,
             login_uid: proc.login_uid,
@@ -259,7 +266,17 @@ impl Judge<'_> {
             }
             let what = format!("`{}` carries the mark that it sets for its children", name_of(proc));
             let mut observation = self.base(About::Product(*product), proc, Source::Environment, MARK, &what);
-            observation.process = Some(Box::new(self.seen(proc, self.subjects.get(&proc.pid), ask)));
+            let mut child = self.seen(proc, self.subjects.get(&proc.pid), ask);
+            child.shown.marked = true;
+            let seen = match self.agent_above(proc, ask.caller()) {
+                Some(agent) => {
+                    observation.at = format!("pid {}, started by pid {}", proc.pid, agent.pid);
+                    let seen = self.seen(agent, self.subjects.get(&agent.pid), ask);
+                    Seen { agent: child.agent.or(seen.agent), ..seen }
+                }
+                None => child,
+            };
+            observation.process = Some(Box::new(seen));
             self.out.push(observation);
         }
     }

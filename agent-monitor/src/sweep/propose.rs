@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::pack::Pack;
-use super::report::{Find, Product, State};
-use crate::registry::format::quote;
+use super::report::{Find, ProcessRef, Product, State};
+use crate::registry::{format::quote, shared::shared_kind};
 
 /// What a person answers for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,12 +78,22 @@ pub fn record(find: &Find, pack: &Pack, answer: &Answer, home: Option<&str>) -> 
         None => line("# expires =    # when it ends, such as 2027-06-30T00:00:00Z"),
     }
     line("mode = \"observe\"");
-    let matches = matches(find);
-    if matches.is_empty() {
+    let Matches { found, unknown } = matches(find);
+    for text in &unknown {
+        line(&format!("\n# {}", comment(text)));
+    }
+    if found.is_empty() && !unknown.is_empty() {
+        line(
+            "# Find out which program or script the agent itself is (`ps -ef --forest`, `systemctl status PID`), and name",
+        );
+        line("# it here; `agent-monitor agent check` refuses the record until then.");
+        line("[[match]]\n# exe =       # the agent's own program, such as \"/opt/bot/bin/bot\"");
+        line("# script =    # or its script, such as \"/srv/bot.py\"");
+    } else if found.is_empty() {
         line("\n# Nothing of it was seen to run: name its program, or launch it with `agent-monitor exec`.");
         line("[[match]]\nlaunch = true");
     }
-    matches.iter().for_each(|text| line(text));
+    found.iter().for_each(|text| line(text));
     line("\n[scope]\ndefault = \"audit\"");
     for path in writable(find, home) {
         line(&format!(
@@ -115,31 +125,73 @@ fn is_plain(path: &str) -> bool {
         && path.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."))
 }
 
-/// `[[match]]` tables: by script, by program, or by what starts it.
-fn matches(find: &Find) -> Vec<String> {
-    let mut found = BTreeSet::new();
-    let user = find.owner.uid.map_or_else(String::new, |uid| match &find.owner.user {
-        Some(name) => format!("\nuser = {}", quote(name)),
-        None => format!("\nuser = {uid}"),
-    });
+/// `[[match]]` tables, and what was seen that gives none.
+#[derive(Default)]
+struct Matches {
+    found: BTreeSet<String>,
+    unknown: BTreeSet<String>,
+}
+
+/// By script, by program, or by what starts it; never by what others run too.
+fn matches(find: &Find) -> Matches {
+    let mut out = Matches::default();
+    let owner = &find.owner;
+    let user = |uid: Option<u32>| match (uid.or(owner.uid), &owner.user) {
+        (uid, Some(name)) if uid == owner.uid => format!("\nuser = {}", quote(name)),
+        (Some(uid), _) => format!("\nuser = {uid}"),
+        (None, _) => String::new(),
+    };
     for process in &find.processes {
-        if let Some(container) = &process.container {
-            found.insert(format!("\n[[match]]\ncontainer = {}", quote(container)));
-        } else if let Some(script) = process.script.as_deref().filter(|script| is_plain(script)) {
-            found.insert(format!("\n[[match]]\nscript = {}{user}", quote(script)));
-        } else if let Some(module) = process.script.as_deref().and_then(|script| script.strip_prefix("-m ")) {
-            found.insert(format!("\n[[match]]\nargv = [\"python*\", \"-m\", {}]{user}", quote(module)));
-        } else if let Some(exe) = process.exe.as_deref().filter(|exe| is_plain(exe)) {
-            found.insert(format!("\n[[match]]\nexe = {}{user}", quote(exe)));
-        }
+        match of_process(process) {
+            Ok(Some(text)) if process.container.is_some() => out.found.insert(text),
+            Ok(Some(text)) => out.found.insert(format!("{text}{}", user(process.uid))),
+            Ok(None) => continue,
+            Err(text) => out.unknown.insert(text),
+        };
     }
     if find.processes.is_empty() && find.state >= State::Installed && find.owner.container.is_none() {
-        let program = |path: &&String| path.contains("/bin/") && is_plain(path);
+        let program =
+            |path: &&String| path.contains("/bin/") && is_plain(path) && shared_kind(path).is_none();
         for path in find.paths.iter().filter(program).take(4) {
-            found.insert(format!("\n[[match]]\nexe = {}{user}", quote(path)));
+            out.found.insert(format!("\n[[match]]\nexe = {}{}", quote(path), user(None)));
         }
     }
-    found.into_iter().take(8).collect()
+    out.found = out.found.into_iter().take(8).collect();
+    out.unknown = out.unknown.into_iter().take(8).collect();
+    out
+}
+
+/// What recognises a process without its user; an error says why nothing does.
+fn of_process(process: &ProcessRef) -> Result<Option<String>, String> {
+    let exe = process.exe.as_deref();
+    let name = exe.unwrap_or("a program that could not be seen");
+    if process.marked {
+        return Err(format!(
+            "pid {} ({name}) was started by the agent and is not the agent; which program set its mark is not known.",
+            process.pid
+        ));
+    }
+    if let Some(container) = &process.container {
+        return Ok(Some(format!("\n[[match]]\ncontainer = {}", quote(container))));
+    }
+    let script = process.script.as_deref();
+    if let Some(script) = script.filter(|script| is_plain(script) && shared_kind(script).is_none()) {
+        return Ok(Some(format!("\n[[match]]\nscript = {}", quote(script))));
+    }
+    if let Some(module) = script.and_then(|script| script.strip_prefix("-m "))
+        && shared_kind(module.split('.').next().unwrap_or(module)).is_none()
+    {
+        return Ok(Some(format!("\n[[match]]\nargv = [\"python*\", \"-m\", {}]", quote(module))));
+    }
+    match (exe, exe.and_then(shared_kind)) {
+        (Some(_), Some(kind)) => Err(format!(
+            "pid {} runs {name}, {}: a match of it would take all that others run by it.",
+            process.pid,
+            kind.in_words()
+        )),
+        (Some(exe), None) if is_plain(exe) => Ok(Some(format!("\n[[match]]\nexe = {}", quote(exe)))),
+        _ => Ok(None),
+    }
 }
 
 /// Where it was seen to keep its state and to work.
@@ -164,6 +216,9 @@ fn looks_like_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.trim_start_matches('.').contains('.')
 }
+
+#[cfg(test)]
+mod shared_tests;
 
 #[cfg(test)]
 mod tests {
@@ -275,7 +330,12 @@ mod tests {
         ) {
             let find = find(HOME_MADE, variant, &exe, &cwd, &at, &user);
             let text = record(&find, embedded(), &answered(), Some("/home/a"));
-            prop_assert_eq!(errors(&text), Vec::<String>::new(), "{}", text);
+            let unknown = shared_kind(&exe).map(|_| "[[match]] has no condition".to_owned());
+            let errors = errors(&text);
+            match unknown {
+                None => prop_assert_eq!(errors, Vec::<String>::new(), "{}", text),
+                Some(part) => prop_assert!(errors.len() == 1 && errors[0].contains(&part), "{}", text),
+            }
         }
     }
 }

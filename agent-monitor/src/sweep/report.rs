@@ -271,6 +271,9 @@ pub struct ProcessRef {
     /// Addresses it listens on.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub listens: Vec<String>,
+    /// Only carries the mark that the agent sets for its children; which process the agent is is not known.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub marked: bool,
 }
 
 /// A parent of a process: who started it.

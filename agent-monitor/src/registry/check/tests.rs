@@ -174,3 +174,51 @@ fn closer_matches_rank_higher() {
         assert!(rank(pair[0]) < rank(pair[1]), "{pair:?}");
     }
 }
+
+#[test]
+fn a_shared_program_alone_is_no_agent() {
+    let mut host = FakeHost::new();
+    for (link, real) in
+        [("/opt/agent", "/usr/bin/dash"), ("/opt/bot", "/usr/bin/python3.11"), ("/opt/own", "/srv/own")]
+    {
+        host.links.insert(link.to_owned(), real.to_owned());
+    }
+    let too_wide = |rest: &str, host: &FakeHost| -> Option<Severity> {
+        let text = record_text("a", "", &format!("[[match]]\n{rest}"));
+        let parsed = parse_record(&text, Path::new("a.toml"));
+        let checked = parsed.record.iter().flat_map(|record| check_record(record, host, now()));
+        let problems = parsed.diagnostics.iter().cloned().chain(checked);
+        problems.filter(|p| p.code == Code::TooWide).map(|p| p.severity).max()
+    };
+    let digest = "ab".repeat(32);
+    let digest = format!("exe = \"/usr/bin/bash\"\nsha256 = \"{digest}\"");
+    let rows = [
+        ("exe = \"/usr/bin/bash\"", Some(Severity::Error)),
+        ("exe = \"/usr/bin/bash\"\nuser = \"root\"", Some(Severity::Error)),
+        ("exe = \"/usr/bin/sudo\"\nuser = 0", Some(Severity::Error)),
+        ("exe = \"/usr/sbin/sshd\"", Some(Severity::Error)),
+        ("exe = \"/usr/bin/tmux\"", Some(Severity::Error)),
+        ("exe = \"/usr/lib/systemd/systemd\"", Some(Severity::Error)),
+        ("exe = \"/usr/bin/busybox\"", Some(Severity::Error)),
+        (digest.as_str(), Some(Severity::Error)),
+        ("exe = \"/opt/agent\"", Some(Severity::Error)),
+        ("exe = \"/usr/bin/bash\"\nuser = \"bot\"", Some(Severity::Warning)),
+        ("exe = \"/usr/bin/node\"", Some(Severity::Warning)),
+        ("exe = \"/usr/bin/perl\"\nuser = \"root\"", Some(Severity::Warning)),
+        ("exe = \"/usr/bin/npx\"", Some(Severity::Warning)),
+        ("exe = \"/opt/bot\"", Some(Severity::Warning)),
+        ("exe = \"/opt/bot\"\nuser = \"bot\"", None),
+        ("exe = \"/opt/own\"", None),
+        ("exe = \"/usr/bin/bash\"\nscript = \"/srv/a.sh\"", None),
+        ("exe = \"/usr/bin/bash\"\nargv = [\"bash\", \"/srv/a.sh\"]", None),
+        ("exe = \"/usr/bin/bash\"\nunit = \"bot.service\"", None),
+        ("exe = \"/usr/bin/bash\"\ncgroup = \"/a/b\"", None),
+        ("exe = \"/usr/bin/git\"", None),
+    ];
+    for (rest, wanted) in rows {
+        assert_eq!(too_wide(rest, &host), wanted, "{rest}");
+    }
+    host.callers = vec![1001];
+    assert_eq!(too_wide("exe = \"/usr/bin/bash\"\nuser = \"bot\"", &host), Some(Severity::Error), "who asks");
+    assert_eq!(too_wide("exe = \"/usr/bin/bash\"\nuser = \"alice\"", &host), Some(Severity::Warning));
+}

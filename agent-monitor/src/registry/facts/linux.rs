@@ -7,7 +7,7 @@ use std::{
     ffi::{CStr, CString, c_char, c_int},
     fs, io,
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     ptr,
 };
 
@@ -95,6 +95,17 @@ impl HostFacts for LinuxFacts {
                 _ => PathKind::Unreadable,
             },
         }
+    }
+
+    fn real_path(&self, path: &Path) -> Option<PathBuf> {
+        fs::canonicalize(path).ok()
+    }
+
+    fn callers(&self) -> Vec<u32> {
+        // SAFETY: getuid has no arguments and cannot fail.
+        let own = unsafe { libc::getuid() };
+        let before = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+        std::iter::once(own).chain(before).collect()
     }
 }
 

@@ -23,12 +23,6 @@ const UNIT_SUFFIXES: [&str; 3] = [".service", ".scope", ".slice"];
 /// Where the cgroup v2 hierarchy is usually mounted.
 const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
 
-/// Programs that run other people's code: alone they recognise no agent.
-const INTERPRETERS: [&str; 14] = [
-    "ash", "bash", "bun", "dash", "deno", "env", "java", "node", "nodejs", "perl", "python", "ruby", "sh",
-    "zsh",
-];
-
 /// Reads one table; `None` when nothing in it can be used.
 pub(super) fn read(reader: &mut Reader, section: &Section<'_>) -> Option<Located<Match>> {
     reader.keys(section, KEYS);
@@ -55,7 +49,7 @@ pub(super) fn read(reader: &mut Reader, section: &Section<'_>) -> Option<Located
                 Code::TooWide,
                 section.at,
                 format!("[[{}]] has no condition and would recognise every process", "match"),
-                "name at least one of unit, cgroup, container, exe, script, argv, user",
+                "name the agent's own program or script, or its unit, cgroup or container: exe = \"/opt/bot/bin/bot\"",
             );
         }
         return None;
@@ -85,11 +79,7 @@ fn check_together(reader: &mut Reader, section: &Section<'_>, found: &Match, con
 }
 
 fn check_width(reader: &mut Reader, section: &Section<'_>, found: &Match, conditions: u8) {
-    if conditions != 1 {
-        return;
-    }
-    let is_root = |user: &Located<UserRef>| matches!(user.to_string().as_str(), "0" | "root");
-    if found.user.as_ref().is_some_and(is_root) {
+    if conditions == 1 && found.user.as_ref().is_some_and(|user| user.is_root()) {
         reader.report(
             Severity::Warning,
             Code::TooWide,
@@ -98,18 +88,10 @@ fn check_width(reader: &mut Reader, section: &Section<'_>, found: &Match, condit
             "add exe, script, argv or unit",
         );
     }
-    if let Some(exe) = &found.exe {
-        let name = exe.rsplit('/').next().unwrap_or_default();
-        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-        if INTERPRETERS.contains(&stem) {
-            reader.report(
-                Severity::Warning,
-                Code::TooWide,
-                exe.at,
-                format!("every run of {name} on this host would be the agent's"),
-                "add script, argv or user",
-            );
-        }
+    if let Some(exe) = &found.exe
+        && let Some(width) = found.shared_width(exe)
+    {
+        reader.report(width.severity(), Code::TooWide, exe.at, width.message(exe), width.hint());
     }
 }
 
