@@ -1,5 +1,6 @@
 //! Tests of who may call: callers are made up, since these tests may run as root, who may always.
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
@@ -80,9 +81,12 @@ fn a_caller_is_read_once_and_one_that_has_ended_is_not_read_as_another() {
     let mut child = Command::new("cat")
         .env("SUDO_USER", "ann")
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    // It has its environment once it runs: the kernel lets `spawn` go on while the program is still being loaded.
+    child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     let pid = Pid::from_child(&child);
     let peer = |of: Pid| {
         let pidfd = Arc::new(pidfd_open(of, PidfdFlags::empty()).unwrap());
