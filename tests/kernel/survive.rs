@@ -201,14 +201,14 @@ fn restarted_under_attempts(fixture: &mut Shared, actors: usize, times: usize) -
 fn taken_over_while_attempts_run() -> Verdict {
     let mut fixture = shared();
     let mut attempts = 0;
-    // With other settings the programs are others too.
-    for unattributed in ["none", "exec", "none"] {
+    // With other settings the programs are others too; the last are those that daemons of other cases adopt.
+    for unattributed in ["none", "exec"] {
         let before = bpf::ids(bpf::Kind::Program).unwrap();
         fixture.daemon.setup.unattributed = unattributed;
         attempts += restarted_under_attempts(&mut fixture, 2, 900);
         assert!(new_programs(&before) > OF_NO_HOOK, "the programs were not replaced");
     }
-    println!("\nFIGURES survive: {attempts} attempts during three take-overs, none passed");
+    println!("\nFIGURES survive: {attempts} attempts during two take-overs, none passed");
     Ok(())
 }
 
