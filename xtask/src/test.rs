@@ -148,17 +148,26 @@ pub(crate) fn run(args: &Args, strict: bool) -> Result<ExitCode> {
 
 /// Runs the lanes that the options name; how each went.
 pub(crate) fn lanes(args: &Args) -> Result<Vec<Done>> {
-    let plan = Plan::of(args)?;
-    let (waits, computes): (Vec<Lane>, Vec<Lane>) =
-        plan.lanes.iter().partition(|lane| matches!(lane, Lane::Host | Lane::Vm));
-    let mut done: Vec<Done> = computes.into_iter().map(|lane| one(&plan, lane)).collect();
-    // The host's tests wait more than they compute: beside the machines they cost next to nothing.
-    let plan = &plan;
+    let plan = &Plan::of(args)?;
+    let has = |lane: &Lane| plan.lanes.contains(lane);
+    // What takes a minute first: a formatting error does not wait for an emulator.
+    let mut done: Vec<Done> = [Lane::Check].into_iter().filter(has).map(|lane| one(plan, lane)).collect();
+    // The machines take longest, and a machine or a compiler alone does not keep two processors busy. The host's tests come
+    // before the unit lane, whose build replaces the programs that they start.
+    let beside: [&[Lane]; 2] = [&[Lane::Vm], &[Lane::Host, Lane::Unit]];
     thread::scope(|scope| {
+        let run = |lanes: &'static [Lane]| {
+            let lanes = lanes.iter().filter(|lane| plan.lanes.contains(lane));
+            lanes.map(|lane| one(plan, *lane)).collect::<Vec<Done>>()
+        };
         let started: Vec<_> =
-            waits.into_iter().map(|lane| (lane, scope.spawn(move || one(plan, lane)))).collect();
-        done.extend(started.into_iter().map(|(lane, run)| run.join().unwrap_or_else(|_| Done::broken(lane))));
+            beside.into_iter().map(|lanes| (lanes, scope.spawn(move || run(lanes)))).collect();
+        for (lanes, run) in started {
+            let broken = |_| lanes.iter().filter(|lane| has(lane)).map(|lane| Done::broken(*lane)).collect();
+            done.extend(run.join().unwrap_or_else(broken));
+        }
     });
+    done.sort_by_key(|done| done.lane);
     Ok(done)
 }
 
