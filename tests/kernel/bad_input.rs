@@ -245,7 +245,10 @@ fn client_usage() -> Verdict {
 fn check_names_the_place() -> Verdict {
     let scratch = Scratch::new();
     let head = "[agent]\nid = \"x\"\nowner = \"o@example.com\"\npurpose = \"p\"\n";
-    let good = format!("{head}expires = 2099-01-01T00:00:00Z\n\n[[match]]\nexe = \"/bin/true\"\n");
+    // Where busybox is every program, /bin/true leads to a shell.
+    let exe = actor_program();
+    let exe = exe.display();
+    let good = format!("{head}expires = 2099-01-01T00:00:00Z\n\n[[match]]\nexe = \"{exe}\"\n");
     let rows = [
         ("syntax", "[agent\n".to_owned(), ":1:"),
         ("unknown_key", format!("{head}expires = 2099-01-01T00:00:00Z\nowners = \"y\"\n"), ":6:"),
