@@ -4,7 +4,7 @@ use super::PATIENCE;
 use super::client;
 use super::feed::Feed;
 use super::lane::monitor_program;
-use super::parked::Pins;
+use super::parked::{self, Pins};
 use super::registry::Record;
 use super::scratch::Scratch;
 use crate::sys::{self, wait};
@@ -279,10 +279,7 @@ impl Drop for Daemon {
             child.wait().ok();
         }
         // What is enforced stays in force after a clean end.
-        let bpffs = self.setup.bpffs();
-        if std::fs::read_dir(&bpffs).is_ok_and(|mut pins| pins.next().is_some()) {
-            drop(client::run(&["detach", "--force", "--bpffs", bpffs.to_str().unwrap_or_default()]));
-        }
+        parked::detach(&self.setup.bpffs());
     }
 }
 

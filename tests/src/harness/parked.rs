@@ -8,7 +8,7 @@ use super::client;
 use super::lane::{Lane, lane};
 use super::world;
 use crate::sys;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 #[derive(Debug)]
@@ -68,12 +68,16 @@ pub fn own_programs(own: bool) {
     with(|state| state.own = own);
 }
 
+/// Takes the programs of these pins out of the kernel, where there are any.
+pub fn detach(pins: &Path) {
+    if std::fs::read_dir(pins).is_ok_and(|mut pins| pins.next().is_some()) {
+        drop(client::run(&["detach", "--force", "--bpffs", pins.to_str().unwrap_or_default()]));
+    }
+}
+
 /// Takes what is parked out of the kernel: nothing is left behind by the runner.
 pub fn remove() {
     let Some(dir) = with(|state| state.mounted.take()) else { return };
-    let pins = dir.join("agent-monitor");
-    if std::fs::read_dir(&pins).is_ok_and(|mut pins| pins.next().is_some()) {
-        drop(client::run(&["detach", "--force", "--bpffs", pins.to_str().unwrap_or_default()]));
-    }
+    detach(&dir.join("agent-monitor"));
     sys::unmount(dir.to_str().unwrap_or_default()).ok();
 }
